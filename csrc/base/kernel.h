@@ -1,0 +1,53 @@
+// Kernel constants and structures that the C library's headers may be too old to have.
+// Each is fixed ABI; the comment says since which kernel it answers.
+#pragma once
+
+#include <stdint.h>
+
+namespace pyminicon::kernel {
+
+// clone(2), clone3(2): namespaces and ways of sharing.
+constexpr uint64_t kCloneVm = 0x100, kCloneVfork = 0x4000, kClonePidfd = 0x1000;
+constexpr uint64_t kCloneParentSettid = 0x00100000, kCloneParent = 0x8000;
+constexpr uint64_t kCloneNewtime = 0x80, kCloneNewns = 0x20000, kCloneNewcgroup = 0x02000000;
+constexpr uint64_t kCloneNewuts = 0x04000000, kCloneNewipc = 0x08000000;
+constexpr uint64_t kCloneNewuser = 0x10000000, kCloneNewpid = 0x20000000;
+constexpr uint64_t kCloneNewnet = 0x40000000;
+constexpr uint64_t kCloneClearSighand = 0x100000000ULL;  // 5.5
+constexpr uint64_t kCloneIntoCgroup = 0x200000000ULL;    // 5.7
+
+struct CloneArgs {  // 5.7's size: 88 bytes
+  uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+      set_tid_size, cgroup;
+};
+
+// openat2(2), 5.6
+struct OpenHow {
+  uint64_t flags, mode, resolve;
+};
+constexpr uint64_t kResolveNoMagiclinks = 0x02, kResolveNoSymlinks = 0x04, kResolveBeneath = 0x08;
+constexpr uint64_t kResolveInRoot = 0x10;
+
+// The mount API of 5.2, mount_setattr of 5.12.
+constexpr unsigned kOpenTreeClone = 1, kOpenTreeCloexec = 02000000, kAtRecursive = 0x8000;
+constexpr unsigned kMoveMountFEmptyPath = 4, kMoveMountTEmptyPath = 0x40;
+constexpr unsigned kFsopenCloexec = 1, kFsmountCloexec = 1;
+constexpr unsigned kFsconfigSetFlag = 0, kFsconfigSetString = 1, kFsconfigSetFd = 5,
+                   kFsconfigCreate = 6;
+constexpr uint64_t kMountAttrRdonly = 1, kMountAttrNosuid = 2, kMountAttrNodev = 4,
+                   kMountAttrNoexec = 8, kMountAttrIdmap = 0x100000;
+constexpr unsigned kAtEmptyPath = 0x1000, kAtSymlinkNofollow = 0x100;
+constexpr uint64_t kMsPrivate = 1 << 18, kMsRec = 16384;
+struct MountAttr {
+  uint64_t attr_set, attr_clr, propagation, userns_fd;
+};
+
+constexpr unsigned kCloseRangeCloexec = 4;  // 5.11
+
+// System call numbers shared by all architectures since 5.0.
+constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 429, kSysFsopen = 430,
+               kSysFsconfig = 431, kSysFsmount = 432, kSysPidfdOpen = 434, kSysClone3 = 435,
+               kSysCloseRange = 436, kSysOpenat2 = 437, kSysPidfdGetfd = 438,
+               kSysMountSetattr = 442;
+
+}  // namespace pyminicon::kernel

@@ -1,0 +1,195 @@
+// The launch plan: everything a child needs to know to become a container, as plain bytes.
+//
+// The parent builds it (parent/plan_builder.cc) in one arena; the child only reads it. All pointers
+// point into the same arena, so the arena can be moved to another address by adding a constant to
+// each: that is how the helper program, which doesn't share our memory, gets the very same plan.
+//
+// One fixed section per concern. Only the file system is a list of operations, because there the
+// user chooses the order.
+#pragma once
+
+#include <stdint.h>
+
+#include "base/stage.h"
+
+namespace pyminicon {
+
+template <typename T>
+struct View {
+  const T* data;
+  uint32_t size;
+  const T* begin() const { return data; }
+  const T* end() const { return data + size; }
+};
+
+// Where a launch stands, written by the child, read by the parent once the child has exec'd or
+// died.
+struct Report {
+  uint32_t stage;   // Stage being run
+  int32_t index;    // which element of the stage's list, or -1
+  int32_t error;    // errno of the step that failed, 0 while all is well
+  uint32_t source;  // 1: the subject is the element's source, 0: its target
+  uint32_t traced;  // stamp the stages (--trace)
+  uint32_t reserved;
+  uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
+};
+
+enum class OpKind : uint32_t {
+  kDir,        // mkdir -p target, mode, uid:gid
+  kFile,       // target holds data[size], mode
+  kSymlink,    // target -> source
+  kBind,       // source (a path of the host) at target
+  kBindLayer,  // source (a path below the scratch's root) at target
+  kTmpfs,      // a fresh tmpfs at target, data its options
+  kOverlay,    // source (of the host) below a private layer named by data, at target
+  kProc,       // a fresh procfs at target, or the host's one bound
+  kSysfs,      // a fresh sysfs at target, read-only, or the host's one bound
+  kDev,        // a tmpfs with the usual nodes at target, devpts, shm, mqueue
+  kCgroup,     // the cgroup directory source, read-only at target
+  kMaskFile,   // /dev/null over target, if it exists
+  kMaskDir,    // an empty read-only directory over target, if it exists
+  kReadOnly,   // target bound on itself read-only, if it exists
+  kConsole,    // the terminal stdio[0] bound at target
+};
+
+constexpr uint32_t kOpReadOnly = 1;    // the mount is (recursively) read-only
+constexpr uint32_t kOpRecursive = 2;   // submounts of the source come along
+constexpr uint32_t kOpMakeTarget = 4;  // a missing target is made
+constexpr uint32_t kOpNoSymlink = 8;   // a symlink anywhere in the target is refused
+constexpr uint32_t kOpHostBind =
+    16;  // kProc, kSysfs: bind the host's tree (the kernel forbids a new one)
+constexpr uint32_t kOpBindNodes = 32;  // kDev: bind the host's nodes (mknod is forbidden)
+constexpr uint32_t kOpSetuid = 64;     // don't add nosuid
+constexpr uint32_t kOpNoExec = 128;
+constexpr uint32_t kOpMqueue = 256;          // kDev: with /dev/mqueue
+constexpr uint32_t kOpOptional = 512;        // a missing source is skipped
+constexpr uint32_t kOpIfTarget = 1024;       // a missing target is skipped
+constexpr uint32_t kOpConsoleTarget = 2048;  // kDev: with an empty file for /dev/console
+
+struct FsOp {
+  OpKind kind;
+  uint32_t flags;
+  const char* source;
+  const char* target;  // relative to the root, no leading slash
+  const char* data;
+  uint32_t size;
+  uint32_t mode;
+  uint32_t uid, gid;
+};
+
+enum class RootKind : uint32_t {
+  kScratch,  // the scratch directory itself is the root
+  kOverlay,  // layers below, the scratch directory as the writable layer
+  kCover,    // the scratch directory as a read-only layer above the layers
+  kBind,     // one directory, bound
+};
+
+struct RootPlan {
+  RootKind kind;
+  uint32_t read_only;
+  View<const char*> layers;     // top first
+  const char* scratch_tmpfs;    // options of the scratch tmpfs, or null
+  const char* scratch_dir;      // a directory on disk instead, or null
+  const char* overlay_options;  // more overlay options ("userxattr"), comma separated, or null
+  uint32_t allow_setuid;        // the root isn't mounted nosuid
+};
+
+struct IdPlan {
+  const char* uid_map;      // written by the child itself, or null
+  const char* gid_map;      // likewise, after "deny" to setgroups
+  int32_t ready_fd, go_fd;  // >= 0: another process writes the maps; tell it, wait for it
+  uint32_t become_root;     // set-up runs as uid 0 of the new user namespace
+  uint32_t change;          // change to uid:gid before exec
+  uint32_t uid, gid;
+  uint32_t set_groups;
+  View<uint32_t> groups;
+};
+
+struct RlimitPlan {
+  uint32_t resource;
+  uint32_t reserved;
+  uint64_t soft, hard;
+};
+
+struct TimePlan {
+  uint32_t private_clock;  // unshare the time namespace, clocks begin at 0
+  uint32_t reserved;
+  const char* offsets;  // for /proc/self/timens_offsets
+  uint64_t latest;      // the monotonic clock (s) must read less than this inside
+};
+
+struct CapabilityPlan {
+  uint64_t keep;  // bounding, permitted and effective set
+  uint32_t last;  // the kernel's last capability
+  uint32_t no_new_privs;
+};
+
+struct SeccompPlan {
+  const void* program;  // struct sock_filter[size], or null
+  uint32_t size;
+  uint32_t before_capabilities;  // without no_new_privs it needs CAP_SYS_ADMIN
+};
+
+struct StdioPlan {
+  int32_t fd[3];
+  int32_t terminal;    // stdio[0] becomes the controlling terminal
+  View<int32_t> pass;  // kept under their own numbers, ascending
+};
+
+struct ExecPlan {
+  View<const char*> candidates;  // full paths in PATH order
+  const char* const* argv;
+  const char* const* envp;
+  const char* cwd;
+};
+
+struct LaunchPlan {
+  uint64_t namespaces;  // CLONE_NEW*
+  IdPlan ids;
+  View<int32_t> tasks_fds;  // cgroup v1: write 0 to each
+  uint32_t unshare_cgroupns;
+  TimePlan time;
+  const char* hostname;
+  uint32_t loopback;
+  int32_t netns_fd;  // >= 0: join this network namespace
+  int32_t mntns_fd;  // >= 0: join this mount namespace, made ahead of need
+  RootPlan root;
+  View<FsOp> skeleton;  // made in the scratch directory before the root is mounted
+  View<FsOp> mounts;    // made in the root
+  StdioPlan stdio;
+  View<RlimitPlan> rlimits;
+  uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
+  CapabilityPlan capabilities;
+  SeccompPlan seccomp;
+  ExecPlan exec;
+  int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead
+  uint32_t park_late;    // park right after the mounts: what follows depends on the run
+  int32_t handout_fd;    // >= 0: a socket; the root and the mount namespace go out as descriptors
+  uint32_t init;         // stay as pid 1, run the program as its child
+  int32_t status_fd;     // init: where the program's wait status goes
+  int32_t parent_pidfd;  // init: the launching process; when it ends, so does the container
+  int32_t helper_fd;     // >= 0: exec the helper program from it and go on there
+  int32_t plan_fd;       // the memfd that the helper maps
+  int32_t failure_fd;    // helper: the write end whose closing says that exec worked
+};
+
+// What a parked container is told when its run comes, in the shared plan memory.
+struct RunPlan {
+  View<int32_t> pass;  // the numbers of the descriptors sent behind the three of stdio
+  ExecPlan exec;
+};
+
+// The key of a mount operation's id-mapped source, behind those of the layers (child/mapped.h).
+constexpr int32_t kMappedOp = 1 << 20;
+
+// Where the helper program maps the plan: any address that a static program never uses.
+constexpr uint64_t kHelperPlanAddress = 0x200000000000ULL;
+constexpr long kHelperPlanMax = 64 << 20;
+
+// What lies at the beginning of the arena that the helper maps.
+struct PlanHeader {
+  Report report;
+  LaunchPlan plan;
+};
+
+}  // namespace pyminicon

@@ -1,0 +1,29 @@
+// The table that an embedding process shares with its watcher: one slot a container.
+#pragma once
+
+#include <stdint.h>
+
+namespace pyminicon {
+
+// `pid` is written by the kernel itself inside clone3 (CLONE_PARENT_SETTID), so there is no moment
+// at which a container exists and the watcher couldn't know it.
+struct WatchSlot {
+  volatile int32_t pid;    // 0: nobody to end
+  volatile int32_t taken;  // 1: leased
+  volatile uint32_t
+      host_pids;     // the container shares the host's PID namespace: end its cgroup only
+  char cgroup[244];  // directory with a cgroup.procs, or empty
+};
+static_assert(sizeof(WatchSlot) == 256);
+
+constexpr uint64_t kWatchSlots = 16384;  // sparse: only the pages in use are there
+
+struct WatchTable {
+  // The watcher's thread id while it lives. It is the one entry of the watcher's robust futex list,
+  // so the kernel sets FUTEX_OWNER_DIED here when the watcher ends, however that happens.
+  volatile uint32_t alive;
+  uint32_t reserved[63];
+  WatchSlot slots[kWatchSlots];
+};
+
+}  // namespace pyminicon

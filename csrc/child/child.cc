@@ -1,0 +1,92 @@
+// A container's birth on one screen: the stages in the order in which they must run.
+#include "child/child.h"
+
+#include <time.h>
+
+#include "base/syscall.h"
+#include "child/own_memory.h"
+
+namespace pyminicon::child {
+namespace {
+
+struct Step {
+  Stage stage;
+  long (*run)(Child&);
+};
+
+// Why this order: docs/stages.md has a row for each line.
+constexpr Step kBirth[] = {
+    {Stage::kSignals, reset_signals},        // nothing of the caller's ignored signals or mask
+    {Stage::kUserns, enter_userns},          // first: it owns all that follows
+    {Stage::kCgroupJoin, join_cgroups},      // before any memory is charged
+    {Stage::kCgroupns, enter_cgroupns},      // after the join: the own cgroup becomes the root
+    {Stage::kTimens, enter_timens},          // the host's /proc is still there to set offsets
+    {Stage::kHostname, set_hostname},        //
+    {Stage::kNetwork, bring_up_loopback},    //
+    {Stage::kMountns, make_mounts_private},  // before the first mount, or it leaks to the host
+    {Stage::kRootfs, mount_root},            //
+    {Stage::kMount, mount_all},              // proc needs the old one visible in a user namespace
+    {Stage::kPivot, pivot},                  // the old root is gone after this line
+    {Stage::kCollect, hand_out},             // what `collect` will read, before anybody lives here
+    {Stage::kPark, park},                    // a template's container waits here for its run
+    {Stage::kStdio, move_stdio},             //
+    {Stage::kInit, split_init},         // init stays behind here, the program's process goes on
+    {Stage::kSession, start_session},   // the program leads it, also under init
+    {Stage::kTerminal, take_terminal},  // only a session's leader without a terminal gets one
+    {Stage::kRlimit, set_rlimits},      // after the mounts: nofile would hit our own open()
+    {Stage::kCwd, change_directory},    // after pivot_root, checked to be inside
+    {Stage::kFds, close_descriptors},   // only marks them: the failure pipe lives until exec
+    {Stage::kUser, change_user},        // bounding set, groups, gid, uid
+    {Stage::kCapabilities, drop_capabilities},
+    {Stage::kSeccomp, load_seccomp},  // last before exec: the filter forbids the set-up
+    {Stage::kExec, execute},
+};
+
+// A container of a template does, before it is asked for, all that no run can change.
+constexpr Step kParkedBirth[] = {
+    {Stage::kSession, start_session},
+    {Stage::kRlimit, set_rlimits},
+    {Stage::kUser, change_user},
+    {Stage::kCapabilities, drop_capabilities},
+    {Stage::kSeccomp, load_seccomp},  // the built-in profile, which allows what follows
+    {Stage::kPark, park},
+    {Stage::kStdio, move_stdio},
+    {Stage::kCwd, change_directory},
+    {Stage::kFds, close_descriptors},
+    {Stage::kExec, execute},
+};
+
+void stamp(Report& report, Stage stage) {
+  if (report.traced == 0) return;
+  timespec now{};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&now));
+  report.stamps[static_cast<uint32_t>(stage)] =
+      static_cast<uint64_t>(now.tv_sec) * 1000000000ULL + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void take(Child& child, const Step& step) {
+  Report& report = child.report;
+  report.stage = static_cast<uint32_t>(step.stage);
+  report.index = -1;
+  report.source = 0;
+  stamp(report, step.stage);
+  if (const long result = step.run(child); result < 0) {
+    report.error = static_cast<int32_t>(-result);
+    sys::exit_group(127);
+  }
+}
+
+}  // namespace
+
+void become(const LaunchPlan& plan, Report& report) {
+  Child child(plan, report);
+  const bool parks_ready = plan.park_fd >= 0 && plan.park_late == 0;
+  for (const Step& step : kBirth) {
+    if (parks_ready && step.stage == Stage::kPark) break;
+    take(child, step);
+  }
+  for (const Step& step : kParkedBirth) take(child, step);
+  sys::exit_group(127);  // execute() returns only with an error
+}
+
+}  // namespace pyminicon::child

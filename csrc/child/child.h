@@ -1,0 +1,55 @@
+// The child side of a launch. Nothing here allocates, locks or calls libc; see base/syscall.h.
+#pragma once
+
+#include "base/plan.h"
+#include "child/mapped.h"
+
+namespace pyminicon::child {
+
+struct Child {
+  Child(const LaunchPlan& the_plan, Report& the_report)
+      : plan(the_plan), report(the_report), stdio(the_plan.stdio), exec(&the_plan.exec) {}
+
+  const LaunchPlan& plan;
+  Report& report;
+  StdioPlan stdio;       // the plan's, or what a parked container was sent
+  const ExecPlan* exec;  // likewise
+  Mapped mapped;
+  int root = -1;              // the container's root directory (the mount), once it is attached
+  int mount_namespace = -1;   // opened while the host's /proc is there, for hand_out
+  int proc = -1, sys = -1;    // the container's own procfs and sysfs, when they are fresh ones
+  int null = -1, empty = -1;  // what files and directories are masked with
+  int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
+};
+
+// Becomes the container: runs every stage, then execve. Never returns; a failure is left in the
+// report and ends the process.
+[[noreturn]] void become(const LaunchPlan& plan, Report& report);
+
+// The stages, each in its own file; each answers 0 or -errno.
+long reset_signals(Child&);
+long enter_userns(Child&);
+long join_cgroups(Child&);
+long enter_cgroupns(Child&);
+long unshare_clock(Child&);
+long enter_timens(Child&);
+long set_hostname(Child&);
+long bring_up_loopback(Child&);
+long make_mounts_private(Child&);
+long mount_root(Child&);
+long mount_all(Child&);
+long pivot(Child&);
+long hand_out(Child&);
+long park(Child&);
+long start_session(Child&);
+long take_terminal(Child&);
+long move_stdio(Child&);
+long set_rlimits(Child&);
+long change_directory(Child&);
+long change_user(Child&);
+long drop_capabilities(Child&);
+long load_seccomp(Child&);
+long close_descriptors(Child&);
+long execute(Child&);
+
+}  // namespace pyminicon::child

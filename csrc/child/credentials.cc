@@ -1,0 +1,73 @@
+// Who the program is and what it may: bounding set, ids, capabilities, no_new_privs, seccomp.
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+
+#include "base/syscall.h"
+#include "child/child.h"
+
+namespace pyminicon::child {
+namespace {
+
+// What is cut from the bounding set no exec can give back: not a setuid program, not a file
+// capability. It takes CAP_SETPCAP, so it comes before the uid changes.
+long cut_bounding_set(const CapabilityPlan& capabilities) {
+  for (uint32_t number = 0; number <= capabilities.last; ++number) {
+    if (capabilities.keep >> number & 1) continue;
+    const long result = sys::prctl(PR_CAPBSET_DROP, number);
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+long install_filter(const LaunchPlan& plan) {
+  const sock_fprog program{
+      static_cast<unsigned short>(plan.seccomp.size),
+      const_cast<sock_filter*>(static_cast<const sock_filter*>(plan.seccomp.program))};
+  return sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, sys::arg(&program));
+}
+
+}  // namespace
+
+// Raw system calls: libc's setuid would signal every thread of the process whose memory this is.
+// Where this changes anything the memory is our own (child/own_memory.h).
+long change_user(Child& child) {
+  if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
+  if (child.plan.seccomp.program != nullptr && child.plan.seccomp.before_capabilities != 0) {
+    if (const long r = install_filter(child.plan); r < 0) return r;
+  }
+  const IdPlan& ids = child.plan.ids;
+  if (ids.set_groups != 0) {
+    const long r = sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
+    if (r < 0) return r;
+  }
+  if (ids.change == 0) return 0;
+  if (const long r = sys::call(SYS_setresgid, ids.gid, ids.gid, ids.gid); r < 0) return r;
+  return sys::call(SYS_setresuid, ids.uid, ids.uid, ids.uid);
+}
+
+// Inheritable and ambient are empty (CVE-2022-29162): a program run by another uid inside must not
+// find capabilities waiting for it.
+long drop_capabilities(Child& child) {
+  const CapabilityPlan& plan = child.plan.capabilities;
+  if (const long r = sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL); r < 0) return r;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct have[2]{};
+  if (const long r = sys::call(SYS_capget, sys::arg(&header), sys::arg(have)); r < 0) return r;
+  // setresuid to a non-root user has emptied the permitted set already; never ask for more than it.
+  for (int word = 0; word < 2; ++word) {
+    const uint32_t keep = static_cast<uint32_t>(plan.keep >> (32 * word)) & have[word].permitted;
+    have[word] = {keep, keep, 0};
+  }
+  if (const long r = sys::call(SYS_capset, sys::arg(&header), sys::arg(have)); r < 0) return r;
+  return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
+}
+
+long load_seccomp(Child& child) {
+  const SeccompPlan& seccomp = child.plan.seccomp;
+  if (seccomp.program == nullptr || seccomp.before_capabilities != 0) return 0;
+  return install_filter(child.plan);
+}
+
+}  // namespace pyminicon::child

@@ -1,0 +1,55 @@
+#include <signal.h>
+#include <time.h>
+
+#include "base/syscall.h"
+#include "child/child.h"
+
+namespace pyminicon::child {
+
+// getcwd answers "(unreachable)/..." for a directory outside the root: a leaked descriptor as
+// working directory is the way out of CVE-2024-21626.
+long change_directory(Child& child) {
+  const char* cwd = child.exec->cwd;
+  if (const long result = sys::call(SYS_chdir, sys::arg(cwd)); result < 0) return result;
+  char path[4096];
+  const long size = sys::call(SYS_getcwd, sys::arg(path), sizeof path);
+  if (size < 0) return size;
+  return path[0] == '/' ? 0 : -EXDEV;
+}
+
+namespace {
+
+// ETXTBSY: a template's file was written by the parent a moment ago, and a child that another
+// thread cloned meanwhile holds a copy of the descriptor until it execs. That is soon over.
+long run_program(Child& child, const char* path) {
+  constexpr int kTries = 200;
+  const timespec millisecond{0, 1000000};
+  for (int left = kTries;; --left) {
+    const long result = sys::call(SYS_execve, sys::arg(path), sys::arg(child.exec->argv),
+                                  sys::arg(child.exec->envp));
+    if (result != -ETXTBSY || left == 0) return result;
+    sys::call(SYS_nanosleep, sys::arg(&millisecond), 0);
+  }
+}
+
+}  // namespace
+
+// The same answers as execvpe(3): go on while there is nothing to run, and of all failures report a
+// forbidden file rather than a missing one.
+long execute(Child& child) {
+  const uint64_t none = 0;
+  const long unmasked = sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&none), 0, sizeof none);
+  if (unmasked < 0) return unmasked;
+  long answer = -ENOENT;
+  for (uint32_t i = 0; i < child.exec->candidates.size; ++i) {
+    const long result = run_program(child, child.exec->candidates.data[i]);
+    if (result == -EACCES || answer == -ENOENT) {
+      answer = result == -ENOTDIR ? answer : result;
+      child.report.index = static_cast<int32_t>(i);
+    }
+    if (result != -ENOENT && result != -ENOTDIR && result != -EACCES) return result;
+  }
+  return answer;
+}
+
+}  // namespace pyminicon::child

@@ -1,0 +1,82 @@
+// The few things one does with mounts, on descriptors.
+//
+// Paths inside the container are the image's, so they are never followed as strings: each is opened
+// once beneath the root with openat2(RESOLVE_IN_ROOT), and the mount is made on that descriptor.
+#pragma once
+
+#include "base/kernel.h"
+#include "child/child.h"
+
+namespace pyminicon::child {
+
+// A descriptor that closes itself. Negative: -errno.
+class Fd {
+ public:
+  explicit Fd(long value) : value_(static_cast<int>(value)) {}
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  Fd(Fd&& other) noexcept : value_(other.value_) { other.value_ = -1; }
+  ~Fd();
+  int get() const { return value_; }
+  bool failed() const { return value_ < 0; }
+  int release() {
+    const int value = value_;
+    value_ = -1;
+    return value;
+  }
+
+ private:
+  int value_;
+};
+
+// "/proc/self/fd/N": overlay takes only names, and a layer's own may hold the ':' and ',' that
+// separate them.
+class FdName {
+ public:
+  explicit FdName(int fd) {
+    constexpr char kPrefix[] = "/proc/self/fd/";
+    for (uint32_t i = 0; i + 1 < sizeof kPrefix; ++i) text[size++] = kPrefix[i];
+    char digits[12];
+    int count = 0;
+    do {
+      digits[count++] = static_cast<char>('0' + fd % 10);
+      fd /= 10;
+    } while (fd > 0);
+    while (count > 0) text[size++] = digits[--count];
+    text[size] = 0;
+  }
+  const char* number() const {
+    return text + kDirectory;
+  }  // from /proc/self/fd as working directory
+
+  static constexpr uint32_t kDirectory = 14;
+  char text[32];
+  uint32_t size = 0;
+};
+
+// O_PATH descriptor of `path` beneath `root`; symlinks are followed inside the root unless refused.
+long open_beneath(int root, const char* path, int flags, uint64_t resolve);
+
+// The same, making missing directories on the way (and, for a file, the empty file itself).
+long open_or_make(int root, const char* path, bool directory, uint64_t resolve);
+
+// A detached file system: fsopen, options ("size=1m,mode=755", may be null), fsmount.
+long new_filesystem(const char* type, const char* options, uint64_t attributes);
+
+// A detached copy of the tree at `path` seen from `dir`, out of every peer group.
+long clone_tree(int dir, const char* path, bool recursive);
+
+long set_attributes(int mount, uint64_t set, bool recursive);
+long attach(int mount, int target);
+
+// Overlay of `layers` (top first) with the directories `upper` and `work`, both -1 when read-only.
+// `cover` (or -1) lies above the layers.
+// `fds` (or null): where not negative, the descriptor of the layer with that index instead of its
+// path.
+long new_overlay(int cover, View<const char*> layers, const int* fds, int upper, int work,
+                 const char* options, uint64_t attributes);
+
+// mkdir, chown when needed; an existing directory is fine.
+long make_directory(int dir, const char* path, uint32_t mode);
+
+}  // namespace pyminicon::child

@@ -1,0 +1,320 @@
+// The mounts and files inside the root, one operation after the other.
+#include <linux/stat.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "base/syscall.h"
+#include "child/devices.h"
+#include "child/mount.h"
+
+namespace pyminicon::child {
+
+using namespace kernel;
+
+namespace {
+
+uint64_t attributes(const FsOp& op) {
+  return kMountAttrNodev | (op.flags & kOpSetuid ? 0 : kMountAttrNosuid) |
+         (op.flags & kOpReadOnly ? kMountAttrRdonly : 0) |
+         (op.flags & kOpNoExec ? kMountAttrNoexec : 0);
+}
+
+long open_target(Child& child, const FsOp& op, bool directory) {
+  const uint64_t resolve = op.flags & kOpNoSymlink ? kResolveNoSymlinks : 0;
+  if (op.flags & kOpMakeTarget) return open_or_make(child.root, op.target, directory, resolve);
+  return open_beneath(child.root, op.target, O_PATH | (directory ? O_DIRECTORY : 0), resolve);
+}
+
+bool same_file_system_type(int fd, long magic) {
+  struct {
+    long type;
+    char rest[256];
+  } info{};
+  return sys::call(SYS_fstatfs, fd, sys::arg(&info)) == 0 && info.type == magic;
+}
+
+constexpr long kProcMagic = 0x9fa0, kSysfsMagic = 0x62656572;
+
+long attach_at(Child& child, const FsOp& op, int mount, bool directory) {
+  const Fd target(open_target(child, op, directory));
+  if (target.failed()) {
+    return target.get() == -ENOENT && (op.flags & kOpIfTarget) ? 0 : target.get();
+  }
+  return attach(mount, target.get());
+}
+
+long is_directory(int fd) {
+  struct statx info{};
+  const long result =
+      sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_TYPE, sys::arg(&info));
+  if (result < 0) return result;
+  if (S_ISLNK(info.stx_mode)) return -ELOOP;  // a volume that was replaced by a link is a trap
+  return S_ISDIR(info.stx_mode) ? 1 : 0;
+}
+
+long bind_descriptor(Child& child, const FsOp& op, int source) {
+  child.report.source = 1;
+  const long directory = is_directory(source);
+  if (directory < 0) return directory;
+  const Fd tree(clone_tree(source, "", (op.flags & kOpRecursive) != 0));
+  if (tree.failed()) return tree.get();
+  // Recursive: a writable mount below a read-only one would be a hole.
+  if (const long r = set_attributes(tree.get(), attributes(op), true); r < 0) return r;
+  child.report.source = 0;
+  return attach_at(child, op, tree.get(), directory == 1);
+}
+
+// A source that the parent has cloned, id-mapped and given its attributes already.
+long bind_mapped(Child& child, const FsOp& op, int mount) {
+  const long directory = is_directory(mount);
+  return directory < 0 ? directory : attach_at(child, op, mount, directory == 1);
+}
+
+long bind(Child& child, const FsOp& op, int dir) {
+  if (const int mapped = mapped_op(child); mapped >= 0) return bind_mapped(child, op, mapped);
+  child.report.source = 1;
+  const Fd source(sys::openat(dir, op.source, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  if (source.failed()) {
+    return source.get() == -ENOENT && (op.flags & kOpOptional) ? 0 : source.get();
+  }
+  return bind_descriptor(child, op, source.get());
+}
+
+long bind_layer(Child& child, const FsOp& op) {
+  const Fd root(sys::openat(child.scratch, "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return root.failed() ? root.get() : bind(child, op, root.get());
+}
+
+long overlay(Child& child, const FsOp& op) {
+  child.report.source = 1;
+  char name[64];
+  uint32_t size = 0;
+  while (op.data[size] != 0 && size < 62) ++size;
+  for (uint32_t i = 0; i < size; ++i) name[i] = op.data[i];
+  name[size + 1] = 0;
+  name[size] = 'u';
+  if (const long r = make_directory(child.scratch, name, op.mode); r < 0) return r;
+  const Fd upper(sys::openat(child.scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (upper.failed()) return upper.get();
+  name[size] = 'w';
+  if (const long r = make_directory(child.scratch, name, 0700); r < 0) return r;
+  const Fd work(sys::openat(child.scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (work.failed()) return work.get();
+  const char* source = op.source;
+  const int mapped = mapped_op(child);
+  if (mapped >= 0) {
+    if (const long r = attach_in_scratch(child, mapped); r < 0) return r;
+  }
+  const Fd mount(new_overlay(-1, {&source, 1}, &mapped, upper.get(), work.get(),
+                             child.plan.root.overlay_options, attributes(op)));
+  if (mount.failed()) return mount.get();
+  child.report.source = 0;
+  return attach_at(child, op, mount.get(), true);
+}
+
+// A procfs or sysfs of the container's own, or where the kernel forbids one (the namespace it shows
+// isn't ours), the host's bound.
+long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
+  if (op.flags & kOpHostBind) {
+    const Fd host(sys::openat(AT_FDCWD, op.source, O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (host.failed()) return host.get();
+    if (!same_file_system_type(host.get(), magic)) return -ENODEV;
+    return bind_descriptor(child, op, host.get());
+  }
+  Fd mount(new_filesystem(type, nullptr, attributes(op)));
+  if (mount.failed()) return mount.get();
+  if (const long result = attach_at(child, op, mount.get(), true); result < 0) return result;
+  (magic == kProcMagic ? child.proc : child.sys) = mount.release();
+  return 0;
+}
+
+long tmpfs(Child& child, const FsOp& op) {
+  const Fd mount(new_filesystem("tmpfs", op.data, attributes(op)));
+  return mount.failed() ? mount.get() : attach_at(child, op, mount.get(), true);
+}
+
+// Masks in a fresh procfs or sysfs: the names there are the kernel's, the image can't steer them,
+// so mount(2) by a relative path does in one call what takes five by descriptors.
+bool enter_own(Child& child, const char* target, const char** rest) {
+  const bool proc = target[0] == 'p' && target[4] == '/';
+  const bool sys = target[0] == 's' && target[3] == '/';
+  const int base = proc ? child.proc : sys ? child.sys : -1;
+  if (base < 0 || sys::call(SYS_fchdir, base) < 0) return false;
+  *rest = target + (proc ? 5 : 4);
+  return true;
+}
+
+constexpr unsigned long kMsRdonly = 1, kMsNosuid = 2, kMsNodev = 4, kMsNoexec = 8, kMsRemount = 32,
+                        kMsBind = 4096;
+
+long mount_at(const char* source, const char* target, unsigned long flags) {
+  return sys::call(SYS_mount, sys::arg(source), sys::arg(target), 0, static_cast<long>(flags), 0);
+}
+
+long make_read_only(const char* target) {
+  return mount_at(nullptr, target,
+                  kMsRemount | kMsBind | kMsRdonly | kMsNosuid | kMsNodev | kMsNoexec);
+}
+
+// The mask's source is the container's own /dev/null, made or checked by this launch (char 1:3).
+long mask_file(Child& child, const FsOp& op) {
+  if (child.null < 0) {
+    child.null = static_cast<int>(open_null(child.root));
+    if (child.null < 0) return child.null;
+  }
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    const long masked = mount_at(FdName(child.null).text, name, kMsBind);
+    return masked == -ENOENT ? 0 : masked;
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd mask(clone_tree(child.null, "", false));
+  return mask.failed() ? mask.get() : attach(mask.get(), target.get());
+}
+
+// An empty directory of the scratch: a tmpfs for each would be made and undone at every launch.
+long open_empty(Child& child) {
+  constexpr char kEmpty[] = "empty";
+  if (const long r = make_directory(child.scratch, kEmpty, 0555); r < 0) return r;
+  return sys::openat(child.scratch, kEmpty, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+long mask_dir(Child& child, const FsOp& op) {
+  if (child.empty < 0) {
+    child.empty = static_cast<int>(open_empty(child));
+    if (child.empty < 0) return child.empty;
+  }
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    const long masked = mount_at(FdName(child.empty).text, name, kMsBind);
+    return masked == -ENOENT ? 0 : masked < 0 ? masked : make_read_only(name);
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd mask(clone_tree(child.empty, "", false));
+  if (mask.failed()) return mask.get();
+  const uint64_t set = attributes(op) | kMountAttrRdonly | kMountAttrNoexec;
+  if (const long r = set_attributes(mask.get(), set, false); r < 0) return r;
+  return attach(mask.get(), target.get());
+}
+
+long read_only(Child& child, const FsOp& op) {
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    // Recursive: at /sys/fs/cgroup the container's own directories are mounted below.
+    const long bound = mount_at(name, name, kMsBind | kMsRec);
+    return bound == -ENOENT ? 0 : bound < 0 ? bound : make_read_only(name);
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd tree(clone_tree(target.get(), "", true));
+  if (tree.failed()) return tree.get();
+  if (const long r = set_attributes(tree.get(), kMountAttrRdonly, true); r < 0) return r;
+  return attach(tree.get(), target.get());
+}
+
+long parent_of(Child& child, const FsOp& op, const char** name) {
+  uint32_t slash = 0, size = 0;
+  for (; op.target[size] != 0; ++size) {
+    if (op.target[size] == '/') slash = size;
+  }
+  if (size >= 4096) return -ENAMETOOLONG;
+  char above[4096];
+  for (uint32_t i = 0; i < slash; ++i) above[i] = op.target[i];
+  above[slash] = 0;
+  *name = op.target + slash + (slash > 0 ? 1 : 0);
+  return open_or_make(child.root, above, true, 0);
+}
+
+// Replaces whatever is there: a link in the image must not lead the write elsewhere.
+long file(Child& child, const FsOp& op) {
+  const char* name = nullptr;
+  const Fd dir(parent_of(child, op, &name));
+  if (dir.failed()) return dir.get();
+  const long gone = sys::call(SYS_unlinkat, dir.get(), sys::arg(name), 0);
+  if (gone < 0 && gone != -ENOENT) return gone;
+  const Fd made(sys::openat(dir.get(), name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                            static_cast<int>(op.mode)));
+  if (made.failed()) return made.get();
+  for (uint32_t done = 0; done < op.size;) {
+    const long written = sys::write(made.get(), op.data + done, op.size - done);
+    if (written < 0) return written;
+    done += static_cast<uint32_t>(written);
+  }
+  if (op.uid == 0 && op.gid == 0) return 0;
+  return sys::call(SYS_fchown, made.get(), op.uid, op.gid);
+}
+
+long directory(Child& child, const FsOp& op) {
+  const Fd made(open_or_make(child.root, op.target, true, 0));
+  return made.failed() ? made.get() : 0;
+}
+
+long symlink(Child& child, const FsOp& op) {
+  const char* name = nullptr;
+  const Fd dir(parent_of(child, op, &name));
+  if (dir.failed()) return dir.get();
+  return sys::call(SYS_symlinkat, sys::arg(op.source), dir.get(), sys::arg(name));
+}
+
+long cgroup(Child& child, const FsOp& op) {
+  if (op.source == nullptr) return 0;  // a container without limits has no cgroup of its own
+  child.report.source = 1;
+  const Fd tree(clone_tree(AT_FDCWD, op.source, false));
+  if (tree.failed()) return tree.get();
+  if (const long r = set_attributes(tree.get(), attributes(op), true); r < 0) return r;
+  child.report.source = 0;
+  return attach_at(child, op, tree.get(), true);
+}
+
+long apply(Child& child, const FsOp& op) {
+  switch (op.kind) {
+    case OpKind::kDir:
+      return directory(child, op);
+    case OpKind::kFile:
+      return file(child, op);
+    case OpKind::kSymlink:
+      return symlink(child, op);
+    case OpKind::kBind:
+      return bind(child, op, AT_FDCWD);
+    case OpKind::kBindLayer:
+      return bind_layer(child, op);
+    case OpKind::kTmpfs:
+      return tmpfs(child, op);
+    case OpKind::kOverlay:
+      return overlay(child, op);
+    case OpKind::kProc:
+      return pseudo(child, op, "proc", kProcMagic);
+    case OpKind::kSysfs:
+      return pseudo(child, op, "sysfs", kSysfsMagic);
+    case OpKind::kDev:
+      return make_dev(child, op);
+    case OpKind::kCgroup:
+      return cgroup(child, op);
+    case OpKind::kMaskFile:
+      return mask_file(child, op);
+    case OpKind::kMaskDir:
+      return mask_dir(child, op);
+    case OpKind::kReadOnly:
+      return read_only(child, op);
+    case OpKind::kConsole:
+      return bind_console(child, op);
+  }
+  return -EINVAL;
+}
+
+}  // namespace
+
+long mount_all(Child& child) {
+  for (uint32_t i = 0; i < child.plan.mounts.size; ++i) {
+    child.report.index = static_cast<int32_t>(i);
+    child.report.source = 0;
+    const long result = apply(child, child.plan.mounts.data[i]);
+    if (result < 0) return result;
+  }
+  child.report.index = -1;
+  return 0;
+}
+
+}  // namespace pyminicon::child

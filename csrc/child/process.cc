@@ -1,0 +1,75 @@
+// What a process carries over from its parent and must not: signal state, limits, session.
+#include <signal.h>
+
+#include "base/syscall.h"
+#include "child/child.h"
+
+namespace pyminicon::child {
+namespace {
+
+constexpr int kSignals = 64;
+constexpr unsigned kRlimitCore = 4;
+
+struct Rlimit {
+  uint64_t soft, hard;
+};
+
+// 1 byte and not 0: a core_pattern that is a pipe ignores 0 and honours 1 (core(5)); for a file
+// both mean that nothing is written. Until exec the core would be a picture of the caller's memory.
+constexpr Rlimit kNoCore = {1, 1};
+
+long set_rlimit(unsigned resource, const Rlimit& limit) {
+  return sys::call(SYS_prlimit64, 0, resource, sys::arg(&limit), 0);
+}
+
+}  // namespace
+
+// CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN, which exec keeps as well, and Python
+// ignores SIGPIPE and SIGXFSZ. The mask stays full until exec.
+long reset_signals(Child&) {
+  sys::call(SYS_umask, 0);  // the modes of the set-up are meant as they stand
+  if (const long result = set_rlimit(kRlimitCore, kNoCore); result < 0) {
+    // The hard limit was below 1 already: then nothing can be written.
+    const Rlimit zero = {0, 0};
+    if (const long none = set_rlimit(kRlimitCore, zero); none < 0) return none;
+  }
+  struct {
+    void* handler;
+    unsigned long flags;
+    void* restorer;
+    uint64_t mask;
+  } action{};
+  for (int number = 1; number <= kSignals; ++number) {
+    if (number == SIGKILL || number == SIGSTOP) continue;
+    const long result =
+        sys::call(SYS_rt_sigaction, number, sys::arg(&action), 0, sizeof(action.mask));
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+long set_rlimits(Child& child) {
+  for (uint32_t i = 0; i < child.plan.rlimits.size; ++i) {
+    const RlimitPlan& limit = child.plan.rlimits.data[i];
+    child.report.index = static_cast<int32_t>(i);
+    const long result = set_rlimit(limit.resource, {limit.soft, limit.hard});
+    if (result < 0) return result;
+  }
+  return 0;
+}
+
+// A session of its own: the caller's terminal is nobody's controlling terminal in here.
+long start_session(Child& child) {
+  sys::call(SYS_umask, 022);
+  if (child.plan.new_keyring != 0) {
+    // The caller's session keyring would outlive the container and be shared with the next one.
+    // Only where a filter doesn't deny the calls anyway: a user may have 200 keyrings.
+    constexpr int kJoinSessionKeyring = 1;
+    const long joined = sys::call(SYS_keyctl, kJoinSessionKeyring, 0);
+    if (joined < 0 && joined != -ENOSYS) return joined;
+  }
+  const long session = sys::call(SYS_setsid);
+  return session < 0 ? session : 0;
+}
+
+}  // namespace pyminicon::child

@@ -1,0 +1,205 @@
+// The root file system: a scratch directory, a skeleton in it, the root mount, and pivot_root.
+
+#include <sys/socket.h>
+
+#include "base/syscall.h"
+#include "child/mount.h"
+
+namespace pyminicon::child {
+
+using namespace kernel;
+
+namespace {
+
+constexpr char kScratchRoot[] = "root";  // the writable layer, or the whole root of `host`
+constexpr char kScratchWork[] = "work";  // overlayfs's work directory for it
+constexpr int kDirectory = O_PATH | O_DIRECTORY | O_CLOEXEC;
+
+uint64_t root_attributes(const RootPlan& root) {
+  // nodev: a device node in an image, or one made with CAP_MKNOD, opens nothing.
+  return kMountAttrNodev | (root.allow_setuid != 0 ? 0 : kMountAttrNosuid);
+}
+
+// The scratch lies on top of "/" only to be part of this mount namespace: overlayfs before 6.15
+// takes no directory of a detached mount. It goes away with the old root.
+long open_scratch(Child& child) {
+  const RootPlan& root = child.plan.root;
+  if (root.scratch_dir != nullptr) {
+    return sys::openat(AT_FDCWD, root.scratch_dir, kDirectory | O_NOFOLLOW);
+  }
+  Fd mount(new_filesystem("tmpfs", root.scratch_tmpfs, kMountAttrNodev | kMountAttrNosuid));
+  if (mount.failed()) return mount.get();
+  const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
+  if (top.failed()) return top.get();
+  if (const long result = attach(mount.get(), top.get()); result < 0) return result;
+  return mount.release();
+}
+
+long write_all(int fd, const char* bytes, uint32_t size) {
+  while (size > 0) {
+    const long written = sys::write(fd, bytes, size);
+    if (written < 0) return written;
+    bytes += written;
+    size -= static_cast<uint32_t>(written);
+  }
+  return 0;
+}
+
+// Everything here was made by this launch a moment ago: no name in it can be a trap.
+long make_entry(int dir, const FsOp& op) {
+  long result = 0;
+  if (op.kind == OpKind::kDir) {
+    result = make_directory(dir, op.target, op.mode);
+  } else if (op.kind == OpKind::kSymlink) {
+    return sys::call(SYS_symlinkat, sys::arg(op.source), dir, sys::arg(op.target));
+  } else {
+    const Fd file(sys::openat(dir, op.target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+                              static_cast<int>(op.mode)));
+    if (file.failed()) return file.get();
+    result = write_all(file.get(), op.data, op.size);
+  }
+  if (result < 0 || (op.uid == 0 && op.gid == 0)) return result;
+  return sys::call(SYS_fchownat, dir, sys::arg(op.target), op.uid, op.gid, kAtSymlinkNofollow);
+}
+
+long make_skeleton(Child& child, int dir) {
+  for (uint32_t i = 0; i < child.plan.skeleton.size; ++i) {
+    child.report.index = static_cast<int32_t>(i);
+    const FsOp& op = child.plan.skeleton.data[i];
+    if (const long result = make_entry(dir, op); result < 0) return result;
+  }
+  child.report.index = -1;
+  return 0;
+}
+
+long new_root_overlay(Child& child, int upper, int work) {
+  const RootPlan& root = child.plan.root;
+  int fds[kMostMapped];
+  const bool mapped = child.mapped.count > 0 && root.layers.size <= kMostMapped;
+  for (uint32_t i = 0; mapped && i < root.layers.size; ++i) {
+    fds[i] = mapped_layer(child, i);
+    if (fds[i] < 0) continue;
+    if (const long result = attach_in_scratch(child, fds[i]); result < 0) return result;
+  }
+  const uint64_t attributes = root_attributes(root);
+  if (root.kind == RootKind::kOverlay) {
+    return new_overlay(-1, root.layers, mapped ? fds : nullptr, upper, work, root.overlay_options,
+                       attributes);
+  }
+  return new_overlay(upper, root.layers, mapped ? fds : nullptr, -1, -1, root.overlay_options,
+                     attributes | kMountAttrRdonly);
+}
+
+long new_root_mount(Child& child, int upper, int work) {
+  const RootPlan& root = child.plan.root;
+  const uint64_t attributes = root_attributes(root);
+  if (root.kind == RootKind::kOverlay || root.kind == RootKind::kCover) {
+    return new_root_overlay(child, upper, work);
+  }
+  Fd tree(root.kind == RootKind::kScratch ? clone_tree(upper, "", false)
+                                          : clone_tree(AT_FDCWD, root.layers.data[0], true));
+  if (tree.failed()) return tree.get();
+  // A root of scratch is made read-only when all is in it; nobody's image may be written even now.
+  const bool read_only = root.kind == RootKind::kBind;
+  const uint64_t set = attributes | (read_only ? kMountAttrRdonly : 0);
+  if (const long result = set_attributes(tree.get(), set, true); result < 0) return result;
+  return tree.release();
+}
+
+long prepare_scratch(Child& child) {
+  child.scratch = static_cast<int>(open_scratch(child));
+  if (child.scratch < 0) return child.scratch;
+  if (const long r = make_directory(child.scratch, kScratchRoot, 0755); r < 0) return r;
+  if (child.plan.root.kind == RootKind::kOverlay) {
+    if (const long r = make_directory(child.scratch, kScratchWork, 0700); r < 0) return r;
+  }
+  Fd upper(sys::openat(child.scratch, kScratchRoot, kDirectory));
+  if (upper.failed()) return upper.get();
+  if (const long result = make_skeleton(child, upper.get()); result < 0) return result;
+  return upper.release();
+}
+
+}  // namespace
+
+// A clone of the mount namespace is a clone of its peer groups too: without this every mount below
+// would appear on the host, and later mounts of the host in here.
+long make_mounts_private(Child& child) {
+  if (child.plan.mntns_fd >= 0) return sys::call(SYS_setns, child.plan.mntns_fd, kCloneNewns);
+  if ((child.plan.namespaces & kCloneNewns) == 0) return 0;
+  return sys::call(SYS_mount, 0, sys::arg("/"), 0, kMsRec | kMsPrivate, 0);
+}
+
+long mount_root(Child& child) {
+  const Fd upper(prepare_scratch(child));
+  if (upper.failed()) return upper.get();
+  const bool layered = child.plan.root.kind == RootKind::kOverlay;
+  const Fd work(layered ? sys::openat(child.scratch, kScratchWork, kDirectory) : -1);
+  if (layered && work.failed()) return work.get();
+  Fd mount(new_root_mount(child, upper.get(), work.get()));
+  if (mount.failed()) return mount.get();
+  const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
+  if (top.failed()) return top.get();
+  if (const long result = attach(mount.get(), top.get()); result < 0) return result;
+  child.root = mount.release();
+  return 0;
+}
+
+namespace {
+
+// umount2 follows what is mounted on its target, so with the scratch still on the old root's own
+// directory it would take away the scratch and leave the host. Any other place in the old root will
+// do; /proc is there. A move, unlike a second umount, waits for no grace period.
+long stow_scratch(Child& child) {
+  if (child.plan.root.scratch_dir != nullptr) return 0;
+  const Fd place(sys::openat(AT_FDCWD, "/proc", kDirectory));
+  return place.failed() ? place.get() : attach(child.scratch, place.get());
+}
+
+}  // namespace
+
+// pivot_root(".", ".") stacks the old root on the new one, so that it needs no directory inside;
+// detaching "." then takes the old one, the host's whole tree and the scratch with it, away.
+long pivot(Child& child) {
+  if (child.plan.handout_fd >= 0) {
+    const long opened = sys::openat(AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    if (opened < 0) return opened;
+    child.mount_namespace = static_cast<int>(opened);
+  }
+  if (child.plan.root.read_only != 0 && child.plan.root.kind == RootKind::kScratch) {
+    if (const long r = set_attributes(child.root, kMountAttrRdonly, false); r < 0) return r;
+  }
+  if (const long result = stow_scratch(child); result < 0) return result;
+  if (const long result = sys::call(SYS_fchdir, child.root); result < 0) return result;
+  if (const long r = sys::call(SYS_pivot_root, sys::arg("."), sys::arg(".")); r < 0) return r;
+  constexpr int kMntDetach = 2;
+  if (const long r = sys::call(SYS_umount2, sys::arg("."), kMntDetach); r < 0) return r;
+  return sys::call(SYS_chdir, sys::arg("/"));
+}
+
+// The root's descriptor alone would not do: when the last process of a mount namespace has gone,
+// its mounts are taken apart. With the namespace held the parent can read what a volume or tmpfs
+// has.
+long hand_out(Child& child) {
+  if (child.plan.handout_fd < 0) return 0;
+  const Fd root(sys::openat(AT_FDCWD, "/", kDirectory));
+  if (root.failed()) return root.get();
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  char byte = 'r';
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(2 * sizeof(int));
+  int* fds = reinterpret_cast<int*>(CMSG_DATA(header));
+  fds[0] = root.get();
+  fds[1] = child.mount_namespace;
+  const long sent = sys::call(SYS_sendmsg, child.plan.handout_fd, sys::arg(&message), 0);
+  return sent < 0 ? sent : 0;
+}
+
+}  // namespace pyminicon::child

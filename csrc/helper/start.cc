@@ -1,0 +1,77 @@
+// Our own tiny static program: no libc, no relocations, a few pages. It starts in 0.06 ms where a
+// dynamic glibc program takes ten times that. It lives in a sealed memfd of the embedding process.
+//
+//   pyminicon-init FD         maps the launch plan in FD and becomes the container (and its init)
+//   pyminicon-watch FD PIDFD  ends the containers in the table FD when the process PIDFD has ended
+#include <linux/stat.h>
+#include <sys/mman.h>
+
+#include "base/syscall.h"
+#include "child/own_memory.h"
+#include "helper/watch.h"
+
+namespace pyminicon::helper {
+namespace {
+
+int number(const char* text) {
+  int value = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) value = value * 10 + (*text - '0');
+  return value;
+}
+
+// The plan may grow after it was mapped (a parked container's run is written behind it), so its
+// whole range is mapped at once.
+void* map_shared(int fd, uint64_t address, uint64_t* size) {
+  struct statx info{};
+  if (sys::call(SYS_statx, fd, sys::arg(""), 0x1000, STATX_SIZE, sys::arg(&info)) < 0) {
+    sys::exit_group(120);
+  }
+  *size = address != 0 ? kHelperPlanMax : info.stx_size;
+  const long at =
+      sys::call(SYS_mmap, static_cast<long>(address), static_cast<long>(*size),
+                PROT_READ | PROT_WRITE, MAP_SHARED | (address != 0 ? MAP_FIXED : 0), fd, 0);
+  if (at < 0 && at > -4096) sys::exit_group(121);
+  return reinterpret_cast<void*>(at);
+}
+
+}  // namespace
+
+extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
+  const long argc = stack[0];
+  const char* const* argv = reinterpret_cast<const char* const*>(stack + 1);
+  uint64_t size = 0;
+  if (argc == 2) {
+    void* plan = map_shared(number(argv[1]), kHelperPlanAddress, &size);
+    auto* header = static_cast<PlanHeader*>(plan);
+    child::become(header->plan, header->report);
+  }
+  if (argc == 3) {
+    void* table = map_shared(number(argv[1]), 0, &size);
+    watch(*static_cast<WatchTable*>(table), number(argv[2]));
+  }
+  sys::exit_group(122);
+}
+
+}  // namespace pyminicon::helper
+
+#if defined(__x86_64__)
+asm(".globl _start\n_start:\n  xor %ebp,%ebp\n  mov %rsp,%rdi\n  and $-16,%rsp\n"
+    "  call pyminicon_helper_main\n");
+#else
+asm(".globl _start\n_start:\n  mov x29,#0\n  mov x0,sp\n  bl pyminicon_helper_main\n");
+#endif
+
+// The compiler turns loops and initialisers into calls of these.
+extern "C" {
+void* memset(void* to, int value, unsigned long size) {
+  auto* bytes = static_cast<unsigned char*>(to);
+  for (unsigned long i = 0; i < size; ++i) bytes[i] = static_cast<unsigned char>(value);
+  return to;
+}
+void* memcpy(void* to, const void* from, unsigned long size) {
+  auto* out = static_cast<unsigned char*>(to);
+  const auto* in = static_cast<const unsigned char*>(from);
+  for (unsigned long i = 0; i < size; ++i) out[i] = in[i];
+  return to;
+}
+}

@@ -1,0 +1,153 @@
+// The cgroups of one container: made before the launch, read while it runs, removed after it.
+//
+// Which directories there are, and what is written where, was decided in pyminicon/cgroups.py; here
+// v1 and v2 differ only in how a process gets in, in what the files are called, and in how all are
+// killed. A Cgroup belongs to the process that made it: in a forked child it does nothing.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace pyminicon::parent {
+
+// What a directory is for. pyminicon/cgroups.py has the same numbers.
+enum CgroupRole : uint32_t {
+  kRoleMemory = 1 << 0,
+  kRoleCpu = 1 << 1,
+  kRoleCpuset = 1 << 2,
+  kRolePids = 1 << 3,
+  kRoleIo = 1 << 4,
+  kRoleCpuTime = 1 << 5,
+  kRoleFreezer = 1 << 6,
+  kRoleV2 = 1 << 7,
+};
+
+struct CgroupSpec {
+  struct Directory {
+    std::string parent;  // the directory below which it is made
+    std::string bind;    // its name at /sys/fs/cgroup in the container; "" is that directory itself
+    uint32_t roles = 0;
+    bool required = false;  // false: the launch goes on where the kernel refuses it
+  };
+  struct Write {
+    uint32_t directory = 0;  // an index of directories
+    std::string file;
+    std::string value;
+    bool optional = false;  // the file may be missing
+  };
+
+  std::string prefix;  // "pyminicon-<boot>-<pid namespace>-<pid>-<start time>"
+  std::vector<Directory> directories;
+  std::vector<Write> writes;
+  std::string remedy;        // what helps when a directory is refused
+  std::string late_freezer;  // where freeze() makes a cgroup when none of directories can freeze
+  bool late_freezer_v2 = false;
+  bool watch_oom = false;                // open oom_fd()
+  bool shared_memory_is_unsafe = false;  // see oom_group_above in pyminicon/cgroup_v2.py
+};
+
+// A change of a running container's limits, for the directory that has the role.
+struct CgroupChange {
+  uint32_t role = 0;
+  std::string file;
+  std::string value;
+};
+
+// What the kernel knows; a figure that it can't give is nullopt, never 0.
+struct CgroupUsage {
+  std::optional<double> user, system, cpu;  // seconds; cpu is user and system together
+  std::optional<uint64_t> memory_peak, memory_current, pids_peak, pids_current;
+  std::optional<uint64_t> io_read, io_written;  // bytes that reached a block device
+};
+
+class Cgroup {
+ public:
+  Cgroup() = default;
+  ~Cgroup();  // kills what is in there and removes it
+  Cgroup(Cgroup&& other) noexcept;
+  Cgroup& operator=(Cgroup&& other) noexcept;
+  Cgroup(const Cgroup&) = delete;
+  Cgroup& operator=(const Cgroup&) = delete;
+
+  // Makes the directories, writes the limits, opens what joining needs. Throws LaunchFailure (stage
+  // cgroup, the subject is the path) with everything undone.
+  static Cgroup make(const CgroupSpec& spec);
+
+  explicit operator bool() const { return !places_.empty(); }
+
+  // v2: for CLONE_INTO_CGROUP, else -1. The child is born in there, without the wait for an RCU
+  // grace period that a write to cgroup.procs costs (8 ms after idleness).
+  int clone_into_fd() const { return v2_fd_; }
+  // v1: `tasks` files. The single-threaded child writes "0" to each, before it touches memory.
+  std::span<const int> join_fds() const { return join_fds_; }
+  // After the child is in: gives back the descriptors that only joining needs.
+  void close_join_fds();
+
+  // A descriptor that becomes readable (v1: POLLIN) or exceptional (v2: POLLPRI) when memory ran
+  // out; -1 unless a memory limit is set. Level-triggered until clear_oom_event().
+  int oom_fd() const { return oom_fd_; }
+  short oom_poll_events() const;
+  void clear_oom_event();
+  // Whether the kernel killed a process of this container for memory.
+  bool oom_killed() const;
+  // The same after an event. v1 tells of it once, before it kills, so there this waits up to
+  // `patience_us`; v2 tells again after the kill, so false means: go on polling.
+  bool oom_killed_within(int patience_us) const;
+
+  // v2: from now on the kernel kills all of it or nothing (memory.oom.group). Only when the child
+  // has done its exec: before, it shares its memory with the caller, and the OOM killer kills
+  // everyone who does.
+  void after_exec();
+
+  CgroupUsage usage() const;
+  std::optional<double> cpu_seconds() const;  // CPU time of the whole container so far
+
+  // The processes that are in there now, as this process's PID namespace numbers them.
+  std::vector<pid_t> processes() const;
+  // SIGKILL to all, and to what they fork meanwhile. False if some are left after `patience_us`
+  // (a process in uninterruptible sleep, say).
+  bool kill(int patience_us = 2'000'000);
+  // Stops and continues all of it. Throws LaunchFailure where no cgroup can.
+  void freeze(bool frozen);
+  // Throws LaunchFailure when the kernel refuses one, or no directory has the role.
+  void update(const std::vector<CgroupChange>& changes);
+  // False if a directory is still busy after `patience_us`.
+  bool remove(int patience_us = 2'000'000);
+
+  // What the container sees: (directory, name below /sys/fs/cgroup), to be bound read-only.
+  std::vector<std::pair<std::string, std::string>> binds() const;
+
+ private:
+  struct Place {
+    std::string path;
+    std::string bind;
+    uint32_t roles = 0;
+  };
+
+  bool make_directories(const CgroupSpec& spec, const std::string& name);
+  void write_limits(const CgroupSpec& spec);
+  void open_join_fds();
+  void watch_oom();
+  const Place* with(uint32_t role) const;
+  const Place* any() const;
+  bool is_empty() const;
+  void signal_all() const;
+  void make_late_freezer();
+  bool is_mine() const;
+
+  std::vector<Place> places_;  // parallel to the spec's; path is empty where it was refused
+  std::vector<int> join_fds_;
+  std::string name_, late_freezer_;
+  bool late_freezer_v2_ = false;
+  int v2_fd_ = -1;
+  int oom_fd_ = -1;
+  pid_t owner_ = 0;
+};
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,21 @@
+// clone3 with a stack of the child's own, in the caller's memory.
+#pragma once
+
+#include <cstdint>
+
+#include "base/kernel.h"
+
+namespace pyminicon::parent {
+
+// Calls `entry(argument)` in a new process that shares this memory; the calling thread sleeps until
+// it execs or ends. Answers the pid or -errno. All signals are blocked around it: a handler that
+// ran in the child would run on the parent's data.
+long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument);
+
+// The system call itself, on args' stack. Touches no libc: a child may call it too.
+long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument);
+
+// Grows by one in every child of fork(2): what was made before belongs to another process.
+uint64_t fork_generation();
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,46 @@
+#include "parent/launch.h"
+
+#include <fcntl.h>
+#include <time.h>
+
+#include <cerrno>
+
+#include "parent/clone.h"
+#include "parent/failure.h"
+#include "parent/launch_job.h"
+
+namespace pyminicon::parent {
+
+int64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+Pipe make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) throw LaunchFailure(errno, Stage::kPrepare, "pipe2");
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+Launched::Launched(const PlanSpec& spec)
+    : kill_by_cgroup(spec.kill_by_cgroup),
+      begun(now_ns()),
+      memory_limit(spec.memory_limit),
+      watch_(lease_watch_slot()),
+      generation_(fork_generation()) {}
+
+Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
+  reap_abandoned();
+  Launched made(spec);
+  LaunchJob job(spec, options);
+  job.prepare(made, false);
+  job.clone(made);
+  job.attend(made.pid);  // whatever it throws, the destructor of `made` ends the child
+  made.started = now_ns();
+  job.check(made, Stage::kExec);
+  if (options.trace) keep_trace(job.report(), made);
+  return made;
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "parent/arena.h"
+#include "parent/plan_spec.h"
+
+namespace pyminicon::parent {
+
+// Lays the plan out in `arena`, a PlanHeader first; the caller settles it where it will be read.
+// `mounts` stands for spec.mounts: the launch has put its own cgroup's directories into it.
+void build_plan(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const LaunchFds& fds,
+                bool trace, Arena& arena);
+
+// Lays out a RunPlan, what a parked container is told, at the beginning of `arena`.
+void build_run(const ExecSpec& exec, const std::vector<int>& pass, Arena& arena);
+
+}  // namespace pyminicon::parent

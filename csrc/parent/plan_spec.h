@@ -1,0 +1,80 @@
+// What Python asks for, in C++ types: the input of the plan builder. Made once per Spec, used for
+// any number of launches.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/plan.h"
+#include "parent/cgroup.h"
+
+namespace pyminicon::parent {
+
+struct OpSpec {
+  OpKind kind;
+  uint32_t flags = 0;
+  std::optional<std::string> source, target, data;
+  uint32_t mode = 0, uid = 0, gid = 0;
+};
+
+struct ExecSpec {
+  std::vector<std::string> candidates, argv, env;
+  std::string cwd = "/";
+};
+
+struct PlanSpec {
+  uint64_t namespaces = 0;
+
+  // Ids. At most one of the two pairs of maps: written by the child itself, or for it.
+  std::optional<std::string> own_uid_map, own_gid_map;
+  std::optional<std::string> uid_map, gid_map;
+  std::vector<std::string> uid_mapper, gid_mapper;  // newuidmap(1)'s argv but for the pid, or empty
+  bool become_root = false;
+  bool change_user = false;
+  bool set_groups = false;
+  uint32_t uid = 0, gid = 0;
+  std::vector<uint32_t> groups;
+
+  std::optional<std::string> hostname;
+  bool loopback = false;
+  bool private_clock = false;
+
+  RootKind root = RootKind::kBind;
+  bool read_only = false, allow_setuid = false;
+  std::vector<std::string> layers;
+  std::optional<std::string> scratch_tmpfs, disk_parent, overlay_options;
+  std::vector<OpSpec> skeleton, mounts;
+
+  std::vector<RlimitPlan> rlimits;
+  uint64_t capabilities = 0;
+  bool no_new_privs = true;
+  bool new_keyring = false;
+  std::string seccomp;  // packed sock_filter, empty for none
+  bool has_seccomp = false;
+
+  bool init = false;
+  bool own_memory = false;  // never borrow the caller's memory (a mount of it may hang, ids change)
+  bool can_park_ready =
+      false;              // nothing of the set-up depends on the run, and the filter allows parking
+  bool hand_out = false;  // keep the root readable after the end, for collect
+  bool kill_by_cgroup = false;
+  uint64_t memory_limit = 0;
+
+  std::optional<CgroupSpec> cgroup;
+  ExecSpec exec;
+};
+
+// The file descriptors and per-launch facts that the plan carries.
+struct LaunchFds {
+  int stdio[3] = {0, 1, 2};
+  int terminal = 0;
+  std::vector<int> pass;
+  std::vector<int> tasks;
+  int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
+      handout = -1, park = -1;
+  std::string scratch_dir;
+};
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,289 @@
+#include "parent/stock.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <thread>
+
+#include "parent/clone.h"
+#include "parent/failure.h"
+#include "parent/launch_job.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr size_t kIdBytes = 6;
+
+std::string new_id() {
+  unsigned char bytes[kIdBytes];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
+    throw LaunchFailure(errno, Stage::kPrepare, "getrandom");
+  }
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+// The spec with another name for the container, wherever its own stands: host name, /etc/hosts.
+PlanSpec named(const PlanSpec& spec, const std::string& from, const std::string& to) {
+  PlanSpec copy = spec;
+  if (copy.hostname) rename_id(*copy.hostname, from, to);
+  for (auto* ops : {&copy.skeleton, &copy.mounts}) {
+    for (OpSpec& op : *ops) {
+      if (op.kind == OpKind::kFile && op.data) rename_id(*op.data, from, to);
+    }
+  }
+  return copy;
+}
+
+Parked make_parked(const PlanSpec& spec, const std::string& own_id, const LaunchOptions& asked) {
+  Parked parked;
+  parked.id = new_id();
+  const PlanSpec mine = named(spec, own_id, parked.id);
+  LaunchOptions options;
+  options.deadline = asked.deadline;
+  options.interrupted = asked.interrupted;
+  options.trace = true;  // the stamps tell a run when its program was exec'd
+  parked.container = Launched(mine);
+  LaunchJob job(mine, options);
+  job.prepare(parked.container, true);
+  job.clone(parked.container);
+  job.attend(parked.container.pid);
+  job.check(parked.container, Stage::kPark);
+  parked.report = &job.report();
+  parked.memory = job.take_memory();
+  parked.socket = job.take_park();
+  parked.failure = job.take_failure();
+  return parked;
+}
+
+void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
+  std::vector<int> fds(options.stdio, options.stdio + 3);
+  fds.insert(fds.end(), options.pass.begin(), options.pass.end());
+  std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
+  iovec data{&offset, sizeof offset};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  if (sendmsg(parked.socket.get(), &message, MSG_NOSIGNAL) < 0) {
+    const int error = errno;
+    for (int i = 0; i < 3; ++i) {
+      if (fcntl(options.stdio[i], F_GETFD) < 0) {
+        throw LaunchFailure(EBADF, Stage::kStdio, "descriptor " + std::to_string(i));
+      }
+    }
+    throw LaunchFailure(error, Stage::kPark, "");
+  }
+}
+
+bool exited_at_once(const Parked& parked) {
+  pollfd ended{parked.container.pidfd.get(), POLLIN, 0};
+  return poll(&ended, 1, 0) > 0;
+}
+
+}  // namespace
+
+void rename_id(std::string& text, const std::string& from, const std::string& to) {
+  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
+    text.replace(at, from.size(), to);
+  }
+}
+
+struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
+  std::shared_ptr<const PlanSpec> spec;
+  std::string id;
+  size_t size = 0;
+  uint64_t generation = fork_generation();
+
+  std::mutex lock;
+  std::condition_variable wanted;   // the thread sleeps on it
+  std::condition_variable stopped;  // close() does
+  std::deque<Parked> ready;
+  size_t direct = 0;  // runs that are making a container themselves
+  size_t processors = 1;
+  bool running = false;  // the thread
+  bool failed = false;   // the last one could not be made: a run will find out why
+  std::vector<Fd> discarded;
+  bool closed = false;
+
+  void serve();
+  void spawn();  // under lock
+};
+
+// Makes containers while the stock isn't full. Ends when the stock is closed.
+void Stock::Shared::serve() {
+  std::unique_lock guard(lock);
+  for (;;) {
+    wanted.wait(guard, [this] {
+      const bool fill = !failed && ready.size() < size && direct < processors;
+      return closed || !discarded.empty() || fill;
+    });
+    if (closed) break;
+    if (!discarded.empty()) {
+      std::vector<Fd> closing = std::move(discarded);
+      discarded.clear();
+      guard.unlock();
+      closing.clear();
+      guard.lock();
+      continue;
+    }
+    guard.unlock();
+    std::optional<Parked> made;
+    try {
+      made.emplace(make_parked(*spec, id, {}));
+    } catch (
+        ...) {  // whatever it is: the next run makes its own, and throws it where it can be caught
+    }
+    guard.lock();
+    failed = !made;
+    if (made && !closed) ready.push_back(std::move(*made));
+  }
+  running = false;
+  stopped.notify_all();
+}
+
+void Stock::Shared::spawn() {
+  running = true;
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the embedding program's business
+  std::thread([self = shared_from_this()] { self->serve(); }).detach();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+Stock::Stock(std::shared_ptr<const PlanSpec> spec, std::string id, size_t size)
+    : shared_(std::make_shared<Shared>()) {
+  shared_->spec = std::move(spec);
+  shared_->id = std::move(id);
+  shared_->size = size;
+  shared_->processors = std::max(1U, std::thread::hardware_concurrency());
+}
+
+Stock::~Stock() { close(); }
+
+void Stock::warm(const LaunchOptions& options) {
+  Parked first = take(options);
+  const std::lock_guard guard(shared_->lock);
+  shared_->ready.push_front(std::move(first));
+  shared_->spawn();
+}
+
+bool Stock::owned() const { return shared_->generation == fork_generation(); }
+
+size_t Stock::ready() const {
+  if (!owned()) return 0;
+  const std::lock_guard guard(shared_->lock);
+  return shared_->ready.size();
+}
+
+// A run that finds the stock empty makes its own container in its own thread, at the price of a
+// cold launch; the threads stand back while as many of these are going on as there are processors.
+Parked Stock::take(const LaunchOptions& options) {
+  Shared& shared = *shared_;
+  std::unique_lock guard(shared.lock);
+  if (shared.closed) throw LaunchFailure(ESHUTDOWN, Stage::kPark, "", "the template is closed");
+  if (!shared.ready.empty()) {
+    Parked parked = std::move(shared.ready.front());
+    shared.ready.pop_front();
+    guard.unlock();
+    shared.wanted.notify_one();
+    return parked;
+  }
+  ++shared.direct;
+  guard.unlock();
+  std::exception_ptr why;
+  std::optional<Parked> made;
+  try {
+    made.emplace(make_parked(*shared.spec, shared.id, options));
+  } catch (...) {
+    why = std::current_exception();
+  }
+  guard.lock();
+  --shared.direct;
+  guard.unlock();
+  shared.wanted.notify_one();
+  if (why) std::rethrow_exception(why);
+  return std::move(*made);
+}
+
+void Stock::discard(Fd root, Fd mount_namespace) {
+  {
+    const std::lock_guard guard(shared_->lock);
+    if (shared_->closed) return;  // the descriptors are closed here
+    shared_->discarded.push_back(std::move(root));
+    shared_->discarded.push_back(std::move(mount_namespace));
+  }
+  shared_->wanted.notify_one();
+}
+
+// In a forked child the threads don't exist and the lock may be held: the stock is let go as it is,
+// its descriptors closed with the process; the containers are the parent's.
+void Stock::close() {
+  if (!shared_) return;
+  if (!owned()) {
+    new std::shared_ptr<Shared>(std::move(shared_));
+    return;
+  }
+  std::unique_lock guard(shared_->lock);
+  shared_->closed = true;
+  shared_->wanted.notify_all();
+  shared_->stopped.wait(guard, [this] { return !shared_->running; });
+  std::deque<Parked> left = std::move(shared_->ready);
+  std::vector<Fd> closing = std::move(shared_->discarded);
+  guard.unlock();
+  left.clear();
+}
+
+void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, bool confirm) {
+  parked.container.begun = now_ns();
+  Arena arena;
+  build_run(exec, options.pass, arena);
+  const uint64_t offset = parked.memory->append(arena);
+  send_run(parked, offset, options);
+  parked.container.started = now_ns();
+  if (!confirm) return;
+  pollfd watched{parked.failure.get(), POLLIN, 0};
+  while (poll(&watched, 1, -1) < 0) {
+    if (errno == EINTR && options.interrupted) options.interrupted();
+  }
+  check_run(parked, exec);
+}
+
+void check_run(const Parked& parked, const ExecSpec& exec) {
+  const Report& report = *parked.report;
+  if (report.error == 0 && report.stage == static_cast<uint32_t>(Stage::kExec)) return;
+  PlanSpec told;
+  told.exec = exec;
+  int signal = 0;
+  if (report.error == 0) {
+    if (!exited_at_once(parked)) return;  // not there yet
+    signal = SIGKILL;
+    if (report.stage < static_cast<uint32_t>(Stage::kExec)) {
+      // Killed by a limit or the caller between being sent and exec: that run's end, not a failed
+      // launch.
+      return;
+    }
+  }
+  throw_failure(subject_of(told, told.mounts, report), report, signal);
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,64 @@
+// A template's stock: single-use containers that wait, all but started, for their command.
+//
+// Everything that a container of the template has ahead of its run is done by a thread of the
+// stock, off the critical path: namespaces, mounts, cgroups, capabilities, the filter. A run takes
+// one, tells it what to exec, and never gives it back. The stock is bounded and sleeps when it is
+// full.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "parent/launch.h"
+#include "parent/plan_memory.h"
+
+namespace pyminicon::parent {
+
+// A container that waits for its run.
+struct Parked {
+  Launched container;
+  std::unique_ptr<PlanMemory> memory;
+  Report* report = nullptr;
+  Fd socket, failure;
+  std::string id;
+};
+
+class Stock {
+ public:
+  // `id`: the name that stands in the spec for the container's own, replaced in each.
+  Stock(std::shared_ptr<const PlanSpec> spec, std::string id, size_t size);
+  ~Stock();  // ends what is in stock; runs that are going on aren't touched
+
+  // The next container; made on the spot where the stock is empty. Throws what launch() throws.
+  Parked take(const LaunchOptions& options);
+  // Makes the first one, so that what can't be made is known at once, and lets the thread go on.
+  void warm(const LaunchOptions& options);
+  // The last reference to a mount namespace takes its mounts apart, 0.1 ms that nobody should wait
+  // for: the stock's thread closes these.
+  void discard(Fd root, Fd mount_namespace);
+
+  bool owned() const;
+  size_t ready() const;
+
+  void close();
+
+  struct Shared;  // what the thread holds on to
+
+ private:
+  std::shared_ptr<Shared> shared_;
+};
+
+// Replaces the container's name in `text`.
+void rename_id(std::string& text, const std::string& from, const std::string& to);
+
+// Sends a parked container on its way. With `confirm` it returns when the program has been exec'd,
+// and throws LaunchFailure if it couldn't be; else failed_run() tells when the container has ended.
+void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, bool confirm);
+
+// Throws LaunchFailure if the parked container's run never got to exec.
+void check_run(const Parked& parked, const ExecSpec& exec);
+
+}  // namespace pyminicon::parent
