@@ -1,0 +1,59 @@
+"""pyminicon: the fastest, safest way to start a real container from Python.
+
+    import pyminicon
+    r = pyminicon.run(["/bin/sh", "-c", "echo hi"], capture_output=True, text=True)
+
+Everything is loaded at first use: importing this package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon import aio as aio
+    from pyminicon.container import Container as Container
+    from pyminicon.container import run as run
+    from pyminicon.container import start as start
+    from pyminicon.errors import Error as Error
+    from pyminicon.errors import LaunchError as LaunchError
+    from pyminicon.errors import SpecError as SpecError
+    from pyminicon.result import Result as Result
+    from pyminicon.result import Usage as Usage
+    from pyminicon.template import Template as Template
+
+__version__ = "0.1.0"
+
+# subprocess's own numbers, so that subprocess needn't be imported to use them.
+PIPE = -1
+STDOUT = -2
+DEVNULL = -3
+
+_HOMES = {
+    "run": "container",
+    "start": "container",
+    "Container": "container",
+    "Result": "result",
+    "Usage": "result",
+    "Template": "template",
+    "Error": "errors",
+    "SpecError": "errors",
+    "LaunchError": "errors",
+    "TimeoutExpired": "errors",
+    "CalledProcessError": "errors",
+}
+
+__all__ = ["DEVNULL", "PIPE", "STDOUT", "aio", *_HOMES]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    # Not by importlib, whose import costs more than ours: it is also asked for each submodule that
+    # `from pyminicon import …` hasn't loaded yet.
+    home = "aio" if name == "aio" else _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pyminicon' has no attribute {name!r}")
+    module = __import__(f"pyminicon.{home}", fromlist=["*"])
+    value = module if name == "aio" else getattr(module, name)
+    globals()[name] = value
+    return value

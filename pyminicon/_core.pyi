@@ -1,0 +1,130 @@
+"""The compiled core (csrc/bind.cc). Internal: the public API is pyminicon's own.
+
+Every call releases the GIL while it launches, waits or reads. A launch that fails raises
+:class:`pyminicon.LaunchError`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+STAGES: tuple[str, ...]
+"""The steps of a launch in the order in which they run (docs/stages.md)."""
+
+class Plan:
+    """A launch plan, checked by nobody but the kernel: pyminicon.plan makes the fields."""
+
+    def __init__(self, fields: dict[str, Any], /) -> None: ...
+
+class Handle:
+    """A started container; kills and removes it when it goes away, in the process that made it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def pidfd(self) -> int: ...
+    @property
+    def owned(self) -> bool:
+        """False in a process that was forked from the one that started it."""
+
+    @property
+    def startup(self) -> float:
+        """Seconds from the call to execve."""
+
+    @property
+    def trace(self) -> list[tuple[str, int]] | None:
+        """(stage, nanoseconds since the call), if it was asked for."""
+
+    def take_stream(self, which: int, /) -> int:
+        """Our end of the pipe to 0, 1 or 2, now the caller's to close; -1 if there is none."""
+
+    def poll(self) -> tuple[int | None, str | None] | None:
+        """None while it runs, else (returncode or None if it was taken, limit that ended it)."""
+
+    def wait(self, timeout: float | None, /) -> bool:
+        """Waits by pidfd; False when the time is over."""
+
+    def send_signal(self, number: int, /) -> bool: ...
+    def kill(self) -> bool: ...
+    def give_up(self) -> None:
+        """It was killed and hangs in the kernel: nobody waits for it when the handle goes."""
+
+    def usage(self) -> tuple[Any, ...]:
+        """wall user system memory_peak pids_peak io_read io_written memory pids."""
+
+    def release(self) -> None:
+        """Closes the descriptors of a container whose poll() has answered."""
+
+    def freeze(self, frozen: bool, /) -> bool: ...
+    def update(self, changes: Iterable[tuple[int, bytes, bytes]], /) -> bool: ...
+    def collect(self, paths: Sequence[str] | None, most: int, /) -> dict[str, bytes] | None:
+        """Files of a container that was planned with hand_out, at most ``most`` bytes each."""
+
+class Template:
+    """A stock of parked containers of one plan (csrc/parent/stock.h)."""
+
+    def __init__(self, plan: Plan, own_id: str, size: int, /) -> None: ...
+    @property
+    def ready(self) -> int: ...
+    @property
+    def owned(self) -> bool: ...
+    def close(self) -> None: ...
+    def run(
+        self,
+        told: tuple[Any, ...],
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        trace: bool,
+        input: bytes | None,
+        timeout: float | None,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        collect: Sequence[str] | None,
+        collect_max: int,
+        /,
+    ) -> tuple[Any, ...]:
+        """``told``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
+
+    def start(
+        self,
+        told: tuple[Any, ...],
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        /,
+    ) -> tuple[Handle, str]:
+        """The handle and the container's own id."""
+
+def start(
+    plan: Plan,
+    stdio: tuple[int, int, int],
+    pass_fds: Sequence[int],
+    terminal: bool,
+    trace: bool,
+    wall_time: float | None,
+    cpu_time: float,
+    max_output: int,
+    cancel_fd: int = -1,
+) -> Handle:
+    """``cancel_fd``: once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT)."""
+
+def run(
+    plan: Plan,
+    stdio: tuple[int, int, int],
+    pass_fds: Sequence[int],
+    trace: bool,
+    input: bytes | None,
+    timeout: float | None,
+    wall_time: float | None,
+    cpu_time: float,
+    max_output: int,
+    collect: Sequence[str] | None,
+    collect_max: int,
+    /,
+) -> tuple[Any, ...]:
+    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, files)."""
+
+def read_beneath(root: str, path: str, most: int, /) -> bytes | None:
+    """A regular file of at most ``most`` bytes, links followed beneath ``root`` only."""

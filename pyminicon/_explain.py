@@ -1,0 +1,126 @@
+"""Why a stage of the launch failed, where that can be known: the hint of a LaunchError.
+
+Imported only when something has gone wrong.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyminicon.errors import LaunchError
+
+
+def launch_error(number: int, stage: str, subject: str, hint: str | None) -> LaunchError:
+    """The exception for a failed launch (called by the core), with a hint if we know one.
+
+    A hint is only given for what the machine itself says; a guess would send people astray.
+    """
+    if hint is None:
+        explain = _EXPLAIN.get(stage)
+        hint = explain(number, subject) if explain else None
+    return LaunchError(number, stage, subject, hint)
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def _user_namespaces_forbidden() -> str | None:
+    if _first_line("/proc/sys/user/max_user_namespaces") == "0":
+        return "user namespaces are turned off: sysctl user.max_user_namespaces"
+    if _first_line("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return "user namespaces are for root only: sysctl kernel.unprivileged_userns_clone=1"
+    if _first_line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return (
+            "AppArmor restricts user namespaces: give the program a profile with `userns,` or "
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+        )
+    if _in_container():
+        return (
+            "inside another container whose seccomp profile or capabilities forbid namespaces: "
+            "run that one with --security-opt seccomp=unconfined or --privileged"
+        )
+    return None
+
+
+def _in_container() -> bool:
+    return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or "container" in os.environ
+
+
+def _clone(number: int, subject: str) -> str | None:
+    if number in (errno.EPERM, errno.EACCES):
+        if os.geteuid() != 0 or _in_container():
+            return _user_namespaces_forbidden()
+        return "the caller lacks CAP_SYS_ADMIN"
+    if number == errno.ENOSPC:
+        return "a limit of /proc/sys/user/max_*_namespaces is reached"
+    if number == errno.EAGAIN:
+        return "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max"
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return "the kernel is too old or built without one of the namespaces; Linux 5.12 is needed"
+    if number == errno.EBUSY:
+        return "the cgroup can't take a process: on cgroup v2 only a leaf can"
+    return None
+
+
+def _userns(number: int, subject: str) -> str | None:
+    if number in (errno.EPERM, errno.EACCES):
+        return _user_namespaces_forbidden() or (
+            "the id maps may not be written: AppArmor restricts it, or the calling process isn't dumpable"
+        )
+    return None
+
+
+def _mount(number: int, subject: str) -> str | None:
+    if number == errno.ELOOP:
+        return "a symbolic link is in the way, which is never followed; name the real path"
+    if number == errno.EPERM and subject in ("/proc", "/sys"):
+        return (
+            "the kernel refuses a new one where the caller's own is partly hidden, as in a container: "
+            "run that one with --security-opt systempaths=unconfined"
+        )
+    if number == errno.ENODEV:
+        return "the kernel has no such file system, or the device isn't what its name says"
+    return None
+
+
+def _rootfs(number: int, subject: str) -> str | None:
+    if number == errno.EINVAL:
+        return (
+            "overlayfs can't take this directory as a layer (an overlay of overlays, or no overlayfs in a "
+            'user namespace before Linux 5.11): use read_only=True or storage="disk"'
+        )
+    if number == errno.ENODEV:
+        return "the kernel has no overlayfs: use read_only=True"
+    return None
+
+
+def _exec(number: int, subject: str) -> str | None:
+    if number == errno.ENOEXEC:
+        return "not an executable format of this machine; a script needs a #! line"
+    if number == errno.ENOENT and subject.startswith("/"):
+        return "the program, or the interpreter it names, isn't in the image"
+    if number == errno.ENOENT:
+        return "not found in the PATH of the image"
+    return None
+
+
+def _timens(number: int, subject: str) -> str | None:
+    if number == errno.EOPNOTSUPP:
+        return "this kernel moves only forked processes into a new time namespace; use init=True"
+    return None
+
+
+_EXPLAIN = {
+    "clone": _clone,
+    "userns": _userns,
+    "mount": _mount,
+    "rootfs": _rootfs,
+    "exec": _exec,
+    "timens": _timens,
+}

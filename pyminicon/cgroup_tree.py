@@ -1,0 +1,203 @@
+"""Where this process stands in the cgroup trees of the machine: found once per process.
+
+One tree per mounted hierarchy: cgroup v2, or one or several controllers of v1 (hybrid machines have
+both). What is found is what the kernel says in /proc/self/cgroup and /proc/self/mountinfo; whether
+a directory takes a child is learned by making one. Sources: cgroups(7), proc(5), the kernel's
+Documentation/admin-guide/cgroup-v2.rst.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The controllers that limits need, by their v2 name (v1 calls io "blkio").
+CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io")
+_V1_NAMES = {"blkio": "io"}
+
+
+class Tree:
+    """One mounted hierarchy: its mount point, which part of it is mounted, where the caller is."""
+
+    __slots__ = ("caller", "controllers", "mount", "root", "v2")
+
+    def __init__(self, mount: str, root: str, caller: str, controllers: list[str], v2: bool) -> None:
+        self.mount = mount  # "/sys/fs/cgroup/memory"
+        self.root = root  # the cgroup that is seen at the mount point, "/" unless in a container
+        self.caller = caller  # the caller's own cgroup, as /proc/self/cgroup names it
+        self.controllers = controllers  # v1 only; v2's are read where they are used
+        self.v2 = v2
+
+    @property
+    def name(self) -> str:
+        """The directory's name at /sys/fs/cgroup, as programs inside look for it; "" is the root."""
+        if self.v2 and self.mount == "/sys/fs/cgroup":
+            return ""
+        return self.mount.rpartition("/")[2]
+
+    def directory(self, cgroup: str) -> str | None:
+        """Where ``cgroup`` (absolute in this tree) is in the file system; None when it isn't mounted."""
+        if self.root == "/":
+            return self.mount if cgroup == "/" else self.mount + cgroup
+        if cgroup == self.root or cgroup.startswith(self.root + "/"):
+            return self.mount + cgroup[len(self.root) :]
+        return None
+
+
+class Trees:
+    """All mounted hierarchies. ``v1``: controller -> Tree; ``v2``: the unified one or None."""
+
+    __slots__ = ("_memory", "pid", "swept", "v1", "v2")
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.v1: dict[str, Tree] = {}
+        self.v2: Tree | None = None
+        self.swept: set[str] = set()
+        self._memory: int | None = 0
+
+    def memory_above(self, size: int) -> int | None:
+        """The memory limit (bytes) above the caller if it is less than ``size``, else None.
+
+        Remembered, because reading memory.stat costs 20 us; read again before it refuses anything.
+        """
+        if self._memory is not None and size > self._memory:
+            tree = self.v1.get("memory", self.v2)
+            self._memory = memory_limit(tree) if tree else None
+        return self._memory if self._memory is not None and size > self._memory else None
+
+    def all(self) -> Iterator[Tree]:
+        """Each tree once, also where several controllers share one."""
+        seen = {tree.mount: tree for tree in self.v1.values()}
+        if self.v2 is not None:
+            seen[self.v2.mount] = self.v2
+        return iter(seen.values())
+
+
+def read(path: str) -> str:
+    """The text of a small file of the kernel's; OSError as open(2) and read(2) raise it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(descriptor, 65536):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts).decode("utf-8", "surrogateescape")
+
+
+def read_or(path: str, default: str) -> str:
+    """:func:`read`, or ``default`` where the file can't be had."""
+    try:
+        return read(path)
+    except OSError:
+        return default
+
+
+def _unescape(field: str) -> str:
+    """A path of mountinfo's, where space, tab, newline and backslash are octal (proc(5))."""
+    if "\\" not in field:
+        return field
+    head, *rest = field.split("\\")
+    return head + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
+
+
+def _mounts() -> Iterator[tuple[str, str, str, list[str]]]:
+    """(file system type, root, mount point, super options) of the cgroup mounts."""
+    for line in read_or("/proc/self/mountinfo", "").split("\n"):
+        where, dash, what = line.partition(" - cgroup")
+        if dash:
+            fields, (kind, _, options) = where.split(" "), what.split(" ", 2)
+            yield "cgroup" + kind, _unescape(fields[3]), _unescape(fields[4]), options.split(",")
+
+
+def find() -> Trees:
+    """The trees of this machine as they are now, without the cache."""
+    trees = Trees(os.getpid())
+    places: dict[str, str] = {}
+    for line in read_or("/proc/self/cgroup", "").split("\n"):
+        number, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        for name in names.split(",") if names else ["unified"] if number == "0" else []:
+            places[name] = path
+    for kind, root, mount, options in _mounts():
+        if kind == "cgroup2":
+            caller = places.get("unified")
+            tree = Tree(mount, root, caller or "/", [], True)
+            if caller and trees.v2 is None and tree.directory(caller):
+                trees.v2 = tree
+            continue
+        bound = [name for name in options if name in places and not name.startswith("name=")]
+        for name in bound:
+            tree = Tree(mount, root, places[name], bound, False)
+            if tree.directory(places[name]):
+                trees.v1.setdefault(_V1_NAMES.get(name, name), tree)
+    return trees
+
+
+_found: Trees | None = None
+
+
+def trees() -> Trees:
+    """The trees of this machine, found once per process (a forked child looks again).
+
+    Without a lock: two threads that are first at the same time both look, and find the same.
+    """
+    global _found
+    if _found is None or _found.pid != os.getpid():
+        _found = find()
+    return _found
+
+
+def chain(tree: Tree, directory: str) -> Iterator[str]:
+    """``directory`` and the cgroups above it, as far up as they are mounted."""
+    while True:
+        yield directory
+        if directory == tree.mount or len(directory) <= len(tree.mount):
+            return
+        directory = directory.rpartition("/")[0]
+
+
+def caller_directory(tree: Tree) -> str:
+    """The caller's own cgroup as a path in the file system."""
+    return tree.directory(tree.caller) or tree.mount
+
+
+def controllers(directory: str, file: str = "cgroup.controllers") -> set[str]:
+    """The v2 controllers that ``file`` of ``directory`` lists; none where there is no such file."""
+    return set(read_or(f"{directory}/{file}", "").split())
+
+
+def is_root(directory: str) -> bool:
+    """Whether ``directory`` is v2's real root, the one cgroup that may have processes and children
+    with controllers. Every other has cgroup.type; the root of a cgroup namespace has it, too."""
+    return not os.path.exists(f"{directory}/cgroup.type")
+
+
+def memory_limit(tree: Tree) -> int | None:
+    """The least memory limit (bytes) of the caller's own cgroup and those above; None if there is none."""
+    here = caller_directory(tree)
+    if not tree.v2:
+        for line in read_or(f"{here}/memory.stat", "").split("\n"):
+            if line.startswith("hierarchical_memory_limit "):
+                return int(line.split(" ")[1])
+        return None
+    limits = (read_or(f"{directory}/memory.max", "max").strip() for directory in chain(tree, here))
+    return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+
+
+def cpu_limit(tree: Tree) -> float | None:
+    """The least CPU quota (in CPUs) above a container; v1 refuses a child that asks for more, v2
+    takes it and lets the lesser one rule, so only v1 is asked."""
+    least = None
+    if not tree.v2:
+        for directory in chain(tree, caller_directory(tree)):
+            quota = read_or(f"{directory}/cpu.cfs_quota_us", "-1").strip()
+            period = read_or(f"{directory}/cpu.cfs_period_us", "100000").strip()
+            if quota.isdigit() and period.isdigit():
+                share = int(quota) / int(period)
+                least = share if least is None else min(least, share)
+    return least

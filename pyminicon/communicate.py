@@ -1,0 +1,187 @@
+"""Container.communicate: feeding and draining a container that was started, with a timeout.
+
+As subprocess's, with two differences. It ends when the container has ended, also when a process that
+doesn't belong to it holds the write end of a pipe. And what a reader has already pulled into a stream's
+own buffer isn't lost.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pyminicon import errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from pyminicon.container import Container
+
+_PIECE = 1 << 16
+
+
+def communicate(box: Container, input: Any, timeout: float | None) -> tuple[Any, Any]:
+    """See Container.communicate."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    talk = box._talk
+    if talk is None:
+        talk = box._talk = Talk(box, input)
+    elif input:
+        raise ValueError("Cannot send input after starting communication")
+    if talk.result is None:
+        talk.go_on(deadline, timeout)
+    assert talk.result is not None
+    return talk.result
+
+
+def _encode(box: Container, input: Any) -> bytes:
+    if box._spec.text:
+        if not isinstance(input, str):
+            raise TypeError(f"input takes a str with text=True, not {type(input).__name__}")
+        return input.encode(box._spec.encoding or "utf-8", box._spec.errors or "strict")
+    if isinstance(input, str):
+        raise TypeError("input takes bytes; with text=True it takes a str")
+    return bytes(memoryview(input))
+
+
+class Talk:
+    """One communication, which may take several calls with a timeout."""
+
+    def __init__(self, box: Container, input: Any) -> None:
+        self.box = box
+        self.result: tuple[Any, Any] | None = None
+        self.unsent = memoryview(_encode(box, input) if input else b"")
+        self.captured: dict[int, list[bytes]] = {}
+        # With max_output a relay stands between: what it still holds comes after the container's end,
+        # and then the pipe's own end.
+        self.relayed = box._spec.max_output is not None
+        self.ended = False
+        self.input = -1
+        self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
+        if box.stdin is not None and not box.stdin.closed:
+            self._open_input(box.stdin)
+        for which, stream in ((1, box.stdout), (2, box.stderr)):
+            if stream is not None and not stream.closed:
+                self.outputs[stream.fileno()] = which
+                self.captured[which] = []
+
+    def _open_input(self, stream: IO[Any]) -> None:
+        try:
+            stream.flush()
+        except BrokenPipeError:  # nobody reads any more: as in subprocess no error
+            self.unsent = memoryview(b"")
+        self.input = stream.fileno()
+        if not self.unsent:
+            self._close_input()
+
+    def _close_input(self) -> None:
+        self.input = -1
+        assert self.box.stdin is not None
+        try:
+            self.box.stdin.close()
+        except BrokenPipeError:
+            pass
+
+    def go_on(self, deadline: float | None, timeout: float | None) -> None:
+        """Feeds and reads until the end (then ``result`` is there) or the deadline (TimeoutExpired)."""
+        ours = [fd for fd in (self.input, *self.outputs) if fd >= 0]
+        for fd in ours:
+            os.set_blocking(fd, False)
+        try:
+            self._exchange(deadline, timeout)
+        finally:  # whoever goes on with the streams himself finds them as they were
+            for fd in (self.input, *self.outputs):
+                if fd >= 0:
+                    os.set_blocking(fd, True)
+        self.box.wait()
+        self.result = self._finish(1), self._finish(2)
+
+    def _exchange(self, deadline: float | None, timeout: float | None) -> None:
+        poll = select.poll()
+        if not self.ended:
+            poll.register(self.box.pidfd, select.POLLIN)
+        if self.input >= 0:
+            poll.register(self.input, select.POLLOUT)
+        for fd in self.outputs:
+            poll.register(fd, select.POLLIN)
+        while not self.ended or (self.relayed and self.outputs):
+            left = None if deadline is None else deadline - time.monotonic()
+            wait = None if left is None else max(left * 1000 + 1, 0)
+            for fd, _ in poll.poll(wait):
+                self._serve(poll, fd)
+            if left is not None and left <= 0 and not self.ended:
+                self._expire(timeout)
+        if not self.relayed:  # every writer is dead: what the pipes hold is all there will be
+            for fd in list(self.outputs):
+                while self._read(fd):
+                    pass
+        if self.input >= 0:
+            self._close_input()
+
+    def _serve(self, poll: select.poll, fd: int) -> None:
+        if fd == self.box.pidfd:
+            self.ended = True
+            poll.unregister(fd)
+        elif fd == self.input:
+            if not self._write():
+                poll.unregister(fd)
+                self._close_input()
+        elif not self._read(fd) and fd not in self.outputs:
+            poll.unregister(fd)
+
+    def _expire(self, timeout: float | None) -> None:
+        so_far = [b"".join(self.captured.get(which, ())) or None for which in (1, 2)]
+        raise errors.TimeoutExpired(self.box.args, timeout or 0.0, output=so_far[0], stderr=so_far[1])
+
+    def _write(self) -> bool:
+        """False when there is nothing more to write."""
+        try:
+            self.unsent = self.unsent[os.write(self.input, self.unsent[:_PIECE]) :]
+        except BlockingIOError:
+            return True
+        except OSError:  # nobody reads any more
+            self.unsent = memoryview(b"")
+        return bool(self.unsent)
+
+    def _read(self, fd: int) -> bool:
+        """False when there is nothing there; at its end the stream leaves ``outputs``."""
+        try:
+            data = os.read(fd, _PIECE)
+        except BlockingIOError:
+            return False
+        if not data:
+            del self.outputs[fd]
+            return False
+        self.captured[self.outputs[fd]].append(data)
+        return True
+
+    def _finish(self, which: int) -> Any:
+        stream: Any = self.box.stdout if which == 1 else self.box.stderr
+        if stream is None:
+            return None
+        if stream.closed:
+            return "" if self.box._spec.text else b""
+        data = b"".join(self.captured.get(which, ()))
+        with stream:
+            if self.box._spec.text:
+                return _read_through(stream, data)
+            os.set_blocking(stream.fileno(), False)  # another's copy of the write end may be open
+            return stream.peek() + data
+
+
+def _read_through(stream: Any, data: bytes) -> str:
+    """The rest of a text stream, ``data`` being what was read below it: through its own decoder, which
+    may be in the middle of a character, behind what it holds already."""
+    fd = os.memfd_create("pyminicon-rest")
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+        os.dup2(fd, stream.fileno(), inheritable=False)
+    finally:
+        os.close(fd)
+    text: str = stream.read()
+    return text

@@ -1,0 +1,376 @@
+"""Running containers: :func:`run`, :func:`start` and the :class:`Container` that start returns."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import _core, errors
+from pyminicon import plan as plans
+from pyminicon import spec as specs
+from pyminicon.result import Result, Stats, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any
+
+    from pyminicon.communicate import Talk
+    from pyminicon.plan import Plan
+    from pyminicon.spec import Spec
+    from pyminicon.terminal import Terminal
+
+_NO_LIMIT = (1 << 64) - 1
+_CHANGEABLE = frozenset(("memory", "memory_swap", "cpus", "cpu_weight", "cpuset", "pids", "io_weight"))
+_PATIENCE = 5.0  # seconds for a killed container to be gone
+_NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
+
+
+def run(args: Any, **options: Any) -> Result:
+    """Runs ``args`` in a container of its own and waits for it: subprocess.run, in a container.
+
+    All options are keyword only; docs/usage.md lists them. Raises :class:`SpecError` before anything
+    is started, :class:`LaunchError` when the launch failed (nothing is left then),
+    :class:`TimeoutExpired` after ``timeout`` with what was captured, :class:`CalledProcessError` with
+    ``check=True``.
+    """
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    spec = specs.parse(args, options, _NOT_RUN)
+    plan = plans.build(spec)
+    try:
+        return run_plan(_core.Plan(plan.fields), spec, args, trace)
+    finally:
+        for fd in plan.rootfs.lock_fds:
+            os.close(fd)
+
+
+def run_plan(core_plan: _core.Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
+    """One run of a plan: one crossing into the core."""
+    return make_result(spec, args, _core.run(core_plan, *run_request(spec, trace)))
+
+
+def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
+    """What the core's run and a template's run are asked alike, in the order of their arguments."""
+    return (
+        stdio_choices(spec),
+        spec.pass_fds,
+        trace,
+        input_bytes(spec),
+        spec.timeout,
+        spec.wall_time,
+        spec.cpu_time or 0.0,
+        _NO_LIMIT if spec.max_output is None else spec.max_output,
+        spec.collect,
+        spec.collect_max,
+    )
+
+
+def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result:
+    """The Result of what the core's run answers; raises what the caller asked to be raised."""
+    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
+    if timed_out:
+        raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
+    result = Result()
+    result.args = args
+    result.returncode = check_status(returncode)
+    result.stdout = decode(spec, stdout)
+    result.stderr = decode(spec, stderr)
+    result.limit = limit
+    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
+    result.startup = startup
+    result.trace = stamps
+    result.files = files or {}
+    if spec.check and returncode:
+        result.check_returncode()
+    return result
+
+
+def check_status(returncode: int | None) -> int:
+    """``returncode``, or an Error when somebody else's wait has taken it."""
+    if returncode is None:
+        raise errors.Error(
+            "the container has ended, but its status was taken: this process waits for all its children "
+            "or ignores SIGCHLD, and before Linux 6.15 nothing else knows it"
+        )
+    return returncode
+
+
+def stdio_choices(spec: Spec) -> tuple[int, int, int]:
+    """stdin, stdout and stderr as the core takes them: a descriptor, or PIPE, STDOUT, DEVNULL."""
+    return _choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)
+
+
+def _choice(wanted: Any, inherited: int) -> int:
+    if wanted is None:
+        return inherited
+    fd: int = wanted if isinstance(wanted, int) else wanted.fileno()
+    return fd
+
+
+def input_bytes(spec: Spec) -> bytes | None:
+    if isinstance(spec.input, str):
+        if not spec.text:
+            raise errors.SpecError("input", "takes bytes; with text=True it takes a str")
+        return spec.input.encode(spec.encoding or "utf-8", spec.errors or "strict")
+    if spec.input is not None and spec.text:
+        raise errors.SpecError("input", "takes a str with text=True")
+    return spec.input
+
+
+def decode(spec: Spec, data: bytes | None) -> Any:
+    """What was captured, as text where text was asked for (universal newlines, as in subprocess)."""
+    if data is None or not spec.text:
+        return data
+    import io
+
+    return io.TextIOWrapper(io.BytesIO(data), spec.encoding, spec.errors).read()
+
+
+def start(args: Any, **options: Any) -> Container:
+    """Starts ``args`` in a container of its own and returns at once: subprocess.Popen, in a container.
+
+    Takes run's options but ``input timeout check capture_output collect``. Raises SpecError and
+    LaunchError as :func:`run` does. ``tty=True``: a terminal of its own, in the container's ``terminal``
+    (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
+    """
+    if options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys():
+        from pyminicon import terminal
+
+        return terminal.start(args, options)
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    spec = specs.parse(args, options, specs.ONLY_RUN)
+    plan = plans.build(spec)
+    return start_plan(_core.Plan(plan.fields), spec, plan, args, trace)
+
+
+def start_plan(core_plan: _core.Plan, spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container:
+    """A Container for one start of a plan; closes the plan's locks if it fails."""
+    _bury()
+    try:
+        handle = _core.start(
+            core_plan,
+            stdio_choices(spec),
+            spec.pass_fds,
+            spec.tty,
+            trace,
+            spec.wall_time,
+            spec.cpu_time or 0.0,
+            _NO_LIMIT if spec.max_output is None else spec.max_output,
+        )
+    except BaseException:
+        for fd in plan.rootfs.lock_fds:
+            os.close(fd)
+        raise
+    return Container(_PRIVATE, handle, spec, plan.id, plan.rootfs.lock_fds, args)
+
+
+def made_container(handle: _core.Handle, spec: Spec, own_id: str, args: Any) -> Container:
+    """The Container for a template's handle; the image's locks are the template's."""
+    return Container(_PRIVATE, handle, spec, own_id, [], args)
+
+
+_PRIVATE = object()
+
+# What still runs when the interpreter shuts down is ended then, cgroups and all; the watcher would only
+# kill it. Keyed by id: a Container is looked at only by the process that made it.
+_running: dict[int, Container] = {}
+
+
+_burial = 32  # so many may be running or forgotten before somebody looks which have ended
+
+
+def _bury() -> None:
+    """Lets go of forgotten containers that have ended, as subprocess does with forgotten children; only
+    each time their number has doubled, so that a start doesn't look at all that run."""
+    global _burial
+    if len(_running) < _burial:
+        return
+    for box in list(_running.values()):
+        if box._started_by == os.getpid():
+            try:
+                box.poll()
+            except errors.Error:  # its status was taken: nobody will ask
+                box._release()
+    _burial = max(32, 2 * len(_running))
+
+
+def _end_all() -> None:
+    for box in list(_running.values()):
+        if box._started_by == os.getpid():
+            box.close()
+
+
+class Container:
+    """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
+
+    ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex
+    digits, the default host name), ``args``, ``stdin`` ``stdout`` ``stderr`` (file objects where PIPE
+    was asked for), ``startup`` (seconds from the call to execve), ``returncode`` (None while it runs).
+
+    In a process that didn't make it (after os.fork) every method does nothing to it.
+    """
+
+    def __init__(
+        self,
+        private: object,
+        handle: _core.Handle,
+        spec: Spec,
+        own_id: str,
+        locks: list[int],
+        args: Any,
+    ) -> None:
+        if private is not _PRIVATE:
+            raise TypeError("a Container is made by pyminicon.start()")
+        self._handle = handle
+        self._spec = spec
+        self._locks = locks
+        self._started_by = os.getpid()
+        self.args = args
+        self.id = own_id
+        self.pid: int = handle.pid
+        self.pidfd: int = handle.pidfd
+        self.startup: float = handle.startup
+        self.returncode: int | None = None
+        self.limit: str | None = None
+        self.terminal: Terminal | None = None
+        self.stdin = self._stream(0, "wb")
+        self.stdout = self._stream(1, "rb")
+        self.stderr = self._stream(2, "rb")
+        if not _running:
+            import atexit
+
+            atexit.unregister(_end_all)
+            atexit.register(_end_all)
+        _running[id(self)] = self
+        self._talk: Talk | None = None
+
+    def _stream(self, which: int, mode: str) -> IO[Any] | None:
+        fd = self._handle.take_stream(which)
+        if fd < 0:
+            return None
+        stream: IO[Any] = open(fd, mode)  # noqa: SIM115
+        if self._spec.text:
+            import io
+
+            return io.TextIOWrapper(stream, self._spec.encoding, self._spec.errors, write_through=which == 0)
+        return stream
+
+    def fileno(self) -> int:
+        """The pidfd: readable when the container has ended (pidfd_open(2))."""
+        return self.pidfd
+
+    def poll(self) -> int | None:
+        """The returncode if the container has ended, else None; asks once and doesn't wait."""
+        if self.returncode is None and self._mine():
+            ended = self._handle.poll()
+            if ended is not None:
+                self._release()
+                self.limit = ended[1]
+                self.returncode = check_status(ended[0])
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits until the container has ended; the returncode. Raises TimeoutExpired after ``timeout``
+        seconds; the container runs on then, as under subprocess."""
+        if self.returncode is None:
+            if not self._mine():
+                raise errors.Error("another process has started this container, and waits for it")
+            if not self._handle.wait(timeout):
+                raise errors.TimeoutExpired(self.args, timeout or 0.0)
+            self.poll()
+        return check_status(self.returncode)
+
+    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
+
+        After TimeoutExpired it can be called again and nothing is lost.
+        """
+        from pyminicon import communicate
+
+        return communicate.communicate(self, input, timeout)
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended."""
+        if self.poll() is None and self._mine():
+            self._handle.send_signal(int(number))
+
+    def terminate(self) -> None:
+        """SIGTERM. Without ``init=True`` the program is pid 1 and must have a handler for it."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """Ends the container with all that is in it, at once."""
+        if self._mine():
+            self._handle.kill()
+
+    @property
+    def trace(self) -> list[tuple[str, int]] | None:
+        """With ``trace=True``: (stage, nanoseconds since the call) of each step of the start."""
+        return self._handle.trace
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far, or in all once it has ended."""
+        return Usage(self._handle.usage())
+
+    def stats(self) -> Stats:
+        """What it is using at this moment, and has used so far (:class:`Stats`)."""
+        return Stats(self._handle.usage())
+
+    def update(self, **limits: Any) -> None:
+        """Changes limits while it runs: ``memory memory_swap cpus cpu_weight cpuset pids io_weight``.
+
+        The container must have been started with a limit of the same kind, or there is no cgroup to
+        change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses.
+        """
+        from pyminicon import cgroups
+        from pyminicon.cgroup_limits import check
+
+        for name in limits:
+            if name not in _CHANGEABLE:
+                raise errors.SpecError(name, f"can't be changed: takes {', '.join(sorted(_CHANGEABLE))}")
+        changed = check(**limits)
+        if changed is not None and self._mine():
+            self._handle.update(cgroups.plan_update(changed))
+
+    def freeze(self) -> None:
+        """Stops every process of the container until :meth:`thaw` (cgroup freezer)."""
+        if self._mine():
+            self._handle.freeze(True)
+
+    def thaw(self) -> None:
+        """Lets a frozen container go on."""
+        if self._mine():
+            self._handle.freeze(False)
+
+    def _mine(self) -> bool:
+        return bool(self._handle.owned)
+
+    def _release(self) -> None:
+        _running.pop(id(self), None)
+        while self._locks:
+            os.close(self._locks.pop())
+
+    def close(self) -> None:
+        """Kills the container if it still runs, waits for it, closes the streams."""
+        for stream in (self.stdin, self.stdout, self.stderr, self.terminal):
+            if stream is not None:
+                try:
+                    stream.close()
+                except OSError:  # what was still buffered for a reader that has gone
+                    pass
+        if self._mine() and self.returncode is None:
+            self._handle.kill()
+            if self._handle.wait(_PATIENCE):
+                self.poll()
+            else:  # it hangs in the kernel, on a FUSE server that doesn't answer; nobody can end that
+                self.returncode = -9
+        self._handle.release()
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "running" if self.returncode is None else f"returncode={self.returncode}"
+        return f"<Container {self.id} pid={self.pid} {state}>"

@@ -1,0 +1,75 @@
+"""What can go wrong, as exceptions.
+
+``SpecError`` is raised before anything was started; ``LaunchError`` after everything that was
+started has been undone. Both derive from :class:`Error`, so one ``except`` catches what is ours.
+
+``TimeoutExpired`` and ``CalledProcessError`` must be subclasses of subprocess's, and importing
+``subprocess`` costs more than a container does: they are made at first use.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """The base of every exception this package raises by itself."""
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from typing import Any
+
+    class TimeoutExpired(Error, subprocess.TimeoutExpired):
+        """See subprocess.TimeoutExpired."""
+
+    class CalledProcessError(Error, subprocess.CalledProcessError):
+        """See subprocess.CalledProcessError."""
+
+
+class SpecError(Error, ValueError):
+    """An option that can't be what it was given as; nothing has been started.
+
+    ``option`` (str): the option's name. The message reads ``"option: what it takes"``.
+    """
+
+    def __init__(self, option: str, message: str) -> None:
+        super().__init__(f"{option}: {message}")
+        self.option = option
+
+
+class LaunchError(Error, OSError):
+    """A launch that failed; no process, mount, cgroup, descriptor or file of it is left.
+
+    ``errno`` (int): the kernel's answer, see errno(3).
+    ``stage`` (str): the step of the launch, a row of docs/stages.md.
+    ``subject`` (str): the path, name or value that the step was about, possibly empty.
+    ``hint`` (str | None): the likely cause and the remedy, where they can be known.
+    """
+
+    def __init__(self, errno: int, stage: str, subject: str = "", hint: str | None = None) -> None:
+        import os
+
+        super().__init__(errno, os.strerror(errno))
+        self.stage = stage
+        self.subject = subject
+        self.hint = hint
+
+    def __str__(self) -> str:
+        parts = [self.stage, self.subject, self.strerror or ""]
+        message = ": ".join(part for part in parts if part)
+        return f"{message} ({self.hint})" if self.hint else message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError would pickle (errno, strerror); a worker pool has to carry stage and subject too.
+        return type(self), (self.errno, self.stage, self.subject, self.hint)
+
+
+def __getattr__(name: str) -> type[Error]:
+    if name in ("TimeoutExpired", "CalledProcessError"):
+        import subprocess
+
+        base: Any = getattr(subprocess, name)
+        made: type[Error] = type(name, (Error, base), {"__module__": "pyminicon", "__doc__": base.__doc__})
+        globals()[name] = made
+        return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

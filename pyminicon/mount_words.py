@@ -1,0 +1,114 @@
+"""Volumes, tmpfs, storage, files: docker's words for what is mounted where."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import sizes
+from pyminicon.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# Where a mount would replace what the launch itself makes and relies on (CVE-2019-16884: a volume over
+# /proc steers every later write to it).
+_OURS = ("/proc", "/sys", "/dev")
+_ALLOWED_BELOW = ("/dev/shm", "/dev/mqueue")
+
+
+def inside(option: str, path: str) -> str:
+    """An absolute path inside the container, without '..', normalised. Raises SpecError."""
+    if not path.startswith("/"):
+        raise SpecError(option, f"{path!r} must be an absolute path inside the container")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise SpecError(option, f"{path!r} must not contain '..'")
+    if len(path.encode(errors="surrogateescape")) > 4095 or any(len(part) > 255 for part in parts):
+        raise SpecError(option, f"{path[:40]!r}… is longer than a path can be")
+    return "/" + "/".join(parts)
+
+
+def mount_point(option: str, path: str) -> str:
+    """A place to mount on: as :func:`inside`, and neither / nor what the launch itself mounts."""
+    target = inside(option, path)
+    if target == "/":
+        raise SpecError(option, "can't be mounted on /; that is the image")
+    if target not in _ALLOWED_BELOW and any(target == own or target.startswith(own + "/") for own in _OURS):
+        raise SpecError(option, f"{target} is the container's own and can't be mounted on")
+    return target
+
+
+def volume(words: str) -> tuple[str, str, str]:
+    """``"src:dst[:ro|rw]"`` as (source, target, "ro" or "rw"). Raises SpecError."""
+    parts = words.split(":")
+    if not 2 <= len(parts) <= 3 or not parts[0]:
+        raise SpecError("volumes", f"takes 'source:target[:ro]', not {words!r}")
+    mode = parts[2] if len(parts) == 3 else "rw"
+    if mode not in ("ro", "rw"):
+        raise SpecError("volumes", f"the part after the target is ro or rw, not {mode!r}")
+    source = os.path.abspath(parts[0])
+    if len(source) > 4095:
+        raise SpecError("volumes", "the source is longer than a path can be")
+    return source, mount_point("volumes", parts[1]), mode
+
+
+def tmpfs(words: str) -> tuple[str, str, bool]:
+    """``"dst[:size=64m,mode=1777,exec]"`` as (target, options for the kernel, noexec)."""
+    place, _, rest = words.partition(":")
+    options = {"size": "512m", "mode": "1777"}
+    noexec = True  # docker's default for --tmpfs
+    for word in filter(None, rest.split(",")):
+        key, _, value = word.partition("=")
+        if key == "size":
+            options[key] = str(sizes.check("tmpfs", value, 4096))
+        elif (key == "mode" and value and not set(value) - set("01234567")) or (
+            key in ("uid", "gid", "nr_inodes") and value.isascii() and value.isdigit()
+        ):
+            options[key] = value
+        elif word in ("exec", "noexec"):
+            noexec = word == "noexec"
+        elif word not in ("rw", "nosuid", "nodev"):
+            raise SpecError("tmpfs", f"takes size=, mode=, uid=, gid=, nr_inodes=, exec; not {word!r}")
+    kernel = ",".join(f"{key}={value}" for key, value in options.items())
+    return mount_point("tmpfs", place), kernel, noexec
+
+
+def storage(words: str) -> tuple[str, str]:
+    """``"tmpfs"``, ``"tmpfs:size=1g"`` or ``"disk"`` as (kind, size in bytes or "")."""
+    kind, _, rest = words.partition(":")
+    if kind == "disk" and not rest:
+        return "disk", ""
+    if kind == "tmpfs":
+        if not rest:
+            return "tmpfs", "512m"
+        key, _, value = rest.partition("=")
+        if key == "size":
+            return "tmpfs", str(sizes.check("storage", value, 65536))
+    raise SpecError("storage", f"takes 'tmpfs', 'tmpfs:size=1g' or 'disk', not {words!r}")
+
+
+def files(value: Any) -> list[tuple[str, bytes, int]]:
+    """``{"dst": bytes or path}`` as (target, bytes, mode): read now, put in before the start.
+
+    What is a program (it begins with ``#!`` or as an ELF file) is 0755, all else 0644; a path's file
+    keeps its own mode. Raises SpecError.
+    """
+    try:
+        items = value.items()
+    except AttributeError:
+        raise SpecError("files", f"takes a dict, not {type(value).__name__}") from None
+    return [(inside("files", os.fsdecode(target)), *_content(source)) for target, source in items]
+
+
+def _content(source: Any) -> tuple[bytes, int]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        return data, 0o755 if data.startswith((b"#!", b"\x7fELF")) else 0o644
+    if not isinstance(source, (str, os.PathLike)):
+        raise SpecError("files", f"takes bytes or a path for each file, not {type(source).__name__}")
+    try:
+        with open(source, "rb") as file:
+            return file.read(), os.fstat(file.fileno()).st_mode & 0o777
+    except OSError as error:
+        raise SpecError("files", f"{os.fspath(source)!s}: {error.strerror}") from None

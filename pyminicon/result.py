@@ -1,0 +1,79 @@
+"""How a container ended: what subprocess.CompletedProcess tells, and what only a container can."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Usage:
+    """What a container has used. A figure that the kernel can't give is None, never 0.
+
+    ``wall`` ``user`` ``system`` (float, seconds; user and system of the whole container where it has a
+    cgroup, else of the program and the children it waited for), ``memory_peak`` (int, bytes),
+    ``pids_peak`` (int), ``io_read`` ``io_written`` (int, bytes of block devices).
+    """
+
+    __slots__ = ("io_read", "io_written", "memory_peak", "pids_peak", "system", "user", "wall")
+
+    def __init__(self, figures: tuple[Any, ...]) -> None:
+        self.wall: float = figures[0]
+        self.user: float | None = figures[1]
+        self.system: float | None = figures[2]
+        self.memory_peak: int | None = figures[3]
+        self.pids_peak: int | None = figures[4]
+        self.io_read: int | None = figures[5]
+        self.io_written: int | None = figures[6]
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"Usage({inside})"
+
+
+class Stats(Usage):
+    """:class:`Usage` so far, and what is in use now: ``memory`` (bytes) and ``pids``, None if unknown."""
+
+    __slots__ = ("memory", "pids")
+
+    def __init__(self, figures: tuple[Any, ...]) -> None:
+        super().__init__(figures)
+        self.memory: int | None = figures[7]
+        self.pids: int | None = figures[8]
+
+
+class Result:
+    """A container that has ended.
+
+    ``args``, ``returncode`` (-N: killed by signal N), ``stdout``, ``stderr`` as
+    subprocess.CompletedProcess has them. ``usage`` (:class:`Usage`), ``limit`` (None, or the limit that
+    ended it: "memory", "wall_time", "cpu_time", "output"), ``startup`` (float, seconds from the call to
+    execve), ``files`` ({path: bytes} of what ``collect`` asked for and was there), ``trace`` (with
+    ``trace=True``: a list of (stage, nanoseconds since the call)).
+    """
+
+    __slots__ = ("args", "files", "limit", "returncode", "startup", "stderr", "stdout", "trace", "usage")
+
+    args: Any
+    returncode: int
+    stdout: Any
+    stderr: Any
+    usage: Usage
+    limit: str | None
+    startup: float
+    files: dict[str, bytes]
+    trace: list[tuple[str, int]] | None
+
+    def check_returncode(self) -> None:
+        """Raises CalledProcessError if ``returncode`` isn't 0."""
+        if self.returncode:
+            from pyminicon import errors
+
+            raise errors.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
+
+    def __repr__(self) -> str:
+        parts = [f"args={self.args!r}", f"returncode={self.returncode!r}"]
+        for name in ("stdout", "stderr", "limit"):
+            if getattr(self, name) is not None:
+                parts.append(f"{name}={getattr(self, name)!r}")
+        return f"Result({', '.join(parts)})"

@@ -1,0 +1,116 @@
+"""From ``image=`` to what lies below the container's root.
+
+An image is either a list of layers (a directory is one layer), or assembled from this machine: the
+``host`` image, and ``python``, which is the same with the caller's interpreter.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pyminicon.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyminicon.images import ImageConfig
+
+
+class Rootfs:
+    """``layers``: directories, top first; empty for an image assembled from this machine.
+
+    ``trees``: what is assembled, each host directory at its own path. ``path``: directories to put in
+    front of PATH. ``config``: the image's own, if it has one. ``lock_fds``: held while it is used.
+    """
+
+    __slots__ = ("config", "layers", "lock_fds", "path", "trees")
+
+    def __init__(self) -> None:
+        self.layers: list[str] = []
+        self.trees: list[str] = []
+        self.path: list[str] = []
+        self.config: ImageConfig | None = None
+        self.lock_fds: list[int] = []
+
+    def entry(self, path: str) -> os.stat_result | None:
+        """lstat of ``path`` (relative) in the merged layers; None if it isn't there or is deleted."""
+        for layer in self.layers:
+            try:
+                found = os.lstat(f"{layer}/{path}")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return None
+            whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+            return None if whiteout else found
+        return None
+
+    def read(self, path: str) -> bytes | None:
+        """A small file of the image, never by a link that leads out of it."""
+        from pyminicon import _core
+
+        for layer in self.layers or ["/"]:
+            data = _core.read_beneath(layer, path, 1 << 20)
+            if data is not None:
+                return data
+        return None
+
+
+def find(image: str) -> Rootfs:
+    """What ``image`` stands for. Raises SpecError."""
+    root = Rootfs()
+    if image in ("host", "python"):
+        root.trees = _system_trees()
+        if image == "python":
+            _add_python(root)
+        return root
+    if "/" in image and _is_plain_directory(image):
+        root.layers = [os.path.abspath(image)]
+        return root
+    from pyminicon.images import resolve
+
+    found = resolve(image)
+    root.layers = list(found.layers)
+    root.config = found.config
+    root.lock_fds = list(found.lock_fds)
+    return root
+
+
+def _is_plain_directory(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise SpecError("image", f"{path}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        return not os.path.exists(path + "/oci-layout")
+    if not stat.S_ISREG(mode):
+        raise SpecError("image", f"{path} is neither a directory nor an archive")
+    return False
+
+
+def _system_trees() -> list[str]:
+    """/usr, and /bin /lib… where they are directories of their own (not merged into /usr)."""
+    names = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
+    return [f"/{name}" for name in names if os.path.isdir(f"/{name}") and not os.path.islink(f"/{name}")]
+
+
+def system_links() -> list[tuple[str, str]]:
+    """(name, target) of the links that stand for /bin, /lib… on a merged-/usr machine."""
+    names = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+    return [(name, os.readlink(f"/{name}")) for name in names if os.path.islink(f"/{name}")]
+
+
+def _add_python(root: Rootfs) -> None:
+    """The interpreter's prefixes and the directories it imports from, where /usr hasn't got them."""
+    import sys
+
+    executable = os.path.realpath(sys.executable or "/usr/bin/python3")
+    wanted = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(executable))]
+    wanted += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    for path in wanted:
+        tree = os.path.abspath(path)
+        covered = any(tree == known or tree.startswith(known + "/") for known in root.trees)
+        if not covered and tree.count("/") > 1 and os.path.isdir(tree):
+            root.trees.append(tree)
+    bins = [os.path.join(sys.prefix, "bin"), os.path.join(sys.base_prefix, "bin")]
+    root.path = list(dict.fromkeys(bins))

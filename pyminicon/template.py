@@ -1,0 +1,159 @@
+"""Templates: everything about a container that can be made ahead, made ahead, once."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import _core, errors
+from pyminicon import plan as plans
+from pyminicon import spec as specs
+from pyminicon.container import (
+    _NO_LIMIT,
+    Container,
+    made_container,
+    make_result,
+    run_plan,
+    run_request,
+    stdio_choices,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.result import Result
+    from pyminicon.spec import Spec
+
+#: A program that is never run: a template's plan is made before anybody says what to run.
+_NOTHING = ("/",)
+
+
+class Template:
+    """A kind of container, with a stock of single-use ones that wait for their command.
+
+    Takes what describes the container: run's options but those of each run. ``stock`` (int, default 4):
+    how many containers are kept ready at most; each is a sleeping process of a few pages with
+    namespaces of its own, used by one run and never again. Volumes are bound when a container is made,
+    before its run is known.
+
+    A context manager; :meth:`close` ends the stock. Raises SpecError, and LaunchError where a container
+    of this kind can't be started here. In a forked process a template is empty and refuses to run.
+    """
+
+    def __init__(self, *, stock: int = 4, **options: Any) -> None:
+        if isinstance(stock, bool) or not isinstance(stock, int) or not 1 <= stock <= 1024:
+            raise errors.SpecError("stock", "takes 1 to 1024 containers")
+        self._options = options
+        spec = specs.parse(_NOTHING, options, specs.EACH_RUN)
+        self._plan = plans.build(spec)
+        self._stock = stock
+        fields = self._plan.fields
+        fields["hand_out"] = True
+        # The run can't change what the built-in filter lets a parked container do; another filter might
+        # forbid the few calls between waking and exec.
+        fields["can_park_ready"] = fields["seccomp"] is True or fields["seccomp"] is None
+        self._uid = (0, 0) if "own_uid_map" in fields else (fields.get("uid", 0), fields.get("gid", 0))
+        # Files are put into a waiting container from outside, where its ids and its root can be written.
+        self._files_go_cold = spec.read_only or "uid_map" in fields
+        # A private clock begins when the container is made, not when its run comes.
+        self._parks = spec.time == "host" and spec.pid == "private" and not spec.tty
+        self._core: _core.Template | None = None
+        try:
+            if self._parks:
+                self._core = _core.Template(_core.Plan(fields), self._plan.id, stock)
+        except BaseException:
+            self._release()
+            raise
+        self._closed = False
+
+    def run(self, args: Any, **options: Any) -> Result:
+        """Runs ``args`` in a container of this kind: :func:`pyminicon.run` with the options of a run.
+
+        ``args env cwd stdin stdout stderr input capture_output text encoding errors timeout check wall_time
+        cpu_time max_output files collect collect_max pass_fds``; a SpecError for any other.
+        """
+        trace = bool(options.pop("trace", False)) if "trace" in options else False
+        spec = self._parse(args, options)
+        if self._core is None or (spec.files and self._files_go_cold):
+            return self._run_cold(args, options, trace)
+        outcome = self._core.run(self._told(spec), *run_request(spec, trace))
+        return make_result(spec, args, outcome)
+
+    def start(self, args: Any, **options: Any) -> Container:
+        """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
+        but ``input timeout check capture_output collect``."""
+        spec = self._parse(args, options, specs.ONLY_RUN)
+        if self._core is None or (spec.files and self._files_go_cold):
+            from pyminicon.container import start
+
+            return start(args, **self._options, **options)
+        handle, own_id = self._core.start(
+            self._told(spec),
+            stdio_choices(spec),
+            spec.pass_fds,
+            spec.wall_time,
+            spec.cpu_time or 0.0,
+            _NO_LIMIT if spec.max_output is None else spec.max_output,
+        )
+        return made_container(handle, spec, own_id, args)
+
+    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
+        merged = specs.parse(args, {**self._options, **options})
+        plan = plans.build(merged)
+        try:
+            return run_plan(_core.Plan(plan.fields), merged, args, trace)
+        finally:
+            for fd in plan.rootfs.lock_fds:
+                os.close(fd)
+
+    def _parse(self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
+        if self._closed:
+            raise errors.Error("the template is closed")
+        if self._core is not None and not self._core.owned:
+            raise errors.Error("the template belongs to the process that made it; a forked one makes its own")
+        for name in options:
+            if name not in specs.EACH_RUN:
+                raise errors.SpecError(name, "is the template's: give it to Template, not to each run")
+        spec = specs.parse(args, options, refused)
+        if spec.cpu_time is not None and self._plan.fields.get("cgroup") is None:
+            raise errors.SpecError(
+                "cpu_time", "needs a template with a limit or usage=True, whose cgroup counts"
+            )
+        return spec
+
+    def _told(self, spec: Spec) -> tuple[Any, ...]:
+        argv, environment, cwd = plans.execution(self._plan, spec)
+        return (
+            plans.candidates(argv[0], environment.get("PATH", "")),
+            argv,
+            [f"{key}={value}" for key, value in environment.items()],
+            cwd,
+            spec.files,
+            *self._uid,
+        )
+
+    @property
+    def ready(self) -> int:
+        """How many containers wait in stock at this moment."""
+        return self._core.ready if self._core is not None else 0
+
+    def _release(self) -> None:
+        while self._plan.rootfs.lock_fds:
+            os.close(self._plan.rootfs.lock_fds.pop())
+
+    def close(self) -> None:
+        """Ends the stock; containers that run are not touched."""
+        if not self._closed:
+            self._closed = True
+            if self._core is not None:
+                self._core.close()
+            self._release()
+
+    def __enter__(self) -> Template:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Template {self._options.get('image', 'host')!r} ready={self.ready}>"

@@ -1,0 +1,124 @@
+"""A terminal for a container: a pty pair of its own, of which we hold the outer side.
+
+    with pyminicon.start(["bash"], tty=True) as c:
+        c.terminal.write(b"echo hi\\n")
+        print(c.terminal.read())
+
+The caller's own terminal never goes in: who holds a terminal can read what is typed there and, with
+CAP_SYS_ADMIN, type words of his own (TIOCSTI, ioctl_tty(2)).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import termios
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.container import Container
+    from pyminicon.plan import Plan
+
+
+class Terminal:
+    """The outer side of a pty pair: what a terminal emulator holds.
+
+    ``read`` gives what programs inside write, ``write`` is what is typed. ``fileno`` is for poll and
+    select. It begins with 24 rows of 80 columns.
+    """
+
+    def __init__(self) -> None:
+        self._outer, self.inner = os.openpty()
+        self.resize(24, 80)
+
+    def fileno(self) -> int:
+        """The descriptor of the outer side; -1 once it is closed."""
+        return self._outer
+
+    def read(self, most: int = 65536) -> bytes:
+        """At most ``most`` bytes of output, waiting for the first; b"" when nobody is left to write.
+
+        Raises BlockingIOError on a non-blocking descriptor where there is none yet.
+        """
+        try:
+            return os.read(self._outer, most)
+        except OSError as error:
+            if error.errno == 5:  # EIO: the inner side is closed, or hung up with its session
+                return b""
+            raise
+
+    def write(self, data: bytes) -> int:
+        """Types ``data``; the number of bytes that were taken (as os.write)."""
+        return os.write(self._outer, data)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Sets the window's size; the foreground programs inside get SIGWINCH."""
+        size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
+        fcntl.ioctl(self._outer, termios.TIOCSWINSZ, size)
+
+    def size(self) -> tuple[int, int]:
+        """(rows, columns), as programs inside see it or have set it."""
+        return size_of(self._outer)
+
+    def close_inner(self) -> None:
+        """Lets go of the inner side, which the container holds by now."""
+        if self.inner >= 0:
+            fd, self.inner = self.inner, -1
+            os.close(fd)
+
+    def close(self) -> None:
+        """Closes it; programs inside get SIGHUP, as when a window is closed."""
+        self.close_inner()
+        if self._outer >= 0:
+            fd, self._outer = self._outer, -1
+            os.close(fd)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def size_of(fd: int) -> tuple[int, int]:
+    """(rows, columns) of the terminal ``fd``. Raises OSError if it is none."""
+    found = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))
+    return int.from_bytes(found[:2], "little"), int.from_bytes(found[2:4], "little")
+
+
+def start(args: Any, options: dict[str, Any]) -> Container:
+    """:func:`pyminicon.start` with a terminal of its own as stdin, stdout and stderr.
+
+    The Container has it as ``terminal``. Raises SpecError and LaunchError as start does.
+    """
+    from pyminicon import _core, container, plan, spec
+
+    trace = bool(options.pop("trace", False))
+    checked = spec.parse(args, options, spec.ONLY_RUN)
+    terminal = Terminal()
+    try:
+        checked.stdin = checked.stdout = checked.stderr = terminal.inner
+        made = plan.build(checked)
+        _give(terminal.inner, made)
+        box = container.start_plan(_core.Plan(made.fields), checked, made, args, trace)
+    except BaseException:
+        terminal.close()
+        raise
+    terminal.close_inner()
+    box.terminal = terminal
+    return box
+
+
+def _give(inner: int, made: Plan) -> None:
+    """The terminal belongs to whom it is for, or he couldn't open /dev/console or change its modes."""
+    if os.geteuid() != 0:  # only root may give files away; a single-id map is its owner's already
+        return
+    uid = made.fields.get("uid", 0)
+    for line in made.fields.get("uid_map", "").splitlines():
+        inside, outside, count = (int(word) for word in line.split())
+        if inside <= uid < inside + count:
+            uid += outside - inside
+            break
+    os.fchown(inner, uid, -1)
