@@ -1,0 +1,155 @@
+"""An image as one tar again: the layers laid over each other, as overlayfs would show them.
+
+Done by reading, not by mounting: it needs no privilege, and nothing that a container sees besides
+the image (its /proc, its /etc/hosts) gets into the archive.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+
+from . import tree
+from .errors import ImageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_TYPES = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+}
+
+
+def export(layers: list[str], out: BinaryIO, add: Callable[[int], None] = lambda _: None) -> None:
+    """Write the tree that ``layers`` (directories, top first) make together to ``out`` as a PAX tar.
+
+    Owners, modes, times, links, devices and extended attributes are kept; sockets are not, as tar
+    has no way to. ``add`` is told of every file's bytes. Raises ImageError.
+    """
+    fds = [tree.open_directory(layer, keep_mode=True) for layer in layers]
+    try:
+        with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+            _Merge(archive, add).directory(".", fds)
+    except OSError as error:
+        raise ImageError(f"the export failed: {error.strerror or error}: {error.filename or ''}") from None
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+class _Merge:
+    def __init__(self, archive: tarfile.TarFile, add: Callable[[int], None]) -> None:
+        self._archive = archive
+        self._add = add
+        self._links: dict[tuple[int, int], str] = {}
+
+    def directory(self, path: str, fds: list[int]) -> None:
+        """``fds``: the directories of that name in the layers, top first, down to an opaque one."""
+        self._header(path, os.fstat(fds[0]), fds[0], "")
+        for name in sorted({name for fd in fds for name in os.listdir(fd)}):
+            self._entry(f"{path}/{name}", name, fds)
+
+    def _entry(self, path: str, name: str, fds: list[int]) -> None:
+        below: list[int] = []
+        try:
+            for fd in fds:
+                try:
+                    status = os.lstat(name, dir_fd=fd)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    below.append(tree.open_directory(name, fd, keep_mode=True))
+                    if _is_opaque(below[-1]):
+                        break
+                    continue
+                if not below and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+                    self._file(path, name, fd, status)
+                break  # a file or a whiteout hides what is below it
+            if below:
+                self.directory(path, below)
+        finally:
+            for fd in below:
+                os.close(fd)
+
+    def _file(self, path: str, name: str, parent: int, status: os.stat_result) -> None:
+        if stat.S_ISSOCK(status.st_mode):
+            return
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and key in self._links:
+            info = self._info(path, status)
+            info.type, info.linkname, info.size = tarfile.LNKTYPE, self._links[key], 0
+            self._archive.addfile(info)
+            return
+        if status.st_nlink > 1:
+            self._links[key] = path
+        if not stat.S_ISREG(status.st_mode):
+            target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(status.st_mode) else ""
+            self._header(path, status, None, target)
+            return
+        fd = _open_file(name, parent, status)
+        with os.fdopen(fd, "rb") as file:
+            self._header(path, status, fd, "", file)
+        self._add(status.st_size)
+
+    def _header(
+        self, path: str, status: os.stat_result, fd: int | None, target: str, file: BinaryIO | None = None
+    ) -> None:
+        info = self._info(path, status)
+        info.linkname = target
+        if fd is not None:
+            info.pax_headers = _attributes(fd)
+        self._archive.addfile(info, file)
+
+    def _info(self, path: str, status: os.stat_result) -> tarfile.TarInfo:
+        info = tarfile.TarInfo(path)
+        info.type = _TYPES[stat.S_IFMT(status.st_mode)]
+        info.mode = stat.S_IMODE(status.st_mode)
+        info.uid, info.gid = status.st_uid, status.st_gid
+        info.mtime = int(status.st_mtime)
+        info.size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+        if info.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+            info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+        return info
+
+
+def _open_file(name: str, parent: int, status: os.stat_result) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, dir_fd=parent)
+    except PermissionError:
+        # Without root a file may be closed to its own owner; for the moment of the open it isn't.
+        os.chmod(name, 0o600, dir_fd=parent)
+        try:
+            return os.open(name, flags, dir_fd=parent)
+        finally:
+            os.chmod(name, stat.S_IMODE(status.st_mode), dir_fd=parent)
+
+
+def _attributes(fd: int) -> dict[str, str]:
+    """Extended attributes in the spelling that GNU tar, bsdtar and docker read."""
+    found = {}
+    for name in os.listxattr(fd):
+        if name.startswith(("trusted.", "user.overlay.", "security.selinux")):
+            continue
+        value = os.getxattr(fd, name).decode("utf-8", "surrogateescape")
+        found[f"SCHILY.xattr.{name}"] = value
+    return found
+
+
+def _is_opaque(fd: int) -> bool:
+    for name in _OPAQUE:
+        try:
+            if os.getxattr(fd, name) == b"y":
+                return True
+        except OSError:
+            pass
+    return False

@@ -1,0 +1,74 @@
+"""How much of a stranger's archive is too much."""
+
+from __future__ import annotations
+
+import os
+
+from .. import sizes
+from .errors import ImageError
+
+#: Below this many bytes no ratio is a bomb: a small file of zeros packs just as well.
+RATIO_FROM = 1 << 30
+
+
+class Limits:
+    """What one layer may hold. Every one can be raised by its environment variable.
+
+    ``bytes`` (int, 64 GiB, PYMINICON_IMAGE_MAX_BYTES): of the tar stream once decompressed.
+    ``entries`` (int, 2,000,000, PYMINICON_IMAGE_MAX_ENTRIES): members of the archive.
+    ``ratio`` (int, 200, PYMINICON_IMAGE_MAX_RATIO): how many times larger than the compressed
+    stream the tar stream may be, looked at from the first ``ratio_from`` bytes (1 GiB) on.
+    ``depth`` (int, 256) and ``name`` (int, 4096): components and bytes of a member's name.
+    """
+
+    __slots__ = ("bytes", "depth", "entries", "name", "ratio", "ratio_from")
+
+    def __init__(self, **given: int) -> None:
+        self.bytes = _from_environment("BYTES", 64 << 30)
+        self.entries = _from_environment("ENTRIES", 2_000_000)
+        self.ratio = _from_environment("RATIO", 200)
+        self.ratio_from = RATIO_FROM
+        self.depth = 256
+        self.name = 4096
+        for name, value in given.items():
+            setattr(self, name, value)
+
+
+def _from_environment(name: str, default: int) -> int:
+    variable = f"PYMINICON_IMAGE_MAX_{name}"
+    text = os.environ.get(variable, "")
+    return number(text, variable) if text else default
+
+
+def number(text: str, what: str) -> int:
+    """A count or size. Raises ImageError naming ``what``."""
+    value = sizes.parse(text)
+    if not value:
+        raise ImageError(f"{what} takes a number or a size like 64G, not {text!r}")
+    return value
+
+
+class Budget:
+    """Counts one decompressed stream against the limits."""
+
+    __slots__ = ("_limits", "packed", "unpacked")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.packed = 0
+        self.unpacked = 0
+
+    def add(self, unpacked: int) -> None:
+        """Raises ImageError once the stream is larger than it may be."""
+        self.unpacked += unpacked
+        limits = self._limits
+        if self.unpacked > limits.bytes:
+            raise ImageError(
+                f"the archive unpacks to more than {limits.bytes} bytes; "
+                "PYMINICON_IMAGE_MAX_BYTES raises the limit"
+            )
+        if self.unpacked > limits.ratio_from and self.unpacked > limits.ratio * max(self.packed, 1):
+            raise ImageError(
+                f"a decompression bomb: {self.packed} bytes unpack to more than {self.unpacked}; "
+                f"PYMINICON_IMAGE_MAX_RATIO (now {limits.ratio}) raises the limit"
+            )

@@ -1,0 +1,29 @@
+"""Fetch an image from its registry."""
+
+from __future__ import annotations
+
+from .assemble import Job, assemble
+from .reference import parse
+from .registry import Registry
+from .transport import Transport
+
+#: Layers on their way at once, as docker has it.
+WORKERS = 3
+
+
+def pull(job: Job, text: str, ca: str | None = None, plain_http: bool = False, workers: int = WORKERS) -> str:
+    """Bring the image that ``text`` names into the store, under that name; its digest.
+
+    ``ca``: a file of certificates trusted besides the system's. ``plain_http``: no TLS.
+    Raises RegistryError, and ImageError for content that isn't what it should be.
+    """
+    reference = parse(text)
+    job.store.sweep()
+    registry = Registry(reference, Transport(ca, job.check), plain_http, ca)
+    data = registry.top()
+    if job.names is None:
+        plain = f"{reference.registry}/{reference.repository}"
+        job.names = [f"{plain}:{reference.tag}"] if reference.tag else [f"{plain}@{reference.digest}"]
+    return assemble(
+        job, registry, data, origin=str(reference), expect=reference.digest or None, workers=workers
+    )

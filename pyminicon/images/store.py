@@ -1,0 +1,177 @@
+"""The store: what is in it, and how something comes in.
+
+An image is there when its launch record is, and the record is renamed into place last. A layer is
+there when its directory in layers/ is, and that is renamed into place whole. See lookup.py for the
+layout and for what a running container locks. No fsync: a process may be killed at any moment and
+the store is sound, but a machine that loses power may lose what it had just written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+
+from . import locks, lookup
+from .errors import ImageError
+from .locks import StoreLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .lookup import ImageConfig
+
+_DIRECTORIES = ("refs", "files", "images", "layers", "tmp")
+
+
+def layer_id(diff_id: str) -> str:
+    """The directory name of a layer. Short, because mount(2) takes one page of lower directories;
+    the whole digest lies beside the tree and is compared."""
+    return diff_id.partition(":")[2][:32]
+
+
+class Store:
+    """The store at ``path`` (default: :func:`lookup.store_path`), made when it isn't there."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path or lookup.store_path()
+        if ":" in self.path or "," in self.path or "\\" in self.path:
+            raise ImageError(f"the store can't be at {self.path!r}: overlayfs takes no ':', ',' or '\\'")
+        try:
+            # 0700: setuid programs of images must not be in reach of this machine's users.
+            os.makedirs(self.path, 0o700, exist_ok=True)
+            owner = os.stat(self.path).st_uid
+            if owner != os.geteuid():
+                raise ImageError(f"the store {self.path} belongs to uid {owner}, not to {os.geteuid()}")
+            for name in _DIRECTORIES:
+                os.makedirs(f"{self.path}/{name}", 0o700, exist_ok=True)
+        except OSError as error:
+            raise ImageError(
+                f"the store {self.path} can't be made: {error.strerror}; set PYMINICON_STORE to another place"
+            ) from None
+
+    # -- coming in ---------------------------------------------------------------------------
+
+    def sweep(self) -> int:
+        """Remove the leftovers of killed imports and pulls; how many there were."""
+        return locks.sweep(f"{self.path}/tmp")
+
+    def staging(self, key: str, check: Callable[[], None] | None = None) -> locks.Staging:
+        """A place to make something; ``key`` names it, and one process at a time has it."""
+        return locks.Staging(f"{self.path}/tmp/{key}", check)
+
+    def hold_layer(self, diff_id: str) -> int | None:
+        """A shared lock on a layer, so that no removal takes it; None when the store lacks it."""
+        path = f"{self.path}/layers/{layer_id(diff_id)}"
+        fd = locks.lock(path, fcntl.LOCK_SH)
+        if fd is not None and (known := lookup.read_small(f"{path}/diff_id")) != diff_id.encode():
+            os.close(fd)
+            raise ImageError(f"layer {diff_id} and {known!r} have the same name in the store")
+        return fd
+
+    def publish_layer(self, staging: locks.Staging, diff_id: str, size: int, notes: list[str]) -> int | None:
+        """Make a finished tree a layer; a shared lock on it. When somebody else was first, theirs
+        stays. None when a removal took it at once: nothing names it yet."""
+        for name, text in (("diff_id", diff_id), ("size", str(size)), ("notes", "\n".join(notes))):
+            with open(f"{staging.path}/{name}", "w") as file:
+                file.write(text)
+        target = f"{self.path}/layers/{layer_id(diff_id)}"
+        return staging.share(target) if staging.publish(target) else self.hold_layer(diff_id)
+
+    def layer_notes(self, diff_id: str) -> list[str]:
+        text = lookup.read_small(f"{self.path}/layers/{layer_id(diff_id)}/notes") or b""
+        return text.decode().splitlines()
+
+    def layer_size(self, diff_id: str) -> int:
+        return int(lookup.read_small(f"{self.path}/layers/{layer_id(diff_id)}/size") or 0)
+
+    def add_image(
+        self,
+        digest: str,
+        platform: str,
+        diff_ids: list[str],
+        config: ImageConfig | None,
+        *,
+        about: dict[str, Any],
+        names: list[str],
+        file_entry: tuple[str, str] | None = None,
+    ) -> None:
+        """Write an image whose layers the caller holds, and its names. Tags move, records don't.
+
+        ``about`` is what `inspect` shows. ``file_entry``: the identity and path of the archive
+        that it came from.
+        """
+        record = lookup.encode_record(
+            digest, platform, [layer_id(layer) for layer in reversed(diff_ids)], config
+        )
+        hexes = digest.partition(":")[2]
+        about = {
+            "digest": digest,
+            "platform": platform,
+            "created_here": int(time.time()),
+            "diff_ids": diff_ids,
+            **about,
+        }
+        with self.locked() as lock:
+            if not os.path.exists(f"{self.path}/images/{hexes}"):
+                lock.write(f"images/{hexes}.json", json.dumps(about, indent=1).encode())
+                lock.write(f"images/{hexes}", record)
+            for name in names:
+                lock.write(f"refs/{ref_file(name)}", digest.encode())
+            if file_entry is not None:
+                lock.write(
+                    f"files/{file_entry[0]}", f"{digest}\n{file_entry[1]}".encode("utf-8", "surrogateescape")
+                )
+
+    def tag(self, digest: str, names: list[str]) -> None:
+        """Give an image more names."""
+        with self.locked() as lock:
+            if not os.path.exists(f"{self.path}/images/{digest.partition(':')[2]}"):
+                raise ImageError(f"{digest} isn't in the store")
+            for name in names:
+                lock.write(f"refs/{ref_file(name)}", digest.encode())
+
+    def has(self, digest: str) -> bool:
+        return os.path.exists(f"{self.path}/images/{digest.partition(':')[2]}")
+
+    def by_file(self, key: str) -> str | None:
+        """The digest of the image that the archive with this identity was imported as."""
+        data = lookup.read_small(f"{self.path}/files/{key}")
+        digest = data.split(b"\n", 1)[0].decode() if data else ""
+        return digest if digest and self.has(digest) else None
+
+    # -- looking -----------------------------------------------------------------------------
+
+    def digests(self) -> list[str]:
+        return sorted(f"sha256:{name}" for name in os.listdir(f"{self.path}/images") if "." not in name)
+
+    def names(self) -> dict[str, list[str]]:
+        """The names of every image that has one, by digest."""
+        found: dict[str, list[str]] = {}
+        for ref in sorted(os.listdir(f"{self.path}/refs")):
+            digest = lookup.read_small(f"{self.path}/refs/{ref}")
+            if digest:
+                found.setdefault(digest.decode(), []).append(ref.replace("%", "/"))
+        return found
+
+    def about(self, digest: str) -> dict[str, Any]:
+        """What is known of an image. Raises ImageError when it isn't in the store."""
+        data = lookup.read_small(f"{self.path}/images/{digest.partition(':')[2]}.json")
+        if data is None:
+            raise ImageError(f"{digest} isn't in the store")
+        found: dict[str, Any] = json.loads(data)
+        return found
+
+    def locked(self) -> StoreLock:
+        """The store's own lock, for a moment's change of names or records."""
+        return StoreLock(self.path)
+
+
+def ref_file(name: str) -> str:
+    """The file that a name given to an image is kept in: without a registry it is a local one."""
+    return lookup.ref_names(name)[0]

@@ -1,0 +1,195 @@
+"""HTTP as registries speak it: TLS, redirects, proxies, and patience.
+
+http.client and no more. What a client library would add is a session with cookies, pools and
+content codings, none of which a registry needs; what it can't give is the hash while streaming and
+the Range request that goes on where a connection broke.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import os
+import random
+import socket
+import ssl
+import time
+from urllib.parse import urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from .errors import RegistryError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TIMEOUT = 60.0
+ATTEMPTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MOST_REDIRECTS = 6
+#: Worth another try: the server is busy or broken for the moment.
+_TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
+NETWORK_ERRORS = (OSError, http.client.HTTPException)
+
+
+class Answer:
+    """``status`` (int), ``headers``, ``url`` (str, after redirects); ``read(n)``, ``close()``."""
+
+    __slots__ = ("_connection", "_response", "headers", "status", "url")
+
+    def __init__(
+        self, response: http.client.HTTPResponse, connection: http.client.HTTPConnection, url: str
+    ) -> None:
+        self._response = response
+        self._connection = connection
+        self.status = response.status
+        self.headers = response.headers
+        self.url = url
+
+    def read(self, size: int) -> bytes:
+        return self._response.read(size)
+
+    def whole(self, most: int) -> bytes:
+        """The body, which may have ``most`` bytes. Raises RegistryError when it has more."""
+        data = bytearray()
+        while piece := self._response.read(65536):
+            data += piece
+            if len(data) > most:
+                raise RegistryError(f"{self.url}: an answer of more than {most} bytes", self.status)
+        return bytes(data)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Transport:
+    """Makes requests. ``ca``: a file of certificates trusted besides the system's.
+    ``check`` is called between attempts; what it raises ends the waiting."""
+
+    def __init__(self, ca: str | None = None, check: Callable[[], None] | None = None) -> None:
+        self._ca = ca
+        self._check = check or (lambda: None)
+        self._tls: ssl.SSLContext | None = None
+        self._proxies = getproxies()
+
+    def request(
+        self,
+        url: str,
+        headers: dict[str, str],
+        method: str = "GET",
+        body: bytes | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> Answer:
+        """The answer to a request, through redirects; the body is still to be read.
+
+        Broken connections and busy servers are tried again, after 0.5, 1, 2 and 4 seconds or as
+        long as the server asks for (a minute at most). Raises RegistryError when none gets through.
+        """
+        for attempt in range(1, attempts + 1):
+            self._check()
+            wait = 0.5 * 2 ** (attempt - 1) * random.uniform(0.8, 1.2)
+            try:
+                answer = self._follow(url, headers, method, body)
+            except ssl.SSLCertVerificationError as error:
+                raise RegistryError(
+                    f"{_place(url)}: the certificate can't be trusted: {error.verify_message}; "
+                    "--ca names one that can"
+                ) from None
+            except NETWORK_ERRORS as error:
+                if attempt == attempts or (
+                    isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
+                ):
+                    raise RegistryError(f"{_place(url)}: {_reason(error)}") from None
+            else:
+                if answer.status not in _TRANSIENT or attempt == attempts:
+                    return answer
+                asked = answer.headers.get("Retry-After", "")
+                wait = min(float(asked), 60.0) if asked.isascii() and asked.isdigit() else wait
+                answer.close()
+            self.pause(wait)
+        raise AssertionError("unreachable")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, and notice within a fifth of a second when nobody wants the result any more."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(left, 0.2))
+
+    def _follow(self, url: str, headers: dict[str, str], method: str, body: bytes | None) -> Answer:
+        for _ in range(_MOST_REDIRECTS):
+            answer = self._once(url, headers, method, body)
+            place = answer.headers.get("Location")
+            if answer.status not in _REDIRECTS or not place:
+                return answer
+            answer.close()
+            target = urljoin(url, place)
+            old, new = urlsplit(url), urlsplit(target)
+            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
+                raise RegistryError(f"{_place(url)}: redirected to {target[:200]!r}, which isn't safe")
+            if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+                # A storage host has no business with the registry's password.
+                headers = {key: value for key, value in headers.items() if key != "Authorization"}
+            url = target
+        raise RegistryError(f"{_place(url)}: redirected more than {_MOST_REDIRECTS} times")
+
+    def _once(self, url: str, headers: dict[str, str], method: str, body: bytes | None) -> Answer:
+        parts = urlsplit(url)
+        connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
+        try:
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request(
+                method, path, body, {"User-Agent": "pyminicon", "Connection": "close", **headers}
+            )
+            return Answer(connection.getresponse(), connection, url)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connect(self, scheme: str, host: str, port: int | None) -> http.client.HTTPConnection:
+        proxy = self._proxies.get(scheme)
+        via = urlsplit(proxy if "://" in proxy else f"http://{proxy}") if proxy else None
+        if via is not None and (is_loopback(host) or proxy_bypass(host)):
+            via = None
+        at = (via.hostname or "", via.port or 80) if via else (host, port)
+        if scheme == "http" and via is None:
+            return http.client.HTTPConnection(*at, timeout=TIMEOUT)
+        if scheme == "http":
+            raise RegistryError("a plain HTTP registry behind a proxy isn't supported; see NO_PROXY")
+        connection = http.client.HTTPSConnection(*at, timeout=TIMEOUT, context=self._context())
+        if via is not None:
+            connection.set_tunnel(host, port)
+        return connection
+
+    def _context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            made = ssl.create_default_context()
+            if self._ca is not None:
+                try:
+                    made.load_verify_locations(self._ca)
+                except (OSError, ssl.SSLError) as error:
+                    raise RegistryError(f"--ca {self._ca}: {error}") from None
+            self._tls = made
+        return self._tls
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (without port) is this machine by its very name."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _place(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return os.fsdecode(text or type(error).__name__)
+
+
+__all__ = ["ATTEMPTS", "NETWORK_ERRORS", "TIMEOUT", "Answer", "Transport", "is_loopback"]
