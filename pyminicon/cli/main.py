@@ -1,0 +1,89 @@
+"""Which command, and how the process ends: one line on stderr, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pyminicon.errors import Error, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+OWN_FAILURE = 125
+_INTERRUPTED = 128 + 2
+
+_USAGE = """\
+Usage: pyminicon COMMAND ...
+
+  run [OPTIONS] IMAGE [COMMAND [ARG...]]   run a command in a new container and wait for it
+  doctor [--json]                          what this machine offers and lacks, with the remedies
+  image import|pull|ls|rm|...              the image store
+
+`pyminicon COMMAND --help` tells more.
+"""
+
+
+def main() -> NoReturn:
+    """Runs the command of sys.argv and ends the process with its exit status."""
+    try:
+        status = command(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    except BrokenPipeError:  # whoever read our own output has had enough
+        os._exit(OWN_FAILURE)
+    except (Error, OSError) as error:
+        say(str(error))
+        status = OWN_FAILURE
+    leave(status)
+
+
+def command(words: list[str]) -> int:
+    """Runs the command that ``words`` name; its exit status."""
+    name = words[0] if words else ""
+    if name == "run":
+        from pyminicon.cli.run import main as run
+
+        return run(words[1:])
+    if name == "doctor":
+        from pyminicon.cli.doctor import main as doctor
+
+        return doctor(words[1:])
+    if name == "image":
+        from pyminicon.cli.image import main as image
+
+        return image(words[1:])
+    if name in ("--version", "version", "-v"):
+        from pyminicon import __version__
+
+        sys.stdout.write(f"pyminicon {__version__}\n")
+        return 0
+    if name in ("--help", "-h", "help"):
+        sys.stdout.write(_USAGE)
+        return 0
+    if not name:
+        sys.stderr.write(_USAGE)
+        return OWN_FAILURE
+    raise SpecError(name, "no such command; there are run, doctor and image")
+
+
+def say(message: str) -> None:
+    """``message`` as one line on stderr, whatever a path or an argument in it contains."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    # A caller without stderr must still get its exit status.
+    try:
+        os.write(2, f"pyminicon: {line}\n".encode(errors="surrogateescape"))
+    except OSError:
+        pass
+
+
+def leave(status: int) -> NoReturn:
+    """Ends the process at once: nothing of ours needs the interpreter's own shutdown (0.8 ms)."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            status = status or OWN_FAILURE
+    os._exit(status)

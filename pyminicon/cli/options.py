@@ -1,0 +1,168 @@
+"""The options of ``run``: one table, from which they are read and the help is written.
+
+docker's words, so that nobody has to learn them anew. Whatever is not in the table is an error that names
+it. Written by hand: argparse costs 7 ms to import, more than all else that the command does.
+"""
+
+from __future__ import annotations
+
+from pyminicon.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FLAG, ONE, MANY = range(3)
+
+#: (name, letter, how often it may be given and whether it takes a value, placeholder, help)
+TABLE: tuple[tuple[str, str, int, str, str], ...] = (
+    ("interactive", "i", FLAG, "", "pass stdin on; without it the command reads end of file"),
+    ("tty", "t", FLAG, "", "give the command a terminal of its own"),
+    ("name", "", ONE, "NAME", "the container's name, and its host name unless --hostname says another"),
+    ("hostname", "h", ONE, "NAME", "host name inside"),
+    ("env", "e", MANY, "KEY[=VALUE]", "set a variable; KEY alone takes it from the caller's environment"),
+    ("env-file", "", MANY, "FILE", "variables, a line each"),
+    ("workdir", "w", ONE, "DIR", "working directory inside"),
+    ("user", "u", ONE, "UID[:GID]", "user, by number or by a name of the image's passwd"),
+    ("entrypoint", "", ONE, "PROGRAM", "instead of the image's entry point; its command isn't used then"),
+    ("volume", "v", MANY, "SRC:DST[:ro]", "bind a file or directory of this machine"),
+    ("mount", "", MANY, "SPEC", "type=bind,source=SRC,target=DST[,readonly] or type=tmpfs,target=DST"),
+    ("tmpfs", "", MANY, "DST[:size=64m]", "mount a file system in memory"),
+    ("read-only", "", FLAG, "", "no writable layer over the image"),
+    ("storage", "", ONE, "tmpfs[:size=1g]|disk", "where the writable layer lies"),
+    ("memory", "m", ONE, "SIZE", "memory limit, as 64m or 2g"),
+    ("memory-swap", "", ONE, "SIZE", "memory and swap together; -1 for swap without limit"),
+    ("cpus", "", ONE, "NUMBER", "CPU time per time, 1.5 for one and a half CPUs"),
+    ("cpu-weight", "", ONE, "1-10000", "share of busy CPUs; 100 is normal"),
+    ("cpuset-cpus", "", ONE, "LIST", "the CPUs it may use, as 0-2,4"),
+    ("pids-limit", "", ONE, "NUMBER", "processes and threads at a time; -1 for no limit"),
+    ("io-weight", "", ONE, "1-10000", "share of busy disks; 100 is normal"),
+    ("cgroup-parent", "", ONE, "CGROUP", "make the container's cgroup there, not below the caller's"),
+    ("usage", "", FLAG, "", "account for memory, processes and I/O (shown by --json)"),
+    ("timeout", "", ONE, "SECONDS", "end it after so long, with status 124"),
+    ("cpu-time", "", ONE, "SECONDS", "end it after so much CPU time, with status 124"),
+    ("max-output", "", ONE, "SIZE", "end it when it has written so much to stdout and stderr"),
+    ("ulimit", "", MANY, "NAME=SOFT[:HARD]", "resource limit of a process, as nofile=256:512"),
+    ("network", "", ONE, "none|host", "its own loopback only, or this machine's network"),
+    ("pid", "", ONE, "private|host", "PID namespace"),
+    ("ipc", "", ONE, "private|host", "IPC namespace"),
+    ("uts", "", ONE, "private|host", "UTS namespace (host name)"),
+    ("cgroupns", "", ONE, "private|host", "cgroup namespace"),
+    ("time", "", ONE, "host|private", "time namespace; private: clocks since boot begin at 0"),
+    ("userns", "", ONE, "auto|host|private|UID:HOST:COUNT[,...]", "user namespace and its ids"),
+    ("cap-add", "", MANY, "CAP", "add a capability, or ALL"),
+    ("cap-drop", "", MANY, "CAP", "drop a capability, or ALL"),
+    ("security-opt", "", MANY, "OPT", "seccomp=unconfined, seccomp=FILE, no-new-privileges[=false]"),
+    ("init", "", FLAG, "", "a small pid 1 that reaps and forwards signals"),
+    ("rm", "", FLAG, "", "as always: nothing is left of a container that has ended"),
+    ("dry-run", "", FLAG, "", "print the steps of the launch, don't run it"),
+    ("trace", "", FLAG, "", "print where the time of the start went, on stderr"),
+    ("json", "", FLAG, "", "print the result as JSON, on stderr"),
+    ("help", "", FLAG, "", "print this"),
+)
+
+_SAME = {"net": "network"}
+
+
+def parse(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options in front of the first other word, and the rest (IMAGE COMMAND ARG...).
+
+    Options are read as docker reads them: ``--name value``, ``--name=value``, ``-it``, ``-e value``,
+    ``-evalue``, ``--flag=false``, and ``--`` ends them. Raises SpecError.
+    """
+    given: dict[str, Any] = {}
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word == "--":
+            at += 1
+            break
+        if len(word) < 2 or word[0] != "-":
+            break
+        at += 1
+        if word[1] == "-":
+            name, equals, value = word[2:].partition("=")
+            row = _row(0, _SAME.get(name, name), word)
+            if row[2] == FLAG:
+                given[row[0]] = _truth(word, value) if equals else True
+            else:
+                if not equals:
+                    value, at = _next(words, at, word)
+                _keep(given, row, value)
+        else:
+            at = _letters(given, words, at)
+    return given, words[at:]
+
+
+def _letters(given: dict[str, Any], words: list[str], at: int) -> int:
+    """A cluster of one-letter options, of which the last may take a value; where to go on."""
+    word = words[at - 1]
+    for index in range(1, len(word)):
+        row = _row(1, word[index], f"-{word[index]}")
+        rest = word[index + 1 :]
+        if row[2] == FLAG:
+            if rest[:1] == "=":
+                given[row[0]] = _truth(word, rest[1:])
+                return at
+            given[row[0]] = True
+            continue
+        if rest:
+            value = rest.removeprefix("=")
+        else:
+            value, at = _next(words, at, f"-{word[index]}")
+        _keep(given, row, value)
+        return at
+    return at
+
+
+def _row(column: int, key: str, word: str) -> tuple[str, str, int, str, str]:
+    if key:
+        for row in TABLE:
+            if row[column] == key:
+                return row
+    from pyminicon.cli.unknown import unknown
+
+    raise unknown(word.partition("=")[0])
+
+
+def _next(words: list[str], at: int, word: str) -> tuple[str, int]:
+    if at == len(words):
+        raise SpecError(word, "needs a value")
+    return words[at], at + 1
+
+
+def _keep(given: dict[str, Any], row: tuple[str, str, int, str, str], value: str) -> None:
+    if row[2] == MANY:
+        given.setdefault(row[0], []).append(value)
+    else:
+        given[row[0]] = value
+
+
+def _truth(word: str, value: str) -> bool:
+    if value in ("true", "1"):
+        return True
+    if value in ("false", "0"):
+        return False
+    raise SpecError(word.partition("=")[0], f"takes true or false, not {value!r}")
+
+
+def help_text() -> str:
+    """The text of ``run --help``."""
+    lines = [
+        "Usage: pyminicon run [OPTIONS] IMAGE [COMMAND [ARG...]]",
+        "",
+        "Runs COMMAND in a new container and waits for it. IMAGE is host (this machine's programs, none of",
+        "its data), python (the same with this Python), a directory or an archive (a path with a slash), or",
+        "a name in the image store.",
+        "",
+    ]
+    for name, letter, _, value, text in TABLE:
+        left = f"  {'-' + letter + ',' if letter else '   '} --{name}{' ' + value if value else ''}"
+        lines += [f"{left:<34} {text}"] if len(left) < 34 else [left, f"{'':<34} {text}"]
+    lines += [
+        "",
+        "Exit status: the command's; 128+N if signal N ended it; 124 a time limit; 125 pyminicon's own",
+        "failure; 126 the command can't be run; 127 it isn't there.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,130 @@
+"""``pyminicon run``: start a container, pass signals on, end as it has ended.
+
+What is imported here is what a container costs on the command line: nothing but the core and the plan
+(a test pins the list). The rest waits in the functions that need it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyminicon.cli import call, options
+from pyminicon.errors import LaunchError, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.container import Container
+
+OWN_FAILURE, TIME_IS_UP, CANT_RUN, NOT_FOUND = 125, 124, 126, 127
+
+
+def main(words: list[str]) -> int:
+    """Runs what ``words`` (behind ``run``) ask for; the exit status."""
+    given, rest = options.parse(words)
+    if "help" in given:
+        import sys
+
+        sys.stdout.write(options.help_text())
+        return 0
+    if not rest:
+        raise SpecError("IMAGE", "is missing: run [OPTIONS] IMAGE [COMMAND [ARG...]]")
+    try:
+        wanted = call.options(given)
+        wanted["image"] = rest[0]
+        if given.get("dry-run"):
+            from pyminicon.cli.dry_run import main as dry_run
+
+            return dry_run(rest[1:], wanted)
+        return _run(rest[1:], wanted, given)
+    except SpecError as error:
+        prefix = f"{error.option}: "
+        raise SpecError(call.command_line_name(error.option), str(error).removeprefix(prefix)) from None
+    except LaunchError as error:
+        from pyminicon.cli.main import say
+
+        say(str(error))
+        return exit_status_of(error)
+
+
+def exit_status_of(error: LaunchError) -> int:
+    """docker's: 127 there is no such program, 126 it can't be run, 125 all else."""
+    if error.stage != "exec":
+        return OWN_FAILURE
+    return NOT_FOUND if error.errno == errno.ENOENT else CANT_RUN
+
+
+def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
+    if wanted.pop("tty", False):
+        from pyminicon.cli.tty import run_in_terminal
+
+        return run_in_terminal(args, wanted, given)
+    from pyminicon.cli import signals
+    from pyminicon.container import start
+
+    piped = _stdio(wanted, given)
+    if given.get("trace"):
+        wanted["trace"] = True
+    forward = signals.Forwarder()
+    try:
+        box = start(args, **wanted)
+    except signals.Stopped as stopped:
+        return 128 + stopped.number
+    try:
+        forward.attach(box)
+        if piped:
+            from pyminicon.cli.relay import relay
+
+            relay(box)
+        box.wait()
+    except BaseException:
+        box.close()
+        raise
+    return finish(box, given, forward.ended_by)
+
+
+def _stdio(wanted: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Which descriptors go in as they are, and which through a pipe; whether there is one to serve.
+
+    Files and pipes are handed over: not a byte is copied. A terminal never is: whoever holds it can read
+    what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)).
+    """
+    interactive = given.get("interactive", False)
+    terminals = [os.isatty(fd) for fd in (0, 1, 2)]
+    wanted["stdin"] = -3 if not interactive else -1 if terminals[0] else None
+    counted = "max_output" in wanted
+    if terminals[1] or counted:
+        wanted["stdout"] = -1
+    if terminals[2] or counted:
+        # One pipe for one terminal: what comes out keeps its order.
+        same = terminals[1] and terminals[2] and os.fstat(1).st_rdev == os.fstat(2).st_rdev
+        wanted["stderr"] = -2 if same else -1
+    return wanted["stdin"] == -1 or "stdout" in wanted or "stderr" in wanted
+
+
+def finish(box: Container, given: dict[str, Any], ended_by: int) -> int:
+    """Reports what was asked for; the exit status for how the container has ended.
+
+    ``ended_by``: the signal that we ended it for, or 0.
+    """
+    code = box.returncode or 0
+    status = code if code >= 0 else 128 - code
+    if ended_by and code == -9:
+        status = 128 + ended_by
+    if box.limit in ("wall_time", "cpu_time"):
+        status = TIME_IS_UP
+    if box.limit is not None and not given.get("json"):  # JSON says it itself, and is all that stderr has
+        from pyminicon.cli.main import say
+
+        say(f"ended by its limit: {box.limit}")
+    if given.get("trace"):
+        from pyminicon.cli.report import trace
+
+        trace(box)
+    if given.get("json"):
+        from pyminicon.cli.report import as_json
+
+        as_json(box, given.get("name"))
+    return status

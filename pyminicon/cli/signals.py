@@ -1,0 +1,84 @@
+"""Signals that reach this command are meant for the container."""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enums, which costs 2.8 ms
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.container import Container
+
+_HUP, _INT, _QUIT, _USR1, _USR2, _ALRM, _TERM = 1, 2, 3, 10, 12, 14, 15
+_FORWARDED = (_HUP, _INT, _QUIT, _USR1, _USR2, _ALRM, _TERM)
+_PATIENCE = 1.0  # seconds that a launch may still take once a signal has come
+
+
+class Stopped(BaseException):
+    """A signal came while the launch hung (a volume that doesn't answer, say)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Forwarder:
+    """Sends what this process is sent to the container's pid 1.
+
+    The container has a session of its own: of a Ctrl-C at the caller's terminal it hears only through us.
+    As pid 1 its program isn't touched by a signal that it has no handler for (pid_namespaces(7)), but who
+    presses Ctrl-C means it to end: then the container is ended, as the signal would have ended the
+    program anywhere else. Who asks a second time by Ctrl-C gets that as well.
+
+    Made before the launch, so that no signal is lost: what comes before ``attach`` waits for it, unless the
+    launch hangs (:class:`Stopped`). ``ended_by``: the signal that the container was ended for, else 0.
+    """
+
+    def __init__(self) -> None:
+        self.box: Container | None = None
+        self.ended_by = 0
+        self.interrupts = 0
+        self.early: list[int] = []
+        for number in _FORWARDED:
+            # What we were told to ignore (nohup) stays ignored; None is a handler not of Python's.
+            if _signal.getsignal(number) not in (_signal.SIG_IGN, None):
+                _signal.signal(number, self._caught)
+
+    def attach(self, box: Container) -> None:
+        """From now on ``box`` is sent what comes, and what has come so far."""
+        self.box = box
+        if self.early:
+            _signal.setitimer(_signal.ITIMER_REAL, 0)
+            for number in self.early:
+                self._forward(box, number)
+
+    def _caught(self, number: int, frame: Any) -> None:
+        if self.box is not None:
+            self._forward(self.box, number)
+        elif not self.early:
+            self.early.append(number)
+            _signal.setitimer(_signal.ITIMER_REAL, _PATIENCE)
+        elif number in (_ALRM, _INT):
+            raise Stopped(self.early[0])
+        else:
+            self.early.append(number)
+
+    def _forward(self, box: Container, number: int) -> None:
+        self.interrupts += number == _INT
+        if self.interrupts > 1 or not _heard(box.pid, number):
+            self.ended_by = number
+            box.kill()
+        else:
+            box.send_signal(number)
+
+
+def _heard(pid: int, number: int) -> bool:
+    """Whether ``pid`` catches, blocks (to wait for it) or ignores the signal: all are its own choice."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:  # it has just ended, or /proc is hidden: the kernel knows what to do
+        return True
+    sets = [int(line[7:], 16) for line in lines if line[:7] in (b"SigBlk:", b"SigIgn:", b"SigCgt:")]
+    return any(mask >> (number - 1) & 1 for mask in sets)

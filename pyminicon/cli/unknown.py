@@ -1,0 +1,36 @@
+"""What to say of an option that ``run`` doesn't have. Imported only then."""
+
+from __future__ import annotations
+
+from pyminicon.cli.options import TABLE
+from pyminicon.errors import SpecError
+
+# Options of docker's that people will try, and what stands in their place.
+_INSTEAD = {
+    "detach": "the container ends with this command; put it in the background with your shell's &",
+    "d": "the container ends with this command; put it in the background with your shell's &",
+    "privileged": "give what is needed by name: --cap-add, --security-opt, --userns",
+    "publish": "there is no bridge to publish ports from: --network host, or --network none",
+    "p": "there is no bridge to publish ports from: --network host, or --network none",
+    "cpu-shares": "--cpu-weight takes 1 to 10000, and 100 is normal (1024 of docker's shares)",
+    "c": "--cpu-weight takes 1 to 10000, and 100 is normal (1024 of docker's shares)",
+    "blkio-weight": "--io-weight takes 1 to 10000, and 100 is normal",
+    "cpu-quota": "--cpus takes the number of CPUs, as 1.5",
+    "cpu-period": "--cpus takes the number of CPUs, as 1.5",
+    "shm-size": "--tmpfs /dev/shm:size=128m",
+    "platform": "only images of this machine's architecture run here",
+    "pull": "pull it first: pyminicon image pull NAME",
+    "restart": "a container runs once",
+    "oom-kill-disable": "a container over its memory limit is always ended",
+}
+
+
+def unknown(word: str) -> SpecError:
+    """The error for ``word``, with what is near it or in its place."""
+    name = word.lstrip("-")
+    if name in _INSTEAD:
+        return SpecError(word, f"no such option; {_INSTEAD[name]}")
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [row[0] for row in TABLE], 1) if len(name) > 1 else []
+    return SpecError(word, f"no such option; did you mean --{near[0]}?" if near else "no such option")
