@@ -1,0 +1,131 @@
+"""Fixtures of all tests: root file systems, an ordinary user, and an account of what was left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+# The tests are found in the top directory; pyminicon only if it was built in place there, else the installed
+# one. (`python -m pytest` puts the working directory first.)
+if not list((REPO / "pyminicon").glob("_core*.so")):
+    sys.path[:] = [path for path in sys.path if path not in ("", str(REPO))]
+if str(REPO) not in sys.path:
+    sys.path.append(str(REPO))
+
+from tests.support import leftovers as account  # noqa: E402
+from tests.support import ordinary, roots  # noqa: E402
+
+PAYLOADS = ("container", "attacks")  # the folders whose tests start containers
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test that starts containers accounts for what it leaves."""
+    for item in items:
+        if Path(str(item.fspath)).parent.name in PAYLOADS and "leftovers" not in item.fixturenames:  # type: ignore[attr-defined]
+            item.fixturenames.insert(0, "leftovers")  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def warm() -> None:
+    """The first launches of a process make what is kept for all: the watcher, a stack for the child."""
+    import pyminicon
+
+    pyminicon.run(["/bin/true"])
+    pyminicon.run(["/bin/true"], init=True)
+
+
+@pytest.fixture
+def leftovers(warm: None) -> Iterator[None]:
+    """Fails the test if a descriptor, mount, cgroup, process or scratch directory is there afterwards."""
+    before = account.count()
+    yield
+    assert account.appeared(before) == {}
+
+
+@pytest.fixture(scope="session")
+def _minimal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = roots.minimal(tmp_path_factory.mktemp("image") / "root")
+    made.parent.chmod(0o755)
+    return made
+
+
+@pytest.fixture
+def rootfs(_minimal: Path) -> Iterator[Path]:
+    """A small root directory with a shell and coreutils. Nobody may change it: that is checked."""
+    before = roots.fingerprint(_minimal)
+    yield _minimal
+    assert roots.fingerprint(_minimal) == before, "the image was written"
+
+
+@pytest.fixture
+def own_rootfs(_minimal: Path, tmp_path: Path) -> Path:
+    """The same root, a copy to prepare as the test likes."""
+    return roots.copy_of(_minimal, tmp_path / "rootfs")
+
+
+@pytest.fixture(scope="session")
+def bare_rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One static program, /payload, and nothing else."""
+    return roots.bare(tmp_path_factory.mktemp("bare") / "root")
+
+
+@pytest.fixture(scope="session")
+def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real Debian root directory, made once a machine by mmdebstrap."""
+    cache = Path(os.environ.get("PYMINICON_TEST_CACHE", "/var/cache/pyminicon-tests"))
+    tar = cache / "debian.tar"
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a Debian root file system")
+    if not tar.exists():
+        tool = shutil.which("mmdebstrap")
+        if tool is None:
+            pytest.skip("needs the internet and mmdebstrap to make a Debian root file system")
+        cache.mkdir(parents=True, exist_ok=True)
+        part = cache / f"debian.{os.getpid()}.tar"
+        made = subprocess.run(
+            [tool, "--quiet", "--variant=minbase", "--include=procps,gcc,libc6-dev,dpkg-dev,hostname", "bookworm", part],
+            capture_output=True, text=True, check=False, timeout=500,
+        )  # fmt: skip
+        if made.returncode != 0:
+            part.unlink(missing_ok=True)
+            pytest.skip(f"needs the internet: mmdebstrap failed: {made.stderr.strip()[-200:]}")
+        part.rename(tar)
+    root = tmp_path_factory.mktemp("debian") / "root"
+    root.mkdir()
+    subprocess.run(["tar", "-xpf", tar, "-C", root, "--exclude=./dev/*"], check=True)
+    return root
+
+
+@pytest.fixture
+def as_user(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """``as_user(code)`` runs Python code as an ordinary user (as ourselves if we are one)."""
+    home, hold = tmp_path / "home", tmp_path / "hold"
+    home.mkdir()
+    hold.mkdir()
+    if os.geteuid() == 0:
+        os.chown(home, ordinary.UID, ordinary.UID)
+        for above in tmp_path.parents:
+            if str(above).startswith(str(tmp_path.parents[2])):
+                above.chmod(above.stat().st_mode | 0o011)
+        tmp_path.chmod(0o755)
+    return lambda code, **options: ordinary.python(code, hold, home, **options)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image store of the test's own."""
+    monkeypatch.setenv("PYMINICON_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")

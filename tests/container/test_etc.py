@@ -1,0 +1,70 @@
+"""hosts, hostname and resolv.conf, in every image."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.run import out, sh
+
+IMAGES = ["host", "directory", "read-only directory", "host read-only"]
+
+
+@pytest.fixture(params=IMAGES)
+def image(request: pytest.FixtureRequest, rootfs: Path) -> dict[str, object]:
+    name = str(rootfs) if "directory" in request.param else "host"
+    return {"image": name, "read_only": "read-only" in request.param}
+
+
+def test_the_hostname_is_in_etc_hostname_and_resolves_locally(image: dict[str, object]) -> None:
+    text = out("uname -n; cat /etc/hostname; cat /etc/hosts", hostname="box-1.example", **image)
+    lines = text.splitlines()
+    assert lines[:2] == ["box-1.example", "box-1.example"]
+    assert "127.0.0.1\tlocalhost" in lines
+    assert any(
+        line.split()[0].startswith("127.") and line.split()[1] == "box-1.example" for line in lines[2:]
+    )
+
+
+def test_without_a_hostname_each_container_has_its_own() -> None:
+    names = {out("uname -n") for _ in range(3)}
+    assert len(names) == 3
+
+
+def test_the_hosts_network_comes_with_its_resolver_and_hosts(image: dict[str, object]) -> None:
+    text = out("cat /etc/resolv.conf; echo --; cat /etc/hosts", network="host", **image)
+    resolver, _, hosts = text.partition("--\n")
+    assert resolver == (Path("/etc/resolv.conf").read_text() if os.path.exists("/etc/resolv.conf") else "")
+    assert hosts == Path("/etc/hosts").read_text()
+
+
+def test_an_image_whose_resolv_conf_is_a_link_still_gets_one(own_rootfs: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    canary.write_text("untouched")
+    (own_rootfs / "etc/resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (own_rootfs / "etc/hosts").symlink_to(canary)
+    text = out("cat /etc/resolv.conf", image=str(own_rootfs), network="host")
+    assert text == Path("/etc/resolv.conf").read_text()
+    assert canary.read_text() == "untouched"
+    assert (own_rootfs / "etc/hosts").is_symlink()
+
+
+def test_an_image_whose_etc_is_a_link_out_is_not_followed_out(own_rootfs: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    (own_rootfs / "etc").rename(outside)
+    before = sorted(os.listdir(outside))
+    (own_rootfs / "etc").symlink_to(outside)
+    import pyminicon
+
+    try:
+        sh("true", image=str(own_rootfs))
+    except pyminicon.LaunchError as error:
+        assert error.stage in ("rootfs", "mount")
+    assert sorted(os.listdir(outside)) == before
+
+
+def test_uts_host_keeps_the_hosts_name() -> None:
+    assert out("uname -n", uts="host") == os.uname().nodename + "\n"
+    assert out("cat /etc/hostname", uts="host") == os.uname().nodename + "\n"

@@ -1,0 +1,525 @@
+"""Limits that hold, and results that tell: on whichever cgroup version this machine has."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyminicon
+from pyminicon import cgroup_sweep, cgroup_tree, cgroups
+
+MEBI = 1 << 20
+HOG = "x = []\nwhile True: x.append(bytearray(4096))"
+BUSY = "import threading\ndef burn():\n  while True: pass\nthreading.Thread(target=burn).start()\nburn()"
+
+
+def _placement(option: str, value: Any) -> dict[str, Any]:
+    """What else `run` needs here so that the limit can be applied; skips where it can't."""
+    for more in ({}, {"cgroup_parent": ".."}):
+        try:
+            cgroups.plan(cgroups.check(**{option: value}, **more))  # type: ignore[arg-type]
+        except pyminicon.Error as error:
+            reason = str(error)
+        else:
+            return more
+    pytest.skip("needs root" if os.geteuid() else f"needs the controller: {reason}")
+
+
+@pytest.fixture(scope="session")
+def warm(warm: None) -> None:
+    """The first limit of a started container makes what watches all of them: one descriptor, kept."""
+    with pyminicon.start(["/bin/true"], wall_time=60) as container:
+        container.wait()
+
+
+@pytest.fixture
+def place() -> dict[str, Any]:
+    """`cgroup_parent` where an ordinary user on cgroup v2 needs one, else nothing."""
+    return _placement("memory", "64M")
+
+
+@pytest.fixture
+def v2(place: dict[str, Any]) -> cgroup_tree.Tree:
+    trees = cgroup_tree.trees()
+    if trees.v2 is None or "memory" in trees.v1:
+        pytest.skip("needs cgroup v2")
+    return trees.v2
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code)]
+
+
+def kernel() -> tuple[int, int]:
+    major, minor, *_ = os.uname().release.split(".")
+    return int(major), int(minor)
+
+
+def ours() -> list[str]:
+    """The cgroups of this process's containers that are there now."""
+    found = []
+    for tree in cgroup_tree.trees().all():
+        here = cgroup_tree.caller_directory(tree)
+        for directory in {here, here.rpartition("/")[0]}:
+            with contextlib.suppress(OSError):
+                mine = cgroup_sweep.owner()
+                found += [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mine)]
+    return found
+
+
+@contextlib.contextmanager
+def running(args: list[str], **options: Any) -> Iterator[pyminicon.Container]:
+    with pyminicon.start(args, **options) as container:
+        yield container
+
+
+# Memory
+
+
+@pytest.mark.parametrize("memory", ["8M", "64M"])
+def test_a_hog_dies_of_its_limit_and_the_result_says_so(place: dict[str, Any], memory: str) -> None:
+    result = pyminicon.run(python(HOG), image="python", memory=memory, **place)
+    assert (result.limit, result.returncode) == ("memory", -signal.SIGKILL)
+    if result.usage.memory_peak is not None:
+        limit = int(memory[:-1]) * MEBI
+        assert limit * 0.95 <= result.usage.memory_peak <= limit
+    assert ours() == []
+
+
+def test_who_stays_below_the_limit_lives(place: dict[str, Any]) -> None:
+    code = "x = bytearray(20 << 20)"
+    result = pyminicon.run(python(code), image="python", memory="64M", **place)
+    assert (result.limit, result.returncode) == (None, 0)
+
+
+def test_a_hog_that_is_not_pid_1_ends_the_container_too(place: dict[str, Any]) -> None:
+    line = f"{sys.executable} -c '{HOG}' & wait; sleep 60"
+    for init in (False, True):
+        result = pyminicon.run(["sh", "-c", line], image="python", memory="32M", init=init, **place)
+        assert (result.limit, result.returncode) == ("memory", -signal.SIGKILL)
+
+
+def test_a_hog_under_start_is_ended_without_anybody_waiting(place: dict[str, Any]) -> None:
+    line = f"{sys.executable} -c '{HOG}' & wait; sleep 60"
+    with running(["sh", "-c", line], image="python", memory="32M", **place) as container:
+        assert container.wait(30) == -signal.SIGKILL
+        assert container.limit == "memory"
+    assert ours() == []
+
+
+@pytest.mark.parametrize("where", ["/data/x", "/dev/shm/x", "/tmp/x", "/root/x"])
+def test_files_in_memory_count(place: dict[str, Any], where: str) -> None:
+    if where in ("/tmp/x", "/root/x") and os.geteuid() != 0:
+        pytest.skip("needs root: an ordinary user's writable layer may lie on disk")
+    options = {**place, "tmpfs": ["/data:size=100m"]}
+    line = f"dd if=/dev/zero of={where} bs=1M count=48 && sleep 1"
+    result = pyminicon.run(["sh", "-c", line], memory="24M", capture_output=True, **options)
+    assert result.limit == "memory"
+    result = pyminicon.run(["sh", "-c", line.replace("count=48", "count=8")], memory="64M", **options)
+    assert (result.limit, result.returncode) == (None, 0)
+
+
+@pytest.mark.parametrize("memory", ["4K", "64K", "256K", "512K", "1M"])
+def test_a_tiny_limit_never_hurts_the_parent(place: dict[str, Any], memory: str) -> None:
+    before = os.getpid()
+    for _ in range(5):
+        try:
+            result = pyminicon.run(["/bin/true"], memory=memory, **place)
+        except pyminicon.LaunchError as error:
+            assert error.stage  # some step had no memory; which one differs from kernel to kernel
+        else:
+            assert result.limit == "memory" or result.returncode == 0
+    assert os.getpid() == before
+    assert ours() == []
+
+
+def test_below_a_mebibyte_a_kill_is_a_launch_error(place: dict[str, Any]) -> None:
+    with pytest.raises(pyminicon.LaunchError) as caught:
+        pyminicon.run(["/bin/true"], memory="64K", **place)
+    assert caught.value.errno
+    assert ours() == []
+
+
+def test_swap_is_no_way_out(place: dict[str, Any]) -> None:
+    line = "cat /sys/fs/cgroup/memory.swap.max /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes 2>/dev/null"
+    shown = pyminicon.run(["sh", "-c", line], memory="64M", capture_output=True, text=True, **place).stdout
+    assert shown.strip() in ("0", str(64 * MEBI), "")
+
+
+def test_a_group_that_is_killed_whole_does_not_take_the_parent_with_it(
+    v2: cgroup_tree.Tree, place: dict[str, Any]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    group = Path(v2.mount) / f"pyminicon_test-group-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.max").write_text("48M")
+        (group / "memory.oom.group").write_text("1")
+        for name in ("memory", "pids"):
+            (group / "cgroup.subtree_control").write_text(f"+{name}")
+        code = f"""
+            import pyminicon, threading, time
+            end = time.monotonic() + 6
+            kw = dict(cgroup_parent="/{group.name}")
+            def hog():
+                while time.monotonic() < end:
+                    pyminicon.run(["python3", "-c", {HOG!r}], memory="100M", **kw)
+            thread = threading.Thread(target=hog); thread.start()
+            ends = []
+            while time.monotonic() < end:
+                try: ends.append(pyminicon.run(["/bin/true"], pids=9, **kw).returncode)
+                except pyminicon.LaunchError: ends.append(None)
+            thread.join()
+            print("alive", len(ends))
+        """
+        done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("alive ")
+    finally:
+        group.rmdir()
+
+
+# Processes
+
+
+def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
+    more = _placement("pids", 32)
+    before = len([name for name in os.listdir("/proc") if name.isdigit()])
+    bomb = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
+    most = 0
+
+    def watch() -> None:
+        nonlocal most
+        while not done.wait(0.05):
+            most = max(most, len([name for name in os.listdir("/proc") if name.isdigit()]))
+
+    done = threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    result = pyminicon.run(python(bomb), image="python", pids=32, wall_time=4, **more)
+    done.set()
+    watcher.join()
+    assert result.limit == "wall_time"
+    assert result.usage.pids_peak is None or result.usage.pids_peak == 32
+    assert most - before < 32 + 40  # others work on this machine, too
+    assert ours() == []
+
+
+def test_a_refused_fork_is_an_error_inside() -> None:
+    more = _placement("pids", 3)
+    line = "sleep 5 & sleep 5 & sleep 5 & wait"
+    result = pyminicon.run(["sh", "-c", line], pids=3, capture_output=True, text=True, **more)
+    assert "fork" in result.stderr.lower()
+    assert result.returncode != 0
+    assert pyminicon.run(["sh", "-c", "true & wait"], pids=3, **more).returncode == 0
+
+
+# Processors
+
+
+def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
+    more = _placement("cpus", 0.5)
+    result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3, **more)
+    assert result.limit == "wall_time"
+    assert result.usage.user is not None and result.usage.system is not None
+    used = result.usage.user + result.usage.system
+    # One period's slice is 0.05 s. An emulated processor is charged for time in which it stood still.
+    slack = 0.5 if "QEMU TCG" in Path("/proc/cpuinfo").read_text() else 0.05
+    assert used <= 0.5 * result.usage.wall * 1.05 + slack
+    assert used >= 0.5 * result.usage.wall * 0.4  # others work on this machine, too
+
+
+def test_a_cpuset_is_what_the_container_may_run_on() -> None:
+    more = _placement("cpuset", "0")
+    code = "import os; print(sorted(os.sched_getaffinity(0)))"
+    for cpuset in {"0", str(max(os.sched_getaffinity(0)))}:
+        result = pyminicon.run(
+            python(code), image="python", cpuset=cpuset, capture_output=True, text=True, **more
+        )
+        assert result.stdout == f"[{cpuset}]\n"
+
+
+def test_a_weight_arrives() -> None:
+    more = _placement("cpu_weight", 50)
+    line = "cat /sys/fs/cgroup/cpu.weight 2>/dev/null || cat /sys/fs/cgroup/cpu*/cpu.shares"
+    shown = pyminicon.run(["sh", "-c", line], cpu_weight=50, capture_output=True, text=True, **more).stdout
+    assert shown.strip() in ("50", "512")
+
+
+def test_cpu_time_is_that_of_the_whole_container() -> None:
+    more = _placement("need_cpu_time", True)
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    line = f"for i in 1 2 3 4; do {sys.executable} -c '{burn}'; done; sleep 30"
+    result = pyminicon.run(["sh", "-c", line], image="python", cpu_time=0.8, **more)
+    assert (result.limit, result.returncode) == ("cpu_time", -signal.SIGKILL)
+    assert result.usage.user is not None and result.usage.system is not None
+    assert 0.8 <= result.usage.user + result.usage.system < 1.2
+    idle = pyminicon.run(["sleep", "1.2"], cpu_time=0.8, **more)
+    assert (idle.limit, idle.returncode) == (None, 0)
+
+
+# Accounting
+
+
+@pytest.mark.parametrize("touched", [4, 40, 120])
+def test_the_peak_of_memory_is_what_was_touched(place: dict[str, Any], touched: int) -> None:
+    base = pyminicon.run(python("x = bytearray(1)"), image="python", usage=True, **place).usage.memory_peak
+    code = f"x = bytearray({touched} << 20)"
+    peak = pyminicon.run(python(code), image="python", usage=True, **place).usage.memory_peak
+    if peak is None or base is None:
+        assert "memory" not in cgroup_tree.trees().v1 and kernel() < (5, 19)
+        return
+    assert abs(peak - base - touched * MEBI) <= max(0.05 * touched * MEBI, MEBI)
+
+
+def test_the_parents_size_is_never_reported() -> None:
+    ballast = bytearray(200 * MEBI)
+    for options in ({}, {"usage": True}):
+        peak = pyminicon.run(["/bin/true"], **options).usage.memory_peak
+        assert peak is None or peak < 20 * MEBI
+    assert len(ballast) > 0
+
+
+def test_without_limits_there_is_no_cgroup_and_what_is_unknown_is_none() -> None:
+    with running(["sleep", "60"]) as container:
+        assert ours() == []
+        assert container.stats().memory is None
+    usage = pyminicon.run(["/bin/true"]).usage
+    assert (usage.memory_peak, usage.pids_peak, usage.io_read, usage.io_written) == (None, None, None, None)
+    assert usage.wall > 0 and usage.user is not None and usage.system is not None
+
+
+def test_time_of_orphans_counts(place: dict[str, Any]) -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    line = (
+        f"({sys.executable} -c '{burn}' && touch /tmp/done &) ; while [ ! -e /tmp/done ]; do sleep 0.05; done"
+    )
+    usage = pyminicon.run(["sh", "-c", line], image="python", usage=True, **place).usage
+    assert usage.user is not None and usage.system is not None
+    assert usage.user + usage.system > 0.29
+
+
+def test_the_peak_of_processes_is_told(place: dict[str, Any]) -> None:
+    line = "sleep 0.3 & sleep 0.3 & sleep 0.3 & wait"
+    peak = pyminicon.run(["sh", "-c", line], usage=True, **place).usage.pids_peak
+    assert peak is None or peak == 4
+    assert peak is not None or kernel() < (6, 11)
+
+
+def test_accounting_is_not_worth_a_failure() -> None:
+    assert pyminicon.run(["/bin/true"], usage=True).returncode == 0  # also without a tree to write to
+
+
+# Seen from inside
+
+
+def test_a_container_sees_its_own_cgroup_and_can_not_write_to_it(place: dict[str, Any]) -> None:
+    line = """
+        cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
+        for file in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
+            [ -e $file ] && echo 1000000000 >$file && echo WRITTEN
+        done 2>/dev/null
+        mkdir /sys/fs/cgroup/a /sys/fs/cgroup/memory/a 2>/dev/null && echo MADE
+        for file in /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/*/cgroup.procs; do
+            [ -e $file ] && echo 0 >$file && echo MOVED
+        done 2>/dev/null
+        grep -E 'memory|^0::' /proc/self/cgroup
+        true
+    """
+    shown = pyminicon.run(
+        ["sh", "-c", line], memory="64M", capture_output=True, text=True, **place
+    ).stdout.split("\n")
+    assert shown[0] == str(64 * MEBI)
+    assert all(line.endswith(":/") for line in shown[1:] if line)
+    assert len(shown) > 2
+
+
+# What is left behind
+
+
+@pytest.mark.parametrize(
+    ("args", "options"),
+    [
+        (["/bin/true"], {}),
+        (["/bin/sh", "-c", "kill -9 $$"], {}),
+        (["/bin/sh", "-c", "kill -9 $$"], {"init": True}),
+        (["/bin/sh", "-c", "(setsid sleep 60 &) ; exit 3"], {}),
+        (["/bin/sh", "-c", "sleep 60 & sleep 60"], {"wall_time": 0.2}),
+        (["/bin/sh", "-c", "(setsid sleep 60 &) ; sleep 60"], {"pid": "host", "wall_time": 0.2}),
+        (["/bin/sh", "-c", "(setsid sleep 60 &) ; exit 3"], {"pid": "host"}),
+    ],
+    ids=repr,
+)
+def test_no_cgroup_is_left_when_run_returns(
+    place: dict[str, Any], args: list[str], options: dict[str, Any]
+) -> None:
+    pyminicon.run(args, memory="64M", pids=50, cpus=0.5, usage=True, **options, **place)
+    assert ours() == []
+
+
+def test_no_cgroup_is_left_of_a_launch_that_failed(place: dict[str, Any]) -> None:
+    with pytest.raises(pyminicon.LaunchError):
+        pyminicon.run(["/no/such/program"], memory="64M", pids=50, cpus=0.5, **place)
+    assert ours() == []
+
+
+def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: dict[str, Any]) -> None:
+    code = f"""
+        import pyminicon, sys, time
+        from pyminicon import cgroup_sweep
+        c = pyminicon.start(["sleep", "1000"], read_only=True, memory="64M", pids=50, **{place!r})
+        print(cgroup_sweep.owner(), flush=True)
+        time.sleep(1000)
+    """
+    sweep = f"import pyminicon; pyminicon.run(['/bin/true'], pids=50, **{place!r})"
+
+    def left(owner: str) -> int:
+        places = {path.rpartition("/")[0] for path in there}
+        return sum(name.startswith(owner) for path in places for name in os.listdir(path))
+
+    owners = [subprocess.Popen(python(code), stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        names = [owner.stdout.readline().strip() for owner in owners if owner.stdout]
+        there = [
+            f"{above}/{name}"
+            for tree in cgroup_tree.trees().all()
+            for above in cgroup_tree.chain(tree, cgroup_tree.caller_directory(tree))
+            for name in os.listdir(above)
+            if name.startswith(tuple(names))
+        ]
+        assert left(names[0]) and left(names[1])
+        owners[0].kill()
+        owners[0].wait()
+        subprocess.run(python(sweep), check=True, timeout=60)
+        assert left(names[0]) == 0
+        assert left(names[1])
+    finally:
+        for owner in owners:
+            owner.kill()
+            owner.communicate()
+        subprocess.run(python(sweep), check=True, timeout=60)
+    assert left(names[1]) == 0
+
+
+def test_what_a_dead_owner_left_running_is_killed_first(place: dict[str, Any]) -> None:
+    plan = cgroups.plan(cgroups.check(memory="64M", **place))
+    assert plan is not None
+    parent = os.fsdecode(plan[1][0][0])
+    *who, _ = cgroup_sweep.owner().split("-")
+    left = f"{parent}/{'-'.join([*who, '1', '1'])}"  # our pid, but of a process that started long ago
+    os.mkdir(left)
+    os.mkdir(f"{left}/below")
+    process = subprocess.Popen(["sleep", "1000"])
+    try:
+        Path(f"{left}/cgroup.procs").write_text(str(process.pid))
+        assert cgroup_sweep.sweep_directory(parent, patience=20) == [left]
+        assert process.wait(10) == -signal.SIGKILL
+        assert not os.path.exists(left)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_many_threads_get_their_own(place: dict[str, Any]) -> None:
+    ends: list[Any] = []
+
+    def work(number: int) -> None:
+        for _ in range(4):
+            result = pyminicon.run(["sh", "-c", f"exit {number}"], memory="64M", pids=20, **place)
+            ends.append(result.returncode == number and result.limit is None)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ends == [True] * 64
+    assert ours() == []
+
+
+# While it runs
+
+
+COUNT = "import sys, time\ni = 0\nwhile True:\n  i += 1\n  print(i, flush=True)\n  time.sleep(0.01)"
+
+
+@pytest.mark.parametrize("options", [{"usage": True}, {"memory": "64M"}, {"pids": 20}], ids=repr)
+def test_a_frozen_container_stands_still_and_goes_on(place: dict[str, Any], options: dict[str, Any]) -> None:
+    if not options.get("usage"):
+        place = _placement(*next(iter(options.items())))
+    with running(python(COUNT), image="python", stdout=subprocess.PIPE, **options, **place) as container:
+        stream = container.stdout
+        assert stream is not None
+        os.set_blocking(stream.fileno(), False)
+
+        def moves(within: float) -> bool:
+            deadline = time.monotonic() + within
+            while time.monotonic() < deadline:
+                if stream.read(65536):
+                    return True
+                time.sleep(0.02)
+            return False
+
+        assert moves(20)
+        container.freeze()
+        while stream.read(65536):
+            pass
+        assert not moves(0.3)
+        container.thaw()
+        assert moves(20)
+        container.freeze()
+    assert ours() == []  # what is frozen can be killed
+
+
+def test_without_a_cgroup_freezing_is_an_error_that_helps() -> None:
+    with running(["sleep", "60"]) as container, pytest.raises(pyminicon.LaunchError, match="usage=True"):
+        container.freeze()
+
+
+def test_limits_change_while_it_runs(place: dict[str, Any]) -> None:
+    code = "import sys\nfor line in sys.stdin:\n  x = bytearray(int(line) << 20); print(len(x), flush=True)"
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with running(python(code), image="python", memory="32M", **options, **place) as container:
+        assert container.stdin is not None and container.stdout is not None
+
+        def ask(mebi: int) -> str:
+            container.stdin.write(f"{mebi}\n")
+            container.stdin.flush()
+            return container.stdout.readline()
+
+        container.update(memory="128M")
+        assert ask(64) == f"{64 * MEBI}\n"
+        for bad in ({"memory": "0"}, {"cpus": 0}, {"memory_swap": "1G"}):
+            with pytest.raises(pyminicon.SpecError):
+                container.update(**bad)
+        if "pids" in cgroup_tree.trees().v1:  # v2 has one directory for all
+            with pytest.raises(pyminicon.LaunchError, match="without a limit of this kind"):
+                container.update(pids=5)
+        assert ask(1) == f"{MEBI}\n"
+        container.update(memory="24M")
+        assert ask(64) == ""
+        assert container.wait(30) == -signal.SIGKILL
+        assert container.limit == "memory"
+
+
+def test_stats_tell_of_this_moment(place: dict[str, Any]) -> None:
+    code = "x = bytearray(30 << 20); print('up', flush=True); import time; time.sleep(60)"
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "usage": True, "memory": "128M"}
+    with running(python(code), image="python", **options, **place) as container:
+        assert container.stdout is not None and container.stdout.readline() == b"up\n"
+        stats = container.stats()
+        assert 30 * MEBI < stats.memory < 60 * MEBI
+        assert stats.pids == 1
+        assert stats.user + stats.system > 0

@@ -1,0 +1,233 @@
+"""The same containers for somebody who isn't root: a user namespace, made without asking for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+AsUser = Callable[..., subprocess.CompletedProcess[str]]
+
+HEAD = """
+import json, os, sys, pyminicon
+from tests.support import leftovers, roots
+assert os.geteuid() != 0
+def sh(line, **options):
+    return pyminicon.run(["sh", "-c", line], capture_output=True, text=True, **options)
+def out(line, **options):
+    r = sh(line, **options)
+    assert (r.returncode, r.stderr) == (0, ""), r
+    return r.stdout
+def fails(line, **options):
+    try:
+        return repr(sh(line, **options))
+    except pyminicon.Error as error:
+        return str(error)
+home = os.environ["HOME"]
+pyminicon.run(["true"]); pyminicon.run(["true"], init=True)
+before = leftovers.count()
+told = {}
+"""
+TAIL = """
+told["left"] = leftovers.appeared(before)
+print(json.dumps(told))
+"""
+
+
+def ask(as_user: AsUser, code: str) -> dict[str, Any]:
+    """Runs ``code`` as the user; it fills ``told``. Nothing may be left behind."""
+    done = as_user(HEAD + textwrap.dedent(code) + TAIL)
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told.pop("left") == {}
+    return told
+
+
+def test_an_ordinary_user_is_root_inside_and_himself_outside(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        told["lines"] = out("id -u; cat /proc/self/uid_map; cat /proc/self/setgroups").split("\\n")
+        told["uid"] = os.geteuid()
+        """,
+    )
+    assert told["lines"][0] == "0"
+    inside, outside, _ = told["lines"][1].split()
+    assert (inside, int(outside)) == ("0", told["uid"])
+    assert told["lines"][2] in ("deny", "allow")
+
+
+def test_root_inside_can_do_nothing_outside(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        told["text"] = sh("echo x > /proc/sys/kernel/core_pattern; mount -t tmpfs none /mnt; mknod /tmp/n c 1 1").stderr
+        """,
+    )
+    for words in ("core_pattern: Read-only file system", "mount: ", "mknod: "):
+        assert words in told["text"]
+
+
+def test_the_usual_world_is_there(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        told["text"] = out("echo $$; uname -n; cat /proc/self/cgroup | head -1; ls /sys/class/net; stat -c %F /dev/null; "
+            "echo x > /dev/null; ls /dev/pts; touch /dev/shm/x /x /usr/x; head -c1 /dev/urandom | wc -c", hostname="box").split()
+        """,
+    )
+    assert told["text"][:2] == ["1", "box"]
+    assert told["text"][-1] == "1"
+    assert "lo" in told["text"]
+
+
+@pytest.mark.parametrize("storage", ["tmpfs", "disk"])
+def test_a_directory_is_an_image_writable_and_untouched(as_user: AsUser, storage: str) -> None:
+    told = ask(
+        as_user,
+        f"""
+        from pathlib import Path
+        root = roots.minimal(Path(home) / "root")
+        before_root = roots.fingerprint(root)
+        told["text"] = out("echo new > /etc/motd; rm /etc/group; mkdir /d; cat /etc/motd", image=str(root), storage={storage!r})
+        told["same"] = roots.fingerprint(root) == before_root
+        told["read_only"] = sh("touch /x", image=str(root), read_only=True).stderr
+        """,
+    )
+    assert (told["text"], told["same"]) == ("new\n", True)
+    assert "Read-only file system" in told["read_only"]
+
+
+def test_volumes_files_and_collect_work(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        os.makedirs(home + "/data"); open(home + "/data/in", "w").write("in")
+        r = sh("cat /v/in /f; echo o > /v/out; echo c > /c; touch /r/x", volumes=[home + "/data:/v", home + "/data:/r:ro"],
+               files={"/f": b"file"}, collect=["/c"], tmpfs=["/t"])
+        told["text"], told["error"], told["files"] = r.stdout, r.stderr, {k: v.decode() for k, v in r.files.items()}
+        told["out"], told["owner"] = open(home + "/data/out").read(), os.stat(home + "/data/out").st_uid == os.geteuid()
+        """,
+    )
+    assert (told["text"], told["files"], told["out"], told["owner"]) == ("infile", {"/c": "c\n"}, "o\n", True)
+    assert "Read-only file system" in told["error"]
+
+
+def test_what_the_user_may_not_read_stays_unreadable(as_user: AsUser, tmp_path: Path) -> None:
+    told = ask(
+        as_user,
+        """
+        told["text"] = fails("cat /v/shadow; ls /v/ssl/private", volumes=["/etc:/v:ro"])
+        """,
+    )
+    assert "Permission denied" in told["text"]
+
+
+def test_a_single_other_uid_is_himself_under_another_number(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        told["ids"] = out("id -u; id -g; touch /tmp/x; stat -c %u /tmp/x", user="1234:56").split()
+        told["init"] = out("id -u", user="7", init=True).strip()
+        """,
+    )
+    assert told["ids"][0] == "1234"
+    assert told["init"] == "7"
+
+
+def test_the_python_image_works(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        r = pyminicon.run(["python", "-c", "import json, os; print(os.getuid())"], image="python", capture_output=True, text=True)
+        told["result"] = [r.returncode, r.stdout, r.stderr]
+        """,
+    )
+    assert told["result"] == [0, "0\n", ""]
+
+
+def test_each_option_of_a_namespace_works_or_is_a_clear_error(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        for options in ({"network": "host"}, {"ipc": "host"}, {"uts": "host"}, {"cgroupns": "host"}, {"time": "private"},
+                        {"userns": "private"}, {"init": True}, {"read_only": True}):
+            told[repr(options)] = fails("echo fine", **options)
+        told["host"] = fails("true", userns="host")
+        told["pid"] = fails("true", pid="host")
+        """,
+    )
+    assert "root" in told.pop("host")
+    told.pop("pid")
+    clock = told.pop("{'time': 'private'}")
+    assert "fine" in clock or "timens" in clock
+    for options, text in told.items():
+        assert "'fine\\n'" in text, (options, text)
+
+
+def test_a_timeout_and_a_dead_parent_leave_nothing(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        import subprocess
+        try:
+            sh("sleep 4242 & sleep 4242", timeout=0.3)
+        except pyminicon.TimeoutExpired:
+            told["expired"] = True
+        """,
+    )
+    assert told["expired"]
+
+
+def test_errors_are_the_same_as_for_root(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        told["image"] = fails("x", image="/no/such")
+        for args, options in ((["no-such"], {}), (["true"], {"cwd": "/nowhere"}), (["true"], {"volumes": ["/no/such:/v"]})):
+            try:
+                pyminicon.run(args, **options)
+            except pyminicon.LaunchError as error:
+                told[error.stage] = [error.errno, error.subject]
+        """,
+    )
+    assert told.pop("image").startswith("image: ")
+    assert told == {"cwd": [2, "/nowhere"], "mount": [2, "/no/such"], "exec": [2, "no-such"]}
+
+
+def test_a_hard_limit_of_no_core_files_is_no_obstacle(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        told["text"] = out("ulimit -Hc")
+        told["init"] = out("ulimit -Hc", init=True)
+        """,
+    )
+    assert told == {"text": "0\n", "init": "0\n"}
+
+
+def test_many_threads_launch_at_once(as_user: AsUser) -> None:
+    told = ask(
+        as_user,
+        """
+        import threading
+        wrong = []
+        def work(number):
+            for _ in range(3):
+                r = sh(f"echo {number}; id -u", user=str(number))
+                if r.stdout != f"{number}\\n{number}\\n":
+                    wrong.append(repr(r))
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 9)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        told["wrong"] = wrong
+        """,
+    )
+    assert told["wrong"] == []

@@ -1,0 +1,223 @@
+"""The root file system: each kind of image, the private layer over it, and that no image is ever written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import pyminicon
+from tests.support import roots
+from tests.support.run import out, sh
+
+
+def test_the_host_image_has_this_machines_programs() -> None:
+    assert out("uname -n", image="host", hostname="here") == "here\n"
+    assert sh("test -x /usr/bin/env && test -e /etc/passwd").returncode == 0
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/root", "/home", "/run", "/var/tmp", "/mnt", "/srv", "/opt"])
+def test_the_host_image_has_none_of_its_data(place: str) -> None:
+    assert out(f"ls -A {place}") == ""
+
+
+@pytest.mark.parametrize("name", ["shadow", "gshadow", "sudoers", "ssh", "hosts.allow", "machine-id", "apt"])
+def test_the_host_image_has_no_secrets_of_etc(name: str) -> None:
+    assert sh(f"test -e /etc/{name}").returncode == 1
+
+
+def test_the_python_image_runs_the_callers_interpreter_and_packages() -> None:
+    import sys
+
+    code = "import sys, pytest, os; print(sys.version_info[:3], sys.prefix, pytest.__file__, os.getuid())"
+    r = pyminicon.run(["python", "-c", code], image="python", capture_output=True, text=True)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.split(" /")[0] == str(sys.version_info[:3])
+    assert pytest.__file__ in r.stdout
+
+
+def test_the_python_image_serves_any_user() -> None:
+    r = pyminicon.run(
+        ["python", "-c", "import json, os; print(os.getuid())"],
+        image="python", user="1234", capture_output=True, text=True,
+    )  # fmt: skip
+    assert (r.stdout, r.stderr) == ("1234\n", "")
+
+
+def test_the_parents_of_the_interpreter_hold_nothing_else() -> None:
+    import sys
+
+    top = "/" + sys.base_prefix.split("/")[1]
+    if top == "/usr":
+        top = "/home"
+    listing = out(f"ls -A {top}", image="python").split()
+    assert set(listing) <= {
+        path.split("/")[2] for path in (sys.prefix, sys.base_prefix) if path.count("/") > 1
+    }
+
+
+def test_a_directory_is_an_image(rootfs: Path) -> None:
+    assert out("cat /etc/motd", image=str(rootfs)) == "from the image\n"
+
+
+def test_a_path_object_is_a_path(rootfs: Path) -> None:
+    assert out("cat /etc/motd", image=rootfs) == "from the image\n"
+
+
+def test_a_relative_path_is_an_image(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(rootfs.parent)
+    assert out("cat /etc/motd", image="./root") == "from the image\n"
+
+
+def test_a_name_without_a_slash_is_no_path(rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(rootfs.parent)
+    with pytest.raises(pyminicon.SpecError, match="image"):
+        pyminicon.run(["true"], image="root")
+
+
+def test_an_image_of_one_file_gets_proc_sys_dev_and_etc(bare_rootfs: Path) -> None:
+    for path in ("/proc/self/status", "/sys/class", "/dev/null", "/dev/shm", "/etc/hosts", "/etc/hostname"):
+        assert pyminicon.run(["/payload", "ls", path], image=str(bare_rootfs)).returncode == 0, path
+    assert sorted(os.listdir(bare_rootfs)) == ["payload"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.xz"])
+def test_an_archive_is_an_image(rootfs: Path, tmp_path: Path, kind: str, own_store: Path) -> None:
+    archive = tmp_path / f"root.{kind}"
+    mode = "w:" + kind.partition(".")[2]
+    fast = {"preset": 0} if kind.endswith("xz") else {"compresslevel": 1} if kind.endswith("gz") else {}
+    with tarfile.open(archive, mode, **fast) as tar:  # type: ignore[call-overload]
+        tar.add(rootfs, ".")
+    assert out("cat /etc/motd; id -u", image=str(archive)) == "from the image\n0\n"
+
+
+def test_a_zst_archive_is_an_image(rootfs: Path, tmp_path: Path, own_store: Path) -> None:
+    archive = tmp_path / "root.tar.zst"
+    made = subprocess.run(
+        f"tar -C {rootfs} -c . | zstd -q -o {archive}", shell=True, capture_output=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip("needs the internet: the package zstd is not installed")
+    assert out("cat /etc/motd", image=str(archive)) == "from the image\n"
+
+
+@pytest.mark.parametrize("storage", ["tmpfs", "tmpfs:size=64m", "disk"])
+def test_the_image_is_writable_and_the_layer_is_gone_afterwards(rootfs: Path, storage: str) -> None:
+    line = (
+        "echo changed > /etc/motd; rm /etc/group; mkdir /new; cat /etc/motd; ls -d /new; test ! -e /etc/group"
+    )
+    r = sh(line, image=str(rootfs), storage=storage)
+    assert (r.returncode, r.stdout, r.stderr) == (0, "changed\n/new\n", "")
+    assert out("cat /etc/motd; ls -d /etc/group", image=str(rootfs)) == "from the image\n/etc/group\n"
+
+
+def test_the_hosts_programs_are_writable_inside_and_untouched_outside(needs_root: None) -> None:
+    before = os.stat("/usr/bin/env")
+    assert (
+        sh(
+            "echo x > /usr/bin/env; touch /usr/bin/new; rm -r /usr/share/base-files; test ! -e /usr/share/base-files"
+        ).returncode
+        == 0
+    )
+    after = os.stat("/usr/bin/env")
+    assert (before.st_size, before.st_mtime_ns, before.st_ino) == (
+        after.st_size,
+        after.st_mtime_ns,
+        after.st_ino,
+    )
+    assert not os.path.exists("/usr/bin/new")
+    assert os.path.exists("/usr/share/base-files")
+
+
+def test_two_containers_of_one_image_dont_see_each_others_writes(rootfs: Path) -> None:
+    with pyminicon.start(
+        ["sh", "-c", "echo one > /tmp/mark; echo; read x"], image=str(rootfs),
+        stdin=pyminicon.PIPE, stdout=pyminicon.PIPE,
+    ) as first:  # fmt: skip
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"\n"
+        assert out("ls -A /tmp", image=str(rootfs)) == ""
+
+
+@pytest.mark.parametrize("place", ["/", "/etc", "/tmp", "/root", "/dev", "/usr/bin"])
+@pytest.mark.parametrize("image", ["host", "directory"])
+def test_read_only_is_read_only_everywhere(rootfs: Path, place: str, image: str) -> None:
+    image = str(rootfs) if image == "directory" else image
+    r = sh(f"touch {place}/x", image=image, read_only=True)
+    assert r.returncode == 1
+    assert "Read-only file system" in r.stderr
+
+
+def test_read_only_leaves_tmpfs_shm_and_volumes_writable(rootfs: Path, tmp_path: Path) -> None:
+    line = "touch /scratch/x /v/y /dev/shm/z && echo written"
+    options = {"tmpfs": ["/scratch"], "volumes": [f"{tmp_path}:/v"]}
+    assert out(line, image=str(rootfs), read_only=True, **options) == "written\n"
+    assert os.listdir(tmp_path) == ["y"]
+
+
+def test_a_read_only_root_cannot_be_made_writable_again(rootfs: Path) -> None:
+    r = sh("mount -o remount,rw /; touch /x", image=str(rootfs), read_only=True)
+    assert r.returncode != 0
+    assert "Read-only file system" in r.stderr
+
+
+def test_the_layer_has_the_size_that_was_asked_for(rootfs: Path) -> None:
+    r = sh(
+        "head -c 8m /dev/zero > /big 2>/dev/null || echo full; wc -c < /big",
+        image=str(rootfs),
+        storage="tmpfs:size=4m",
+    )
+    assert r.stdout.startswith("full\n")
+    assert int(r.stdout.split()[1]) < 4 << 20
+
+
+def test_attributes_of_the_image_are_kept(own_rootfs: Path) -> None:
+    (own_rootfs / "tmp").chmod(0o1777)
+    (own_rootfs / "etc").chmod(0o750)
+    line = "stat -c '%a %u:%g' / /tmp /etc"
+    want = "".join(
+        f"{os.stat(p).st_mode & 0o7777:o} {os.stat(p).st_uid}:{os.stat(p).st_gid}\n"
+        for p in (own_rootfs, own_rootfs / "tmp", own_rootfs / "etc")
+    )
+    if os.geteuid() != 0:
+        want = want.replace(f"{os.geteuid()}:{os.getegid()}", "0:0")
+    assert out(line, image=str(own_rootfs)) == want
+
+
+@pytest.mark.parametrize(
+    "name", [":colon", "comma,", "back\\slash", "sp ace", "new\nline", "ünï", "=eq,uals:x"]
+)
+def test_any_directory_name_can_be_an_image(_minimal: Path, tmp_path: Path, name: str) -> None:
+    root = roots.copy_of(_minimal, tmp_path / name)
+    assert out("cat /etc/motd", image=str(root)) == "from the image\n"
+    assert out("cat /etc/motd", image=str(root), read_only=True) == "from the image\n"
+
+
+def test_the_old_root_is_gone() -> None:
+    lines = out("cat /proc/self/mountinfo").splitlines()
+    where = [line.split()[4] for line in lines]
+    assert where.count("/") == 1
+    allowed = ("/", "/usr", "/etc/", "/proc", "/sys", "/dev", "/bin", "/sbin", "/lib")
+    assert [path for path in where if not path.startswith(allowed)] == []
+
+
+def test_no_way_leads_above_the_root() -> None:
+    top = out("stat -c '%i %d' / /.. /../../../.. /proc/1/root/..").splitlines()
+    assert len(set(top)) == 1
+
+
+def test_device_nodes_of_an_image_open_nothing(own_rootfs: Path, needs_root: None) -> None:
+    os.mknod(own_rootfs / "tmp/kmsg", 0o20666, os.makedev(1, 11))
+    os.mknod(own_rootfs / "tmp/null", 0o20666, os.makedev(1, 3))
+    r = sh("head -c1 /tmp/kmsg; echo x > /tmp/null", image=str(own_rootfs))
+    assert r.returncode != 0
+    assert r.stderr.count("Permission denied") == 2
+    assert sh("echo x > /dev/null", image=str(own_rootfs)).returncode == 0
+
+
+def test_setuid_programs_of_an_image_gain_nothing(own_rootfs: Path, needs_root: None) -> None:
+    (own_rootfs / "bin/id").chmod(0o4755)
+    assert out("id -u", image=str(own_rootfs), user="1000") == "1000\n"

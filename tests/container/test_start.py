@@ -1,0 +1,219 @@
+"""start() and the Container it gives: subprocess.Popen, in a container."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+import pyminicon
+from pyminicon import PIPE, container
+from tests.support.python import fresh
+
+
+def cat() -> pyminicon.Container:
+    return pyminicon.start(["cat"], stdin=PIPE, stdout=PIPE)
+
+
+def test_a_container_can_be_talked_to() -> None:
+    with cat() as c:
+        assert c.stdin is not None
+        assert c.stdout is not None
+        c.stdin.write(b"ping\n")
+        c.stdin.flush()
+        assert c.stdout.readline() == b"ping\n"
+        c.stdin.close()
+        assert c.wait() == 0
+    assert c.returncode == 0
+
+
+def test_text_streams_are_text() -> None:
+    with pyminicon.start(["cat"], stdin=PIPE, stdout=PIPE, text=True) as c:
+        assert c.stdin is not None
+        assert c.stdout is not None
+        c.stdin.write("grüß\n")
+        c.stdin.flush()
+        assert c.stdout.readline() == "grüß\n"
+
+
+def test_it_has_a_pid_a_pidfd_and_an_id() -> None:
+    with cat() as c:
+        assert os.path.exists(f"/proc/{c.pid}")
+        assert len(c.id) == 12
+        assert c.fileno() == c.pidfd
+        signal.pidfd_send_signal(c.pidfd, 0)
+
+
+def test_poll_says_none_until_it_has_ended() -> None:
+    with cat() as c:
+        assert c.poll() is None
+        assert c.returncode is None
+        assert c.stdin is not None
+        c.stdin.close()
+        select.select([c], [], [], 10)
+        assert c.poll() == 0
+        assert c.poll() == 0
+
+
+def test_the_pidfd_becomes_readable_at_the_end() -> None:
+    with cat() as c:
+        assert select.select([c], [], [], 0)[0] == []
+        c.kill()
+        assert select.select([c], [], [], 10)[0] == [c]
+        assert c.wait() == -9
+
+
+def test_wait_with_a_timeout_raises_and_leaves_it_running() -> None:
+    with cat() as c:
+        with pytest.raises(pyminicon.TimeoutExpired):
+            c.wait(timeout=0.1)
+        assert c.poll() is None
+
+
+def test_communicate_feeds_and_drains_both_streams() -> None:
+    with pyminicon.start(["sh", "-c", "cat; echo err >&2"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as c:
+        data = b"x" * (3 << 20)
+        out, err = c.communicate(data)
+        assert (out, err, c.returncode) == (data, b"err\n", 0)
+
+
+def test_communicate_can_be_tried_again_after_its_timeout() -> None:
+    with pyminicon.start(["sh", "-c", "echo one; sleep 0.5; echo two"], stdout=PIPE) as c:
+        with pytest.raises(subprocess.TimeoutExpired) as caught:
+            c.communicate(timeout=0.1)
+        assert caught.value.output in (None, b"one\n")
+        assert c.communicate() == (b"one\ntwo\n", None)
+
+
+def test_signals_reach_a_program_that_handles_them() -> None:
+    with pyminicon.start(
+        ["sh", "-c", "trap 'exit 5' TERM; echo; while :; do sleep 0.05; done"], stdout=PIPE
+    ) as c:
+        assert c.stdout is not None
+        c.stdout.readline()
+        c.terminate()
+        assert c.wait(10) == 5
+
+
+def test_under_init_sigterm_ends_a_program_without_a_handler() -> None:
+    with pyminicon.start(["sh", "-c", "echo; exec sleep 1000"], stdout=PIPE, init=True) as c:
+        assert c.stdout is not None
+        c.stdout.readline()
+        c.terminate()
+        assert c.wait(10) == -15
+
+
+def test_signals_to_a_container_that_has_ended_do_nothing() -> None:
+    with cat() as c:
+        c.kill()
+        c.wait()
+        c.kill()
+        c.terminate()
+        c.send_signal(1)
+        assert c.returncode == -9
+
+
+def test_leaving_the_block_kills_what_still_runs() -> None:
+    with pyminicon.start(["sleep", "1000"]) as c:
+        pid = c.pid
+    assert c.returncode == -9
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_an_exception_in_the_block_kills_it_too() -> None:
+    with pytest.raises(RuntimeError), pyminicon.start(["sleep", "1000"]) as c:
+        raise RuntimeError
+    assert c.returncode == -9
+
+
+def test_a_forgotten_container_runs_on_and_ends_with_the_interpreter() -> None:
+    code = """
+import gc, os, pyminicon, time
+pid = pyminicon.start(["sleep", "1000"]).pid
+gc.collect()
+time.sleep(0.1)
+print(pid, os.path.exists(f"/proc/{pid}"))
+"""
+    r = fresh(code)
+    pid, ran_on = r.stdout.split()
+    assert ran_on == "True"
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_forgotten_containers_that_have_ended_dont_pile_up() -> None:
+    """As subprocess buries forgotten children at the next start."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(150):
+        pyminicon.start(["true"])
+        time.sleep(0.001)
+    assert len(os.listdir("/proc/self/fd")) < before + 100
+    deadline = time.monotonic() + 5
+    while container._running and time.monotonic() < deadline:
+        container._burial = 0
+        container._bury()
+        time.sleep(0.01)
+
+
+def test_a_container_cannot_be_made_by_hand() -> None:
+    with pytest.raises(TypeError):
+        pyminicon.Container(None, None, None, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["input", "timeout", "check", "capture_output", "collect"])
+def test_start_doesnt_take_what_only_run_can_do(option: str) -> None:
+    value = {"input": b"x", "timeout": 1, "check": True, "capture_output": True, "collect": ["/x"]}[option]
+    with pytest.raises(pyminicon.SpecError, match=option):
+        pyminicon.start(["true"], **{option: value})
+
+
+def test_a_forked_worker_holds_a_handle_that_does_nothing() -> None:
+    with cat() as c:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                c.kill()
+                c.terminate()
+                done = c.poll() is None
+                c.close()
+                os._exit(0 if done else 1)
+            except BaseException:
+                os._exit(2)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert c.poll() is None
+        assert c.communicate(b"alive")[0] == b"alive"
+
+
+def test_a_forked_worker_can_start_its_own() -> None:
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            r = pyminicon.run(["echo", "from the worker"], capture_output=True)
+            status = 0 if r.stdout == b"from the worker\n" else 3
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_several_threads_may_wait_for_one_container() -> None:
+    with cat() as c:
+        seen: list[int] = []
+        threads = [threading.Thread(target=lambda: seen.append(c.wait())) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+        c.kill()
+        for thread in threads:
+            thread.join(10)
+        assert seen == [-9] * 8
+
+
+def test_usage_of_a_running_container_can_be_asked_for() -> None:
+    with cat() as c:
+        assert c.usage.wall >= 0
+        assert c.usage.memory_peak is None

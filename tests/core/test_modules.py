@@ -1,0 +1,65 @@
+"""What a plain import and a plain run load: every module costs more than part of a container."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.support.python import environment
+
+SLOW = {
+    "argparse", "asyncio", "contextlib", "dataclasses", "enum", "functools", "inspect", "json", "logging", "pathlib",
+    "re", "selectors", "shutil", "signal", "socket", "struct", "subprocess", "tempfile", "textwrap", "threading",
+    "traceback", "typing", "urllib", "uuid", "weakref",
+}  # fmt: skip
+
+
+def loaded(code: str) -> set[str]:
+    """Modules that ``code`` adds to a bare interpreter's."""
+    text = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before))"
+    run = [sys.executable, "-S", "-E", "-c"]
+    head = (
+        f"import sys; sys.path[:0] = {[path for path in environment()['PYTHONPATH'].split(':') if path]!r}\n"
+    )
+    return set(
+        subprocess.run(
+            [*run, head + text], capture_output=True, text=True, check=True, cwd="/"
+        ).stdout.split()
+    )
+
+
+def test_import_loads_the_package_and_nothing_else() -> None:
+    assert loaded("import pyminicon") == {"pyminicon", "__future__"}
+
+
+def test_a_plain_run_loads_only_what_it_needs() -> None:
+    modules = loaded("import pyminicon; pyminicon.run(['/bin/true'])")
+    ours = {name for name in modules if name.split(".")[0] == "pyminicon"}
+    assert ours <= {
+        "pyminicon", "pyminicon._core", "pyminicon.container", "pyminicon.errors", "pyminicon.host_etc", "pyminicon.ops",
+        "pyminicon.plan", "pyminicon.result", "pyminicon.rootfs", "pyminicon.spec", "pyminicon.users",
+    }  # fmt: skip
+    assert modules & SLOW == set()
+    # What any interpreter has loaded that looks for site-packages, and two that are C inside.
+    assert modules - ours <= {
+        "__future__", "_abc", "_collections_abc", "_stat", "abc", "errno", "genericpath", "importlib", "importlib._bootstrap",
+        "importlib._bootstrap_external", "os", "os.path", "posixpath", "stat", "time", "warnings", "_warnings", "fcntl",
+    }  # fmt: skip
+
+
+def test_subprocess_is_loaded_only_for_its_exceptions() -> None:
+    assert "subprocess" not in loaded("import pyminicon; pyminicon.run(['/bin/false'], capture_output=True)")
+    assert "subprocess" in loaded("import pyminicon; pyminicon.TimeoutExpired")
+
+
+def test_the_exceptions_are_subprocess_own_and_made_once() -> None:
+    import subprocess as theirs
+
+    import pyminicon
+
+    assert issubclass(pyminicon.TimeoutExpired, theirs.TimeoutExpired)
+    assert issubclass(pyminicon.CalledProcessError, theirs.CalledProcessError)
+    assert pyminicon.TimeoutExpired is pyminicon.TimeoutExpired
+    from pyminicon import errors
+
+    assert errors.TimeoutExpired is pyminicon.TimeoutExpired

@@ -1,0 +1,234 @@
+// Facts about parent/supervise.h, with plain forked children in the place of containers.
+#include "parent/supervise.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <stdexcept>
+#include <string>
+
+#include "fact.h"
+
+using namespace pyminicon::parent;
+
+namespace {
+
+constexpr int64_t kSecond = 1000000000;
+const Interrupted kIgnore = [] {};
+
+std::string text_of(const Output& output) {
+  std::string all(output.size(), 0);
+  output.copy_to(all.data());
+  return all;
+}
+
+struct Child {
+  Launched container;
+  Streams streams;
+};
+
+// A process that runs `body` with pipes as stdin, stdout and stderr, and exits with its answer.
+Child start(const std::function<int()>& body) {
+  Child child;
+  Pipe in = make_pipe(), out = make_pipe(), err = make_pipe();
+  const pid_t pid = fork();
+  if (pid == 0) {
+    dup2(in.read.get(), 0);
+    dup2(out.write.get(), 1);
+    dup2(err.write.get(), 2);
+    for (Pipe* pipe : {&in, &out, &err}) {
+      pipe->read.reset();
+      pipe->write.reset();
+    }
+    _exit(body());
+  }
+  child.container.pid = pid;
+  child.container.pidfd = Fd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  child.streams.input = std::move(in.write);
+  child.streams.output = std::move(out.read);
+  child.streams.error = std::move(err.read);
+  return child;
+}
+
+int write_text(int fd, const char* text) {
+  return ::write(fd, text, std::strlen(text)) == static_cast<ssize_t>(std::strlen(text)) ? 0 : 1;
+}
+
+int copy_stdin() {
+  char buffer[65536];
+  for (ssize_t got; (got = read(0, buffer, sizeof buffer)) > 0;) {
+    for (ssize_t sent = 0; sent < got;) {
+      const ssize_t now = ::write(1, buffer + sent, static_cast<size_t>(got - sent));
+      if (now < 0) return 1;
+      sent += now;
+    }
+  }
+  return 0;
+}
+
+Outcome supervised(Child& child, std::string_view input, const RunLimits& limits) {
+  Outcome outcome;
+  supervise(child.container, child.streams, input, limits, kIgnore, outcome);
+  return outcome;
+}
+
+void both_streams_and_the_status_come_back() {
+  Child child = start([] { return write_text(1, "out") + write_text(2, "err") + 3; });
+  const Outcome outcome = supervised(child, {}, {});
+  CHECK(text_of(outcome.output) == "out" && text_of(outcome.error) == "err");
+  CHECK(child.container.returncode == 3);
+  CHECK(outcome.limit == Limit::kNone && !outcome.timed_out);
+}
+
+void megabytes_go_through_both_ways_at_once() {
+  std::string data(5 << 20, 0);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 2654435761U >> 13);
+  Child child = start(copy_stdin);
+  const Outcome outcome = supervised(child, data, {});
+  CHECK(text_of(outcome.output) == data);
+  CHECK(child.container.returncode == 0);
+}
+
+void a_reader_that_has_gone_raises_no_signal() {
+  Child child = start([] { return close(0); });
+  const std::string data(1 << 20, 'x');
+  supervised(child, data, {});
+  CHECK(child.container.returncode == 0);
+  sigset_t pending;
+  sigpending(&pending);
+  CHECK(sigismember(&pending, SIGPIPE) == 0);
+}
+
+void a_timeout_kills_and_keeps_what_came() {
+  Child child = start([] { return write_text(1, "so far") + pause(); });
+  RunLimits limits;
+  limits.timeout = now_ns() + kSecond / 5;
+  const Outcome outcome = supervised(child, {}, limits);
+  CHECK(outcome.timed_out && outcome.limit == Limit::kNone);
+  CHECK(child.container.returncode == -SIGKILL);
+  CHECK(text_of(outcome.output) == "so far");
+}
+
+void a_wall_time_limit_is_no_timeout() {
+  Child child = start([] { return pause(); });
+  RunLimits limits;
+  limits.wall = now_ns() + kSecond / 5;
+  const Outcome outcome = supervised(child, {}, limits);
+  CHECK(!outcome.timed_out && outcome.limit == Limit::kWallTime);
+}
+
+void output_beyond_its_limit_ends_it_with_exactly_the_limit() {
+  Child child = start([] {
+    while (write_text(1, "0123456789") == 0 && write_text(2, "abc") == 0) {
+    }
+    return 0;
+  });
+  RunLimits limits;
+  limits.output = 1000;
+  const Outcome outcome = supervised(child, {}, limits);
+  CHECK(outcome.limit == Limit::kOutput);
+  CHECK(outcome.output.size() + outcome.error.size() == 1000);
+}
+
+void output_of_exactly_the_limit_is_fine() {
+  Child child = start([] { return write_text(1, "0123456789"); });
+  RunLimits limits;
+  limits.output = 10;
+  const Outcome outcome = supervised(child, {}, limits);
+  CHECK(outcome.limit == Limit::kNone && text_of(outcome.output) == "0123456789");
+}
+
+void somebody_else_who_holds_the_pipe_doesnt_keep_us() {
+  Pipe tell = make_pipe();
+  Child child = start([&] {
+    const pid_t other = fork();
+    if (other == 0) {
+      sleep(30);
+      _exit(0);
+    }
+    if (::write(tell.write.get(), &other, sizeof other) < 0) return 1;
+    return write_text(1, "quick");
+  });
+  const int64_t begun = now_ns();
+  const Outcome outcome = supervised(child, {}, {});
+  CHECK(text_of(outcome.output) == "quick");
+  CHECK(now_ns() - begun < 20 * kSecond);
+  pid_t other = 0;
+  if (::read(tell.read.get(), &other, sizeof other) == sizeof other) ::kill(other, SIGKILL);
+}
+
+void an_interruption_that_throws_ends_the_child_too() {
+  struct sigaction action{};
+  action.sa_handler = [](int) {};
+  sigaction(SIGALRM, &action, nullptr);
+  const itimerval soon{{0, 50000}, {0, 50000}};
+  const itimerval never{};
+  pid_t pid = 0;
+  bool thrown = false;
+  try {
+    Child child = start([] { return pause(); });
+    pid = child.container.pid;
+    setitimer(ITIMER_REAL, &soon, nullptr);
+    Outcome outcome;
+    supervise(
+        child.container, child.streams, {}, {}, [] { throw std::runtime_error("stop"); }, outcome);
+  } catch (const std::runtime_error&) {
+    thrown = true;
+  }
+  setitimer(ITIMER_REAL, &never, nullptr);
+  CHECK(thrown);
+  CHECK(pid > 0 && ::kill(pid, 0) < 0);
+}
+
+void an_output_takes_no_more_than_its_room() {
+  Pipe pipe = make_pipe();
+  CHECK(write_text(pipe.write.get(), "0123456789") == 0);
+  Output output;
+  uint64_t room = 4;
+  CHECK(output.read_from(pipe.read.get(), room));
+  CHECK(room == 0 && text_of(output) == "0123");
+  output.drop_last();
+  CHECK(text_of(output) == "012");
+}
+
+void the_end_of_a_stream_and_a_closed_descriptor_are_ends() {
+  Pipe pipe = make_pipe();
+  pipe.write.reset();
+  Output output;
+  uint64_t room = UINT64_MAX;
+  CHECK(!output.read_from(pipe.read.get(), room));
+  CHECK(!output.read_from(-1, room));
+  CHECK(output.size() == 0);
+}
+
+void every_limit_has_its_word() {
+  CHECK(limit_name(Limit::kNone) == nullptr);
+  CHECK(std::string(limit_name(Limit::kMemory)) == "memory");
+  CHECK(std::string(limit_name(Limit::kWallTime)) == "wall_time");
+  CHECK(std::string(limit_name(Limit::kCpuTime)) == "cpu_time");
+  CHECK(std::string(limit_name(Limit::kOutput)) == "output");
+}
+
+}  // namespace
+
+int main() {
+  std::setvbuf(stdout, nullptr, _IONBF, 0);
+  SHOW(both_streams_and_the_status_come_back);
+  SHOW(megabytes_go_through_both_ways_at_once);
+  SHOW(a_reader_that_has_gone_raises_no_signal);
+  SHOW(a_timeout_kills_and_keeps_what_came);
+  SHOW(a_wall_time_limit_is_no_timeout);
+  SHOW(output_beyond_its_limit_ends_it_with_exactly_the_limit);
+  SHOW(output_of_exactly_the_limit_is_fine);
+  SHOW(somebody_else_who_holds_the_pipe_doesnt_keep_us);
+  SHOW(an_interruption_that_throws_ends_the_child_too);
+  SHOW(an_output_takes_no_more_than_its_room);
+  SHOW(the_end_of_a_stream_and_a_closed_descriptor_are_ends);
+  SHOW(every_limit_has_its_word);
+  return fact::result();
+}

@@ -1,0 +1,134 @@
+"""Options, checked: what is accepted becomes what the plan works with; what isn't is in test_bad_input."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyminicon import spec as specs
+from pyminicon.errors import LaunchError, SpecError
+from pyminicon.spec import parse
+
+#: Every option of the interface, with a value that is fine.
+GOOD: dict[str, Any] = {
+    "image": "host", "read_only": True, "storage": "tmpfs:size=1g", "stdin": 0, "stdout": -3, "stderr": -2, "input": None,
+    "capture_output": False, "text": True, "encoding": "utf-8", "errors": "strict", "timeout": 1, "check": True, "env": {"A": "b"},
+    "cwd": "/", "user": "1:2", "hostname": "a-b.c", "volumes": ["/a:/b"], "tmpfs": ["/t"], "files": {"/x": b""}, "collect": ["/y"],
+    "collect_max": "1m", "network": "host", "pid": "private", "ipc": "host", "uts": "host", "cgroupns": "host", "time": "private",
+    "userns": "0:1:1", "memory": "64M", "memory_swap": "1g", "cpus": 1.5, "cpu_weight": 100, "cpuset": "0", "pids": 5,
+    "io_weight": 100, "wall_time": 1.5, "cpu_time": 2, "max_output": "1k", "usage": True, "cgroup_parent": None,
+    "rlimits": {"nofile": (1, 2)}, "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "seccomp": "unconfined", "no_new_privileges": False,
+    "init": True, "pass_fds": (),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_option_of_the_interface_is_taken(name: str) -> None:
+    more = {"memory": "64M"} if name == "memory_swap" else {}
+    parse(["x"], {name: GOOD[name], **more})
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in ("read_only", "check")])
+def test_a_bad_value_names_its_option(name: str) -> None:
+    if name in ("capture_output", "text", "usage"):
+        return  # any truth value will do there, as in subprocess
+    with pytest.raises(SpecError) as caught:
+        parse(["x"], {name: object()})
+    assert caught.value.option == name
+
+
+def test_defaults_are_the_interfaces() -> None:
+    spec = parse(["x"], {})
+    assert (spec.image, spec.read_only, spec.storage) == ("host", False, ("tmpfs", "512m"))
+    assert (spec.network, spec.pid, spec.ipc, spec.uts, spec.cgroupns, spec.time) == (
+        "none", "private", "private", "private", "private", "host",
+    )  # fmt: skip
+    assert (spec.userns, spec.seccomp, spec.no_new_privileges, spec.init) == ("auto", "default", True, False)
+    assert spec.limits is None
+    assert spec.collect_max == 16 << 20
+
+
+@pytest.mark.parametrize(
+    "pair", [{"capture_output": True, "stdout": -1}, {"input": b"x", "stdin": 0}], ids=repr
+)
+def test_the_order_of_options_doesnt_matter_to_what_is_refused(pair: dict[str, Any]) -> None:
+    for names in (list(pair), list(pair)[::-1]):
+        with pytest.raises(SpecError):
+            parse(["x"], {name: pair[name] for name in names})
+
+
+def test_no_pid_namespace_means_no_init_in_whatever_order() -> None:
+    for names in (("pid", "init"), ("init", "pid")):
+        with pytest.raises(SpecError, match="init"):
+            parse(["x"], {name: {"pid": "host", "init": True}[name] for name in names})
+
+
+def test_input_makes_stdin_a_pipe() -> None:
+    assert parse(["x"], {"input": b""}).stdin == specs.PIPE
+    assert parse(["x"], {"input": None}).stdin is None
+
+
+def test_capture_output_makes_both_pipes() -> None:
+    spec = parse(["x"], {"capture_output": True})
+    assert (spec.stdout, spec.stderr) == (specs.PIPE, specs.PIPE)
+
+
+def test_an_encoding_is_text_mode() -> None:
+    assert parse(["x"], {"encoding": "ascii"}).text
+    assert not parse(["x"], {"text": False}).text
+
+
+def test_what_is_refused_by_the_caller_is_refused() -> None:
+    for name in specs.ONLY_RUN:
+        with pytest.raises(SpecError, match=name):
+            parse(["x"], {name: GOOD[name]}, specs.ONLY_RUN)
+
+
+@given(st.text(max_size=80))
+def test_any_string_is_a_hostname_or_a_spec_error(name: str) -> None:
+    try:
+        spec = parse(["x"], {"hostname": name})
+    except SpecError:
+        return
+    assert spec.hostname == name
+    assert 0 < len(name) <= 64
+    assert not set(name) & set("/ \n\0:")
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_any_environment_is_taken_or_a_spec_error(env: dict[str, str]) -> None:
+    good = all(key and "=" not in key and "\0" not in key + value for key, value in env.items())
+    try:
+        assert parse(["x"], {"env": env}).env == env
+    except SpecError:
+        assert not good
+    else:
+        assert good
+
+
+@given(st.text())
+def test_any_user_is_taken_or_a_spec_error(user: str) -> None:
+    try:
+        spec = parse(["x"], {"user": user})
+    except SpecError:
+        return
+    assert spec.user == user
+    assert user.count(":") <= 1
+    assert "\0" not in user
+
+
+def test_each_checker_is_small() -> None:
+    for check in specs._CHECKS.values():
+        assert len(inspect.getsource(check).splitlines()) < 40
+
+
+def test_errors_read_as_sentences() -> None:
+    assert str(SpecError("memory", "takes a size")) == "memory: takes a size"
+    error = LaunchError(2, "mount", "/data", "look there")
+    assert str(error) == "mount: /data: No such file or directory (look there)"
+    assert str(LaunchError(1, "clone")) == "clone: Operation not permitted"
+    assert (error.errno, error.stage, error.subject, error.hint) == (2, "mount", "/data", "look there")
