@@ -1,0 +1,99 @@
+"""--json, --trace and --dry-run."""
+
+from __future__ import annotations
+
+import json
+
+from pyminicon import _core
+from pyminicon.cli import dry_run
+from tests.cli.conftest import Cli
+
+
+def test_json_tells_the_result_on_stderr(anybody: Cli) -> None:
+    r = anybody("run", "--json", "--name", "box", "host", "sh", "-c", "echo out; exit 4")
+    assert (r.returncode, r.stdout, r.stderr.count("\n")) == (4, "out\n", 1)
+    result = json.loads(r.stderr)
+    assert result["args"] == ["sh", "-c", "echo out; exit 4"]
+    assert (result["name"], result["returncode"], result["limit"]) == ("box", 4, None)
+    assert 0 < result["startup"] < 10
+    assert result["usage"]["wall"] > 0
+    assert result["usage"]["memory_peak"] is None, "not known without --usage"
+
+
+def test_json_tells_signals_as_subprocess_does(cli: Cli) -> None:
+    r = cli("run", "--json", "--init", "host", "sh", "-c", "kill -9 $$")
+    assert r.returncode == 137
+    assert json.loads(r.stderr)["returncode"] == -9
+
+
+def test_json_tells_the_limit_that_struck(cli: Cli) -> None:
+    r = cli("run", "--json", "--timeout", "0.1", "host", "sleep", "9")
+    assert json.loads(r.stderr)["limit"] == "wall_time"
+
+
+def test_usage_makes_the_figures_known(cli: Cli, needs_root: None) -> None:
+    usage = json.loads(cli("run", "--json", "--usage", "host", "true").stderr)["usage"]
+    assert usage["memory_peak"] > 0
+    assert usage["pids_peak"] >= 1
+
+
+def test_trace_has_a_line_a_stage_that_adds_up(anybody: Cli) -> None:
+    r = anybody("run", "--trace", "host", "echo", "out")
+    assert (r.returncode, r.stdout) == (0, "out\n")
+    rows = [line.split() for line in r.stderr.splitlines()]
+    stages = [row[0] for row in rows[1:-1]]
+    assert set(stages) <= set(_core.STAGES)
+    assert {"prepare", "rootfs", "mount", "pivot_root", "exec"} <= set(stages)
+    assert stages == sorted(stages, key=_core.STAGES.index)
+    total = float(rows[-1][-1])
+    assert abs(sum(float(row[2]) for row in rows[1:-1]) - total) < 0.05 * total + 5
+
+
+def test_a_dry_run_runs_nothing_and_tells_the_steps_in_their_order(anybody: Cli) -> None:
+    words = [
+        "-u",
+        "1:2",
+        "--tmpfs",
+        "/t",
+        "-v",
+        "/tmp:/v:ro",
+        "--hostname",
+        "box",
+        "--init",
+        "--ulimit",
+        "nofile=5",
+    ]
+    r = anybody("run", "--dry-run", *words, "host", "no-such-program", "two words")
+    assert (r.returncode, r.stderr) == (0, "")
+    steps = [line.split(maxsplit=1) for line in r.stdout.splitlines()]
+    stages = [step[0] for step in steps]
+    assert stages == sorted(stages, key=_core.STAGES.index)
+    for stage, text in (
+        ("clone", "mount, pid"),
+        ("hostname", "box"),
+        ("network", "loopback up"),
+        ("mount", "tmpfs at /t"),
+        ("mount", "bind /tmp to /v read-only"),
+        ("pivot_root", ""),
+        ("init", "pid 1"),
+        ("rlimit", "nofile 5 (hard 5)"),
+        ("seccomp", ""),
+        ("exec", "no-such-program 'two words'"),
+        ("exec", "with HOSTNAME=box"),
+    ):
+        assert any(row[0] == stage and text in row[1] for row in steps), (stage, text)
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(cli: Cli) -> None:
+    r = cli("run", "--dry-run", "--hostname", "h" * 65, "host", "true")
+    assert (r.returncode, r.stdout) == (125, "")
+
+
+def test_a_dry_run_with_a_limit_makes_no_cgroup(cli: Cli, needs_root: None) -> None:
+    r = cli("run", "--dry-run", "-m", "64m", "--timeout", "5", "host", "true")
+    assert "write 67108864 to its memory." in r.stdout
+    assert "end it after 5.0 s" in r.stdout
+
+
+def test_the_dry_run_knows_only_stages_that_there_are() -> None:
+    assert set(dry_run._STAGES) <= set(_core.STAGES)

@@ -1,0 +1,273 @@
+"""`pyminicon image`, as people and scripts see it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pyminicon.cli.image import main
+from pyminicon.images import progress, resolve
+from pyminicon.images.store import Store
+
+from .tars import Layout, directory, file, hardlink, symlink, tar
+from .test_archive import docker_archive
+
+Out = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    path = tmp_path / "Ubuntu-base.tar"
+    path.write_bytes(tar(directory("bin", mode=0o1777), file("bin/su", b"x" * 5000, mode=0o4755)))
+    return path
+
+
+def test_import_names_the_image_after_its_file_or_as_told(store: Store, archive: Path, capsys: Out) -> None:
+    assert main(["import", str(archive)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("sha256:")
+    assert "in the store as ubuntu-base:latest" in err
+    resolve("ubuntu-base").close()
+    assert main(["import", "-q", str(archive), "mine:1"]) == 0
+    assert capsys.readouterr().err == ""
+    resolve("mine:1").close()
+
+
+def test_a_log_gets_lines_and_no_control_characters(store: Store, archive: Path, capsys: Out) -> None:
+    main(["import", str(archive)])
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "\r" not in err
+    assert err.splitlines()[0].startswith("Ubuntu-base.tar  done  ")
+
+
+def test_ls_inspect_and_rm(store: Store, archive: Path, capsys: Out) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    digest = capsys.readouterr().out.strip()
+    assert main(["ls"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["NAME", "DIGEST", "PLATFORM", "SIZE", "SINCE"]
+    assert table[1].split()[:2] == ["mine:latest", digest[7:19]]
+    assert main(["ls", "--json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["digest"] == digest
+    assert listed["names"] == ["localhost/mine:latest"]
+    assert main(["ls", "-q"]) == 0
+    assert capsys.readouterr().out == f"{digest}\n"
+    assert main(["inspect", "--json", "mine"]) == 0
+    (shown,) = json.loads(capsys.readouterr().out)
+    assert len(shown["diff_ids"]) == 1
+    assert main(["inspect", "mine"]) == 0
+    assert f"Digest:     {digest}" in capsys.readouterr().out
+    assert main(["rm", "mine"]) == 0
+    assert capsys.readouterr().out.split() == ["localhost/mine:latest", digest]
+    assert main(["ls", "-q"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_inspect_shows_what_the_image_asks_for(store: Store, tmp_path: Path, capsys: Out) -> None:
+    layout = Layout(tmp_path / "layout")
+    layout.index(layout.image(tar(file("a")), Entrypoint=["/e"], User="me", Volumes={"/v": {}}))
+    main(["import", "-q", str(layout.path), "x"])
+    capsys.readouterr()
+    main(["inspect", "x"])
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    assert json.loads(lines["Entrypoint"]) == ["/e"]
+    assert lines["User"].strip() == "me"
+    assert json.loads(lines["Volumes"]) == ["/v"]
+
+
+def test_what_is_in_use_is_not_removed(store: Store, archive: Path, capsys: Out) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    found = resolve("mine")
+    capsys.readouterr()
+    assert main(["rm", "mine"]) == 125
+    assert "in use" in capsys.readouterr().err
+    assert main(["prune", "--all"]) == 0
+    assert capsys.readouterr().out == ""
+    found.close()
+    assert main(["rm", "mine", "other"]) == 125
+    assert "other" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("user_attributes")
+def test_export_gives_the_merged_tree(store: Store, tmp_path: Path, capsys: Out) -> None:
+    below = tar(
+        directory("./", mode=0o711),
+        directory("d"),
+        file("d/gone"),
+        file("d/stays", b"one", mode=0o4711),
+        hardlink("d/again", "d/stays"),
+        symlink("l", "/abs"),
+        directory("o"),
+        file("o/hidden"),
+        file("f", b"file"),
+        file("tagged", pax_headers={"SCHILY.xattr.user.a": "\udcff\u00e4"}),
+    )
+    above = tar(
+        file("d/.wh.gone"), file("o/.wh..wh..opq"), file("o/new"), directory("f"), file("f/now", b"dir")
+    )
+    layout = Layout(tmp_path / "layout")
+    layout.index(layout.image(below, above))
+    main(["import", "-q", str(layout.path), "x"])
+    out = tmp_path / "out.tar"
+    assert main(["export", "-q", "x", "-o", str(out)]) == 0
+    with tarfile.open(out) as archive:
+        names = archive.getnames()
+        assert sorted(names) == [
+            ".",
+            "./d",
+            "./d/again",
+            "./d/stays",
+            "./f",
+            "./f/now",
+            "./l",
+            "./o",
+            "./o/new",
+            "./tagged",
+        ]
+        assert archive.getmember(".").mode == 0o755  # the upper layer made it anew, without saying how
+        assert archive.getmember("./d/stays").linkname == "./d/again"
+        assert archive.getmember("./d/again").mode == 0o4711
+        assert archive.getmember("./l").linkname == "/abs"
+        assert archive.getmember("./tagged").pax_headers["SCHILY.xattr.user.a"] == "\udcff\u00e4"
+    # And it comes back as it was.
+    assert main(["import", "-q", str(out), "again"]) == 0
+    again = resolve("again")
+    assert Path(again.layers[0], "f/now").read_bytes() == b"dir"
+    assert os.getxattr(f"{again.layers[0]}/tagged", "user.a") == b"\xff\xc3\xa4"
+    assert os.stat(f"{again.layers[0]}/d/stays").st_nlink == 2
+    again.close()
+
+
+def test_import_reads_a_tar_from_standard_input(store: Store, archive: Path) -> None:
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; from pyminicon.cli.image import main; sys.exit(main(sys.argv[1:]))",
+    ]
+    done = subprocess.run(
+        [*words, "import", "-", "piped"], input=archive.read_bytes(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = resolve("piped")
+    assert (Path(found.layers[0]) / "bin/su").stat().st_mode & 0o7777 == 0o4755
+    found.close()
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_import_reads_a_docker_archive_from_standard_input(store: Store, pack: type[bytes]) -> None:
+    """`docker save x | pyminicon image import -`"""
+    data = pack(tar(*docker_archive(tar(file("a")), tags=("saved:1",))))
+    code = "import sys; from pyminicon.cli.image import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "import", "-"], input=data, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = resolve("saved:1")
+    assert os.listdir(found.layers[0]) == ["a"]
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import"],
+        ["import", "/nonexistent"],
+        ["import", "/dev/null"],
+        ["bogus"],
+        [],
+        ["rm"],
+        ["pull", "UPPER"],
+        ["inspect", "nothing"],
+        ["export", "nothing"],
+        ["ls", "--bogus"],
+        ["import", "x.tar", "Not A Name"],
+        ["pull", "--platform", "bogus", "x"],
+        ["import", "--max-bytes", "lots", "/etc/passwd"],
+    ],
+)
+def test_bad_usage_is_one_line_and_125(store: Store, words: list[str], capsys: Out) -> None:
+    try:
+        status = main(words)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    err = capsys.readouterr().err
+    assert status == 125
+    assert len(err.strip().splitlines()) == 1
+    assert "Traceback" not in err
+
+
+def test_limits_can_be_given(store: Store, archive: Path, capsys: Out) -> None:
+    assert main(["import", "-q", "--max-entries", "1", str(archive)]) == 125
+    assert main(["import", "-q", "--max-bytes", "1K", str(archive)]) == 125
+    assert main(["import", "-q", "--max-bytes", "1M", str(archive)]) == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_a_bar_a_layer_and_keeps_one_line_of_each() -> None:
+    out = Terminal()
+    shown = progress.for_terminal(out=out)
+    with shown.task("one", 1000) as one, shown.task("two", 0) as two:
+        for _ in range(4):
+            shown._last = 0.0  # type: ignore[attr-defined]
+            one.add(250)
+            shown._last = 0.0  # type: ignore[attr-defined]
+            two.add(1_000_000)
+    text = out.getvalue()
+    assert "one  [============>           ]  50%  500 B/1.0 kB" in text
+    assert "two  4.0 MB" in text
+    assert _screen(text)[:2] == ["two  done  4.0 MB", "one  done  1.0 kB"]
+
+
+def _screen(text: str) -> list[str]:
+    """What a terminal shows in the end (rates cut off)."""
+    lines: list[str] = [""]
+    row = 0
+    i = 0
+    while i < len(text):
+        if text.startswith("\x1b[", i):
+            end = i + 2
+            while text[end].isdigit():
+                end += 1
+            if text[end] == "A":
+                row -= int(text[i + 2 : end])
+            elif text[end] == "K":
+                lines[row] = ""
+            elif text[end] == "J":
+                del lines[row:]
+                lines.append("")
+            i = end + 1
+            continue
+        if text[i] == "\n":
+            row += 1
+            if row == len(lines):
+                lines.append("")
+        elif text[i] != "\r":
+            lines[row] += text[i]
+        i += 1
+    return [line.split("B  ")[0] + "B" if "B  " in line else line for line in lines if line]
+
+
+def test_quiet_says_nothing() -> None:
+    out = Terminal()
+    with progress.for_terminal(True, out).task("one", 10) as task:
+        task.add(10)
+    assert out.getvalue() == ""
+
+
+def test_sizes_are_for_people() -> None:
+    shown = [progress.size(n) for n in (0, 999, 1000, 1500, 99_900, 123_456, 999_600, 5 * 10**9, 10**13)]
+    assert shown == ["0 B", "999 B", "1.0 kB", "1.5 kB", "99.9 kB", "123 kB", "1.0 MB", "5.0 GB", "10.0 TB"]

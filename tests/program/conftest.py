@@ -1,0 +1,151 @@
+"""What the tests of pyminicon inside a program share: programs to embed it in, and what is alive afterwards."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+#: Seconds in which a container must be gone when the process that started it has died.
+GONE_WITHIN = 1.0
+
+_marks = itertools.count(os.getpid() * 1000 + 700_000_000)
+
+
+def alive(mark: str) -> list[int]:
+    """Processes of this machine with ``mark`` in their command line; zombies have none."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            line = Path(f"/proc/{name}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if mark.encode() in line and int(name) != os.getpid() and b"MARKED" not in line:
+            found.append(int(name))
+    return found
+
+
+def gone_after(mark: str, within: float = GONE_WITHIN) -> float | None:
+    """Seconds until nothing with ``mark`` runs any more, None if something still does after ``within``."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < within:
+        if not alive(mark):
+            return time.monotonic() - begun
+        time.sleep(0.02)
+    return None if alive(mark) else time.monotonic() - begun
+
+
+def eventually(check: Callable[[], object], within: float = 10.0) -> bool:
+    """Whether ``check()`` becomes true; asked every few milliseconds."""
+    deadline = time.monotonic() + within
+    while not check():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def watchers_of(pid: int) -> list[int]:
+    """The watcher processes that look after process ``pid`` (by the pidfd that they hold)."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if not Path(f"/proc/{name}/cmdline").read_bytes().startswith(b"pyminicon-watch\0"):
+                continue
+            infos = Path(f"/proc/{name}/fdinfo").iterdir()
+            if any(f"\nPid:\t{pid}\n" in info.read_text() for info in infos):
+                found.append(int(name))
+        except OSError:
+            continue
+    return found
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO)}
+
+
+class Program:
+    """A Python program in a process of its own. ``MARKED`` in it becomes this test's mark."""
+
+    def __init__(self, code: str, mark: str, **options: object) -> None:
+        # The mark must not be in the program's own command line, where alive() looks.
+        options.setdefault("stdout", subprocess.PIPE)
+        options.setdefault("start_new_session", True)
+        before: list[str] = options.pop("before", [])  # type: ignore[assignment]
+        self.process: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
+            [*before, sys.executable, "-c", "import os; MARK = os.environ['TEST_MARK']\n" + code],
+            text=True,
+            env={**environment(), "TEST_MARK": mark},
+            **options,
+        )
+
+        # A program that hangs fails its test, and not the whole run.
+        self._alarm = threading.Timer(150, self.kill)
+        self._alarm.daemon = True
+        self._alarm.start()
+
+    def kill(self) -> None:
+        """Ends it and all of its session: forked workers, too."""
+        self._alarm.cancel()
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+    def line(self) -> str:
+        """Its next line; "" when it has ended."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().rstrip("\n")
+
+    def end(self, timeout: float = 60) -> tuple[int, str]:
+        """Its exit status and what is left of its output."""
+        out, _ = self.process.communicate(timeout=timeout)
+        return self.process.returncode, out
+
+
+@pytest.fixture
+def mark() -> str:
+    """A number that is in no other command line: an argument of sleep."""
+    return str(next(_marks))
+
+
+@pytest.fixture
+def program(mark: str) -> Iterator[Callable[..., Program]]:
+    """``program(code)`` starts a Python program that has this test's mark as MARK."""
+    running: list[Program] = []
+
+    def start(code: str, **options: object) -> Program:
+        running.append(Program(code, mark, **options))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.kill()
+        one.process.wait()
+        for stream in (one.process.stdin, one.process.stdout, one.process.stderr):
+            if stream is not None:
+                stream.close()
+    assert gone_after(mark, 5) is not None, "a container outlived its program"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watchdog() -> None:
+    """The thread that holds the limits of started containers is the process's own: made before the counting."""
+    import pyminicon
+
+    with pyminicon.start(["/bin/true"], wall_time=60) as box:
+        box.wait()
+
+
+@pytest.fixture(autouse=True)
+def _account(leftovers: None) -> None:
+    """Every test here accounts for what it leaves in this process and on this machine."""

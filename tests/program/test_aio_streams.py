@@ -1,0 +1,269 @@
+"""A started container on an event loop: streams to write, read and iterate over, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+import pyminicon
+from pyminicon import PIPE, STDOUT, aio
+from tests.program.conftest import alive, eventually
+
+
+def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+SHELL = ["/bin/sh", "-c"]
+
+
+def test_lines_come_as_they_are_written() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "echo one; read x; echo got $x"], stdin=PIPE, stdout=PIPE) as box:
+            assert await box.stdout.readline() == b"one\n"
+            assert box.returncode is None
+            box.stdin.write(b"answer\n")
+            await box.stdin.drain()
+            assert [line async for line in box.stdout] == [b"got answer\n"]
+            assert await box.wait() == 0
+            assert box.returncode == 0
+            assert box.poll() == 0
+
+    on_loop(body())
+
+
+def test_text_is_read_and_written_as_str() -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/cat"], stdin=PIPE, stdout=PIPE, text=True) as box:
+            box.stdin.write("ä\r\nb\n")
+            box.stdin.writelines(["c\n", "d"])
+            box.stdin.close()
+            await box.stdin.wait_closed()
+            assert [line async for line in box.stdout] == ["ä\n", "b\n", "c\n", "d"]
+            assert box.stdout.at_eof()
+            assert await box.stdout.read() == ""
+
+    on_loop(body())
+
+
+def test_stderr_goes_where_it_was_sent() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "echo a; echo b >&2"], stdout=PIPE, stderr=STDOUT) as box:
+            assert box.stderr is None
+            assert await box.stdout.read() == b"a\nb\n"
+        async with await aio.start([*SHELL, "echo a; echo b >&2"], stdout=PIPE, stderr=PIPE) as box:
+            assert await box.communicate() == (b"a\n", b"b\n")
+
+    on_loop(body())
+
+
+def test_communicate_feeds_reads_and_waits() -> None:
+    data = os.urandom(1 << 20) * 3
+
+    async def body() -> None:
+        async with await aio.start(["/bin/cat"], stdin=PIPE, stdout=PIPE, stderr=PIPE) as box:
+            assert await box.communicate(data) == (data, b"")
+            assert box.returncode == 0
+        async with await aio.start(["/bin/true"], stdin=PIPE, stdout=PIPE) as box:
+            assert await box.communicate(data) == (b"", None)  # nobody reads: no error
+
+    on_loop(body())
+
+
+def test_a_reader_that_goes_makes_drain_raise() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "exec <&-; sleep 600"], stdin=PIPE) as box:
+            with pytest.raises(BrokenPipeError):
+                while True:
+                    box.stdin.write(b"x" * 65536)
+                    await box.stdin.drain()
+
+    on_loop(body())
+
+
+def test_drain_waits_for_a_slow_reader_and_memory_stays_flat() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "sleep 0.3; cat > /dev/null"], stdin=PIPE) as box:
+            most = 0
+            for _ in range(100):
+                box.stdin.write(b"x" * 65536)
+                most = max(most, len(box.stdin._waiting))
+                await box.stdin.drain()
+            box.stdin.close()
+            assert await box.wait() == 0
+            assert most <= 3 * 65536
+
+    on_loop(body())
+
+
+def test_output_that_nobody_takes_stops_the_writer() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "exec head -c 300M /dev/zero"], stdout=PIPE) as box:
+            await asyncio.sleep(0.5)
+            assert box.returncode is None, "300 MB were taken in though nobody read"
+            total = 0
+            while data := await box.stdout.read(1 << 20):
+                total += len(data)
+            assert total == 300 << 20
+
+    on_loop(body())
+
+
+def test_a_write_end_held_by_another_process_doesn_t_keep_the_stream_open() -> None:
+    async def body() -> None:
+        # A copy of the container's own end, as a worker forked at the wrong moment would hold it.
+        box = await aio.start([*SHELL, "echo all; sleep 0.3"], stdout=PIPE)
+        async with box:
+            holder = os.open(f"/proc/{box.pid}/fd/1", os.O_WRONLY)
+            try:
+                assert await box.stdout.read() == b"all\n"
+                assert await box.wait() == 0
+            finally:
+                os.close(holder)
+
+    if os.geteuid() != 0:
+        pytest.skip("needs root to open a descriptor of another process")
+    on_loop(body())
+
+
+def test_max_output_holds_for_start() -> None:
+    async def body() -> None:
+        async with await aio.start(
+            [*SHELL, "while :; do echo line; done"], stdout=PIPE, max_output=10_000
+        ) as box:
+            out = await box.stdout.read()
+            assert await box.wait() == -9
+            assert (len(out), box.limit) == (10_000, "output")
+
+    on_loop(body())
+
+
+def test_wall_time_holds_for_start_without_anybody_waiting(mark: str) -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/sleep", mark], wall_time=0.2) as box:
+            while alive(mark):
+                await asyncio.sleep(0.02)
+            assert await box.wait() == -9
+            assert box.limit == "wall_time"
+
+    on_loop(body())
+
+
+def test_leaving_the_block_ends_the_container(mark: str) -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/sleep", mark], stdin=PIPE, stdout=PIPE, stderr=PIPE) as box:
+            assert eventually(lambda: alive(mark))
+        assert not alive(mark)
+        assert box.returncode == -9
+        await box.aclose()  # again: nothing happens
+
+    on_loop(body())
+
+
+def test_an_exception_in_the_block_ends_the_container_and_goes_on(mark: str) -> None:
+    async def body() -> None:
+        with pytest.raises(KeyError):
+            async with await aio.start(["/bin/sleep", mark]):
+                raise KeyError
+        assert not alive(mark)
+
+    on_loop(body())
+
+
+def test_cancelling_a_wait_leaves_the_container_running(mark: str) -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/sleep", mark]) as box:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(box.wait(), 0.2)
+            assert alive(mark)
+            assert box.poll() is None
+
+    on_loop(body())
+
+
+def test_cancelling_in_the_block_ends_the_container(mark: str) -> None:
+    async def body() -> None:
+        async def use() -> None:
+            async with await aio.start(["/bin/sleep", mark]) as box:
+                await box.wait()
+
+        task = asyncio.create_task(use())
+        while not alive(mark):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not alive(mark)
+
+    on_loop(body())
+
+
+def test_signals_reach_the_program() -> None:
+    async def body() -> None:
+        line = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+        async with await aio.start([*SHELL, line], stdout=PIPE) as box:
+            assert await box.stdout.readline() == b"ready\n"
+            box.terminate()
+            assert await box.stdout.read() == b"caught\n"
+            assert await box.wait() == 5
+            box.send_signal(signal.SIGTERM)  # it has ended: nothing happens
+            box.kill()
+
+    on_loop(body())
+
+
+def test_several_may_wait_at_once() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "sleep 0.2; exit 3"]) as box:
+            assert await asyncio.gather(*(box.wait() for _ in range(10))) == [3] * 10
+
+    on_loop(body())
+
+
+def test_it_has_the_facts_of_a_container() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "cat /etc/hostname; sleep 600"], stdout=PIPE) as box:
+            assert os.readlink(f"/proc/{box.pid}/ns/pid") != os.readlink("/proc/self/ns/pid")
+            assert (await box.stdout.readline()).decode() == box.id + "\n"
+            assert box.fileno() == box.pidfd
+            assert box.startup > 0
+            assert box.usage.wall > 0
+            assert box.id in repr(box)
+
+    on_loop(body())
+
+
+def test_the_pidfd_is_the_callers_to_watch() -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/sleep", "0.2"]) as box:
+            loop, seen = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_reader(box.fileno(), seen.set)
+            assert await box.wait() == 0
+            await asyncio.wait_for(seen.wait(), 5)
+            loop.remove_reader(box.fileno())
+
+    on_loop(body())
+
+
+def test_a_status_that_was_taken_is_said_to_be_or_known(mark: str) -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "exit 6"]) as box:
+            assert eventually(lambda: os.waitid(os.P_PID, box.pid, os.WEXITED | os.WNOHANG) is not None)
+            try:
+                assert await box.wait() == 6  # Linux 6.15 and later still know
+            except pyminicon.Error as error:
+                assert "status was taken" in str(error)
+
+    on_loop(body())
+
+
+def test_it_is_made_by_start_alone() -> None:
+    with pytest.raises(TypeError):
+        aio.AsyncContainer(None, None, None, None, None, None)  # type: ignore[arg-type]

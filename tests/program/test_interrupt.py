@@ -1,0 +1,139 @@
+"""Ctrl-C, and the end of the interpreter: at whatever moment they come, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.program.conftest import Program, alive, eventually, gone_after
+
+Start = Callable[..., Program]
+
+LOOPS = {
+    "run": "pyminicon.run(['/bin/sleep', MARK], capture_output=True)",
+    "short runs": "pyminicon.run(['/bin/true'])",
+    "init": "pyminicon.run(['/bin/sleep', MARK], init=True)",
+    "wait": "pyminicon.start(['/bin/sleep', MARK]).wait()",
+    "communicate": "pyminicon.start(['/bin/sleep', MARK], stdout=-1).communicate()",
+    "with": "\n        with pyminicon.start(['/bin/sleep', MARK]) as box: box.wait()",
+    "aio": "asyncio.run(pyminicon.aio.run(['/bin/sleep', MARK]))",
+    "aio start": "asyncio.run(waiting())",
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_ctrl_c_leaves_nothing(program: Start, mark: str, name: str) -> None:
+    seed = random.randrange(1 << 30)
+    moment = random.Random(seed)
+    for turn in range(4):
+        running = program(f"""
+import asyncio, gc, pyminicon
+async def waiting():
+    async with await pyminicon.aio.start(['/bin/sleep', MARK]) as box:
+        await box.wait()
+pyminicon.run(['/bin/true'])
+pyminicon.aio
+print('going', flush=True)
+try:
+    while True:
+        {LOOPS[name]}
+except KeyboardInterrupt:
+    pass
+gc.collect()
+print('interrupted', flush=True)
+input()
+""", stdin=-1)  # fmt: skip
+        assert running.line() == "going"
+        time.sleep(moment.random() * 0.03 if turn else 0.3)
+        running.process.send_signal(signal.SIGINT)
+        assert running.line() == "interrupted", f"seed {seed}, turn {turn}"
+        if name in (
+            "wait",
+            "communicate",
+        ):  # as under subprocess: whoever starts without `with` ends it himself
+            assert running.process.stdin is not None
+            running.process.stdin.write("\n")
+            running.process.stdin.close()
+            running.process.stdin = None
+            assert running.process.wait(30) == 0
+        assert gone_after(mark) is not None, f"seed {seed}, turn {turn}"
+
+
+def test_a_handler_that_returns_doesn_t_end_the_wait(program: Start) -> None:
+    running = program("""
+import pyminicon, signal
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
+print('going', flush=True)
+r = pyminicon.run(['/bin/sh', '-c', 'sleep 1; exit 3'])
+print(r.returncode, bool(seen))
+""")
+    assert running.line() == "going"
+    for _ in range(20):
+        time.sleep(0.03)
+        running.process.send_signal(signal.SIGUSR1)
+    assert running.end() == (0, "3 True\n")
+
+
+def test_an_exception_from_a_handler_ends_the_container(program: Start, mark: str) -> None:
+    running = program("""
+import pyminicon, signal
+def stop(*_): raise OSError('enough')
+signal.signal(signal.SIGALRM, stop)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    pyminicon.run(['/bin/sleep', MARK])
+except OSError as error:
+    print(error, flush=True)
+input()
+""", stdin=-1)  # fmt: skip
+    assert running.line() == "enough"
+    assert gone_after(mark) is not None
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["", "sys.exit(3)", "raise ValueError", "threading.Thread(target=lambda: None).start()", "os._exit(0)", "os.abort()",
+     "os.kill(os.getpid(), 15)", "gc.disable(); box.again = box; del box"],
+)  # fmt: skip
+def test_the_end_of_the_interpreter_ends_running_containers(program: Start, mark: str, ending: str) -> None:
+    running = program(f"""
+import gc, pyminicon, sys, threading
+box = pyminicon.start(['/bin/sleep', MARK], stdin=-1, stdout=-1)
+box2 = pyminicon.start(['/bin/sleep', MARK], init=True, wall_time=500)
+print('there', flush=True)
+{ending}
+""", stderr=-3)  # fmt: skip
+    assert running.line() == "there"
+    running.process.wait(30)
+    assert gone_after(mark) is not None
+
+
+def test_leaving_while_threads_launch(program: Start, mark: str) -> None:
+    for _ in range(5):
+        running = program("""
+import pyminicon, threading, time
+def launch():
+    while True:
+        pyminicon.run(['/bin/sleep', '0.01'])
+        pyminicon.start(['/bin/sleep', MARK])
+for _ in range(4):
+    threading.Thread(target=launch, daemon=True).start()
+time.sleep(0.5)
+""", stderr=-3)  # fmt: skip
+        running.process.wait(60)
+        assert gone_after(mark) is not None, alive(mark)
+
+
+def test_closing_a_terminal_session_ends_containers(program: Start, mark: str) -> None:
+    running = program("import pyminicon; print('there', flush=True); pyminicon.run(['/bin/sleep', MARK])")
+    assert running.line() == "there"
+    assert eventually(lambda: alive(mark))
+    os.kill(running.process.pid, signal.SIGHUP)
+    assert running.process.wait(30) == -signal.SIGHUP
+    assert gone_after(mark) is not None
