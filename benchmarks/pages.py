@@ -1,0 +1,154 @@
+"""Fills the tables of docs/performance.md from the JSON files, so that no figure is typed by hand.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the prose around it is ours.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+_TOP = Path(__file__).resolve().parent.parent
+PAGE = _TOP / "docs" / "performance.md"
+FRONT = _TOP / "README.md"
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(map(_cell, row)) + " |" for row in rows)]) + "\n"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _ms(row: dict[str, Any], who: str, mode: str, what: str = "p50") -> float | None:
+    value = row.get(who, {}).get(mode, {}).get(what)
+    return None if value is None else value / 1e3
+
+
+def machine(body: dict[str, Any]) -> str:
+    """A line on where and when the file was made."""
+    m = body["machine"]
+    kind = "virtual machine" if m["virtual"] else "machine"
+    quick = " **A quick run: not for quoting.**" if body["quick"] else ""
+    return (
+        f"{body['made']}, commit {m['commit']}: Linux {m['kernel']}, {kind}, "
+        f"{m['cpus']} CPUs ({m['processor']}), cgroup {m['cgroup']}, "
+        f"Python {m['python']}, {m['mounts']} mounts, load {m['load'][0]:.2f}.{quick}\n"
+    )
+
+
+def ladder(body: dict[str, Any]) -> str:
+    """Floor and product, busy and idle, in milliseconds."""
+    rows: list[list[object]] = []
+    for row in body["rows"]:
+        ratio = row.get("ratio", {})
+        rows.append([
+            row["rung"], *(_ms(row, who, "busy") for who in ("floor", "product")), ratio.get("busy"),
+            _ms(row, "product", "busy", "p99"), *(_ms(row, who, "idle") for who in ("floor", "product")),
+            ratio.get("idle"),
+        ])  # fmt: skip
+    header = ("rung (ms)", "floor", "pyminicon", "ratio", "p99", "idle: floor", "pyminicon", "ratio")
+    return _markdown(header, rows)
+
+
+def peers(body: dict[str, Any]) -> str:
+    """Everyone's milliseconds, and how many times ours."""
+    rows: list[list[object]] = []
+    for row in body["rows"]:
+        times = row.get("times_ours", {})
+        cells: list[object] = [row["name"]]
+        for mode in ("busy", "idle"):
+            found = row.get(mode, {})
+            cells += [found["p50"] / 1e3 if found else None]
+            cells += [times.get(mode, {}).get(our) for our in ("pyminicon.run", "Template.run")]
+        rows.append(cells)
+    header = ("contestant", "p50 ms", "x run", "x Template", "idle p50 ms", "x run", "x Template")
+    return _markdown(header, rows)
+
+
+def flat(body: dict[str, Any]) -> str:
+    """A small table for each thing that grows: p50 and the ratio to the smallest."""
+    parts = []
+    for kind in ("megabytes", "descriptors", "mounts", "containers"):
+        if not body.get(kind):
+            continue
+        levels = list(body[kind][0]["levels"])
+        rows = []
+        for row in body[kind]:
+            found, ratio = row["levels"], row["ratio"]
+            rows.append([row["name"], *(f"{found[n]['p50'] / 1e3:.2f} ({ratio[n]:.2f})" for n in levels)])
+        parts.append(_markdown((f"{kind}: ms (ratio)", *levels), rows))
+    return "\n".join(parts)
+
+
+def throughput(body: dict[str, Any]) -> str:
+    """Launches per second and times the floor's."""
+    every: list[list[str]] = [list(row["per_second"]) for row in body["rows"]]
+    levels = max(every, key=len)
+    rows = []
+    for row in body["rows"]:
+        cells = [row["name"]]
+        for n in levels:
+            value = row["per_second"].get(n)
+            cells.append("" if value is None else f"{value:.0f} ({row['ratio'].get(n, 0):.2f})")
+        rows.append(cells)
+    return _markdown(("launches per second (times the floor)", *levels), rows)
+
+
+def density(body: dict[str, Any]) -> str:
+    """What a sleeping container costs."""
+    names = {
+        "available_kib": "memory that is no longer available, KiB a container",
+        "resident_kib": "resident memory of the payload, KiB",
+        "processes_per_container": "processes a container",
+        "extra_threads": "threads of ours, in all",
+        "descriptors_per_container": "descriptors a container",
+        "start_seconds": "seconds to start all",
+        "stop_seconds": "seconds to end all",
+    }
+    rows = [[text, *(row[name] for row in body["rows"])] for name, text in names.items()]
+    header = [f"{body['rows'][0]['number']} sleeping containers"]
+    header += ["read_only" if row["options"] else "defaults" for row in body["rows"]]
+    return _markdown(header, rows)
+
+
+def cli(body: dict[str, Any]) -> str:
+    """The command line under every interpreter that was tried."""
+    parts = []
+    for version, found in body["pythons"].items():
+        rows = [[r["name"], r["busy"]["p50"] / 1e3, *r["ratio"].values()] for r in found["rows"]]
+        header = (f"Python {version}", "p50 ms", "x `python -c pass`", "x `python -m` empty")
+        parts.append(_markdown(header, rows))
+    return "\n".join(parts)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
+    "density": density, "cli": cli,
+}  # fmt: skip
+
+
+def filled(text: str, results: Path) -> str:
+    """``text`` with every table whose file is there made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        path = results / f"{match[2]}.json"
+        if not path.exists():
+            return match[0]
+        body = json.loads(path.read_text())
+        return f"{match[1]}{TABLES[match[2]](body)}\n{machine(body)}{match[3]}"
+
+    return _BLOCK.sub(fill, text)
+
+
+def fill_page(results: Path, page: Path = PAGE) -> Path:
+    """Rewrite docs/performance.md, and the README's table, from the results."""
+    for each in (page, FRONT) if page == PAGE else (page,):
+        each.write_text(filled(each.read_text(), results))
+    return page
