@@ -1,0 +1,56 @@
+# make check: what runs before every commit. Each part can be run alone; the tools come into .venv.
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h tests/cpp/*.cc)
+PACKAGE = pyminicon tools setup.py tests benchmarks
+BUILD = build/tests
+
+.PHONY: check venv format lint types tidy cpp-tests tests unit fuzz clean
+check: venv format lint types cpp-tests tidy unit fuzz
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Installed as a user has it, not editable: an editable install slows every interpreter start.
+venv: $(BIN)/python
+	$(BIN)/pip install -q --disable-pip-version-check '.[test,check]' cmake ninja 'pybind11>=3'
+
+format:
+	$(BIN)/ruff format --check $(PACKAGE)
+	$(BIN)/clang-format --dry-run --Werror $(SOURCES)
+
+lint:
+	$(BIN)/ruff check $(PACKAGE)
+
+types:
+	$(BIN)/mypy
+
+# The C++ units under AddressSanitizer and UBSan. The child's objects are never instrumented: they run in
+# borrowed memory, where a sanitizer's runtime may not be called.
+cpp-tests:
+	$(BIN)/cmake -S. -B$(BUILD) -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+	    -DPYMINICON_MODULE=OFF -DPYMINICON_TESTS=ON -DPYMINICON_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug \
+	    -DPython_EXECUTABLE=$(abspath $(BIN)/python) >/dev/null
+	$(BIN)/cmake --build $(BUILD)
+	cd $(BUILD) && $(abspath $(BIN))/ctest --output-on-failure
+
+tidy: cpp-tests
+	sed -i 's/ -fno-tree-loop-distribute-patterns//g' $(BUILD)/compile_commands.json  # gcc's own
+	$(BIN)/clang-tidy -quiet -p $(BUILD) $(wildcard csrc/child/*.cc csrc/parent/*.cc csrc/helper/*.cc)
+
+# A minute of fuzzing whatever parses strangers' bytes; `make fuzz FUZZ=long` goes on for longer.
+FUZZ ?= short
+fuzz:
+	HYPOTHESIS_PROFILE=$(FUZZ) $(BIN)/python -m pytest -q tests/fuzz
+
+unit:
+	$(BIN)/python -m pytest -q tests/unit tests/core
+
+tests:
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build $(VENV)
+
+include tests/vm/vm.mk
