@@ -374,6 +374,7 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
   limits.wall = deadline_in(request.wall_time, container.started);
   limits.cpu = request.cpu_time;
   limits.output = request.max_output;
+  if (stock != nullptr) limits.lasting = [stock] { stock->refill(); };
   const bool piped_out = static_cast<bool>(handle->streams.output);
   const bool piped_err = static_cast<bool>(handle->streams.error);
   const std::string_view feed =
@@ -504,6 +505,7 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
                        uint64_t max_output, const py::object& collect, uint64_t collect_max) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
+  const parent::RefillAfter refill(core.stock);
   auto handle = std::make_unique<Handle>();
   TemplateRun told(what);
   parent::Parked parked;
@@ -545,6 +547,7 @@ std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& stdio,
 py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                          const std::vector<int>& pass, const py::object& wall_time, double cpu_time,
                          uint64_t max_output) {
+  const parent::RefillAfter refill(core.stock);
   auto handle = std::make_unique<Handle>();
   TemplateRun told(what);
   parent::Parked parked =

@@ -59,11 +59,21 @@ struct InitFds {
   }
 }
 
-// None of the three is below 3 itself (parent/fd.h), so none is overwritten by another's move.
-int keep_as(int fd, int number) {
-  if (fd < 0 || fd == number) return fd;
-  const long moved = sys::call(SYS_dup3, fd, number, O_CLOEXEC);
-  return static_cast<int>(moved);
+// A pipe that init held would never read as ended. Ranges around its own, where they are: to move
+// them could fail, and by now the program has begun.
+void close_all_but(const InitFds& kept) {
+  constexpr unsigned kEnd = ~0U;
+  const int all[] = {kept.signals, kept.status, kept.parent};
+  for (unsigned from = 0;;) {
+    unsigned next = kEnd;
+    for (const int fd : all) {
+      const auto number = static_cast<unsigned>(fd);
+      if (fd >= 0 && number >= from && number < next) next = number;
+    }
+    if (next > from) sys::call(kernel::kSysCloseRange, from, next - 1, 0);
+    if (next == kEnd) return;
+    from = next + 1;
+  }
 }
 
 }  // namespace
@@ -72,23 +82,17 @@ long split_init(Child& child) {
   if (child.plan.init == 0) return 0;
   // Before there is anybody to look: no one may ptrace pid 1 or open its descriptors.
   if (const long r = sys::prctl(PR_SET_DUMPABLE, 0); r < 0) return r;
+  // All that can fail comes before the fork: afterwards there would be a program without an init.
+  const uint64_t all = ~0ULL;
+  const long signals =
+      sys::call(SYS_signalfd4, -1, sys::arg(&all), sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (signals < 0) return signals;
+  const InitFds fds{static_cast<int>(signals), child.plan.status_fd, child.plan.parent_pidfd};
   const long program = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (program < 0) return program;
   if (program == 0) return 0;
   sys::call(SYS_setsid);  // a Ctrl-C at the caller's terminal is not for us to forward twice
-  uint64_t all = ~0ULL;
-  InitFds fds{};
-  fds.signals = static_cast<int>(
-      sys::call(SYS_signalfd4, -1, sys::arg(&all), sizeof all, SFD_CLOEXEC | SFD_NONBLOCK));
-  // Only these stay open: a pipe that init held would never read as ended.
-  const int first = keep_as(fds.signals, 0);
-  fds.status = keep_as(child.plan.status_fd, 1);
-  fds.parent = keep_as(child.plan.parent_pidfd, 2);
-  fds.signals = first;
-  // Deaf, dumb or without a life-line there is no going on, and the program has begun already.
-  const bool cut_off = fds.parent < 0 && child.plan.parent_pidfd >= 0;
-  if (fds.signals < 0 || fds.status < 0 || cut_off) sys::exit_group(255);
-  sys::call(kernel::kSysCloseRange, fds.parent < 0 ? 2 : 3, ~0U, 0);
+  close_all_but(fds);
   sys::call(SYS_munmap, static_cast<long>(kHelperPlanAddress), kHelperPlanMax);
   serve(program, fds);
 }

@@ -204,8 +204,6 @@ Parked Stock::take(const LaunchOptions& options) {
   if (!shared.ready.empty()) {
     Parked parked = std::move(shared.ready.front());
     shared.ready.pop_front();
-    guard.unlock();
-    shared.wanted.notify_one();
     return parked;
   }
   ++shared.direct;
@@ -220,19 +218,17 @@ Parked Stock::take(const LaunchOptions& options) {
   guard.lock();
   --shared.direct;
   guard.unlock();
-  shared.wanted.notify_one();
   if (why) std::rethrow_exception(why);
   return std::move(*made);
 }
 
+void Stock::refill() { shared_->wanted.notify_one(); }
+
 void Stock::discard(Fd root, Fd mount_namespace) {
-  {
-    const std::lock_guard guard(shared_->lock);
-    if (shared_->closed) return;  // the descriptors are closed here
-    shared_->discarded.push_back(std::move(root));
-    shared_->discarded.push_back(std::move(mount_namespace));
-  }
-  shared_->wanted.notify_one();
+  const std::lock_guard guard(shared_->lock);
+  if (shared_->closed) return;  // the descriptors are closed here
+  shared_->discarded.push_back(std::move(root));
+  shared_->discarded.push_back(std::move(mount_namespace));
 }
 
 // In a forked child the threads don't exist and the lock may be held: the stock is let go as it is,

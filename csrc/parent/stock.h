@@ -33,11 +33,15 @@ class Stock {
   ~Stock();  // ends what is in stock; runs that are going on aren't touched
 
   // The next container; made on the spot where the stock is empty. Throws what launch() throws.
+  // Whoever takes calls refill() when the run has ended or is known to last.
   Parked take(const LaunchOptions& options);
+  // Lets the thread make what is missing. Not at take(): the two would be in each other's way in
+  // the kernel's namespace locks, and the run would take twice as long.
+  void refill();
   // Makes the first one, so that what can't be made is known at once, and lets the thread go on.
   void warm(const LaunchOptions& options);
   // The last reference to a mount namespace takes its mounts apart, 0.1 ms that nobody should wait
-  // for: the stock's thread closes these.
+  // for: the stock's thread closes these, at the next refill().
   void discard(Fd root, Fd mount_namespace);
 
   bool owned() const;
@@ -49,6 +53,18 @@ class Stock {
 
  private:
   std::shared_ptr<Shared> shared_;
+};
+
+// refill() at the end of a scope, however it ends.
+class RefillAfter {
+ public:
+  explicit RefillAfter(Stock& stock) : stock_(stock) {}
+  ~RefillAfter() { stock_.refill(); }
+  RefillAfter(const RefillAfter&) = delete;
+  RefillAfter& operator=(const RefillAfter&) = delete;
+
+ private:
+  Stock& stock_;
 };
 
 // Replaces the container's name in `text`.

@@ -57,6 +57,7 @@ class Supervisor {
     }
     if (streams.input && input.empty()) streams.input.reset();
     oom_ = container.cgroup ? container.cgroup->oom_fd() : -1;
+    if (limits.lasting) lasting_ = now_ns() + kLasting;
   }
 
   void run(const Interrupted& interrupted) {
@@ -90,7 +91,7 @@ class Supervisor {
     polls_[kOutput] = {streams_.output.get(), POLLIN, 0};
     polls_[kError] = {streams_.error.get(), POLLIN, 0};
     polls_[kOom] = {oom_, oom_ < 0 ? short{0} : container_.cgroup->oom_poll_events(), 0};
-    const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline()});
+    const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline(), lasting_});
     if (killed_) return poll(polls_, kWatched, 100);
     if (next == kNever) return poll(polls_, kWatched, -1);
     const int64_t left = std::max<int64_t>(next - now_ns(), 0);
@@ -150,8 +151,13 @@ class Supervisor {
 
   void check_clock() {
     if (ended_ || killed_) return;
-    if (limits_.timeout == kNever && limits_.wall == kNever && limits_.cpu <= 0) return;
+    const bool limited = limits_.timeout != kNever || limits_.wall != kNever || limits_.cpu > 0;
+    if (!limited && lasting_ == kNever) return;
     const int64_t now = now_ns();
+    if (now >= lasting_) {
+      lasting_ = kNever;
+      limits_.lasting();
+    }
     if (now >= limits_.timeout) {
       outcome_.timed_out = true;
       stop(Limit::kNone);
@@ -179,7 +185,7 @@ class Supervisor {
   Outcome& outcome_;
   pollfd polls_[kWatched];
   uint64_t room_;
-  int64_t cpu_check_ = 0, killed_at_ = 0;
+  int64_t cpu_check_ = 0, killed_at_ = 0, lasting_ = kNever;
   int oom_ = -1;
   bool ended_ = false, killed_ = false, over_ = false;
 };

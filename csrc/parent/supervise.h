@@ -1,6 +1,7 @@
 // Feeding, draining and waiting for one container: what subprocess calls communicate().
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,7 +19,11 @@ struct RunLimits {
   int64_t wall = kNever;         // deadline of the wall_time limit
   double cpu = 0;                // seconds, 0: none
   uint64_t output = UINT64_MAX;  // bytes, both streams together
+  std::function<void()> lasting = {};  // called once, when it has run for kLasting
 };
+
+// Longer than nearly all containers that somebody makes a template for, in ns.
+constexpr int64_t kLasting = 3000000;
 
 // The soonest moment at which `left` seconds of CPU could be used up, were all processors on it.
 int64_t next_cpu_check(int64_t now, double left);

@@ -275,7 +275,10 @@ def test_cpu_time_is_that_of_the_whole_container() -> None:
 
 @pytest.mark.parametrize("touched", [4, 40, 120])
 def test_the_peak_of_memory_is_what_was_touched(place: dict[str, Any], touched: int) -> None:
-    base = pyminicon.run(python("x = bytearray(1)"), image="python", usage=True, **place).usage.memory_peak
+    # The first to read a file of the image pays for its pages in the cache: the second is the measure.
+    for _ in range(2):
+        r = pyminicon.run(python("x = bytearray(1)"), image="python", usage=True, **place)
+    base = r.usage.memory_peak
     code = f"x = bytearray({touched} << 20)"
     peak = pyminicon.run(python(code), image="python", usage=True, **place).usage.memory_peak
     if peak is None or base is None:
