@@ -27,7 +27,8 @@ long set_rlimit(unsigned resource, const Rlimit& limit) {
 // CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN, which exec keeps as well, and Python
 // ignores SIGPIPE and SIGXFSZ. The mask stays full until exec.
 long reset_signals(Child&) {
-  sys::call(SYS_umask, 0);  // the modes of the set-up are meant as they stand
+  // The modes of the set-up are meant as they stand.
+  if (const long result = sys::call(SYS_umask, 0); result < 0) return result;
   if (const long result = set_rlimit(kRlimitCore, kNoCore); result < 0) {
     // The hard limit was below 1 already: then nothing can be written.
     const Rlimit zero = {0, 0};
@@ -60,7 +61,7 @@ long set_rlimits(Child& child) {
 
 // A session of its own: the caller's terminal is nobody's controlling terminal in here.
 long start_session(Child& child) {
-  sys::call(SYS_umask, 022);
+  if (const long result = sys::call(SYS_umask, 022); result < 0) return result;
   if (child.plan.new_keyring != 0) {
     // The caller's session keyring would outlive the container and be shared with the next one.
     // Only where a filter doesn't deny the calls anyway: a user may have 200 keyrings.

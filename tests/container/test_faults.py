@@ -17,9 +17,9 @@ from tests.support.python import environment
 EIO = 5
 
 #: Calls whose failure changes nothing that was asked for: what is closed was only tidying (the descriptors go
-#: at exec), umask can't fail, a core limit of 1 that is refused becomes 0, and masks for which /proc can't be
-#: entered are made by descriptor. The program looks whether they hold.
-MAY_FAIL_PLAIN = {"none", "close", "umask", "prlimit64", "fchdir"}
+#: at exec), a core limit of 1 that is refused becomes 0, and masks for which /proc can't be entered are made by
+#: descriptor. The program looks whether they hold.
+MAY_FAIL_PLAIN = {"none", "close", "prlimit64", "fchdir"}
 #: The capabilities that the helper carries over are missed at the next mount if they are needed. The rest are
 #: pid 1's of init=True, which tries them again.
 MAY_FAIL = MAY_FAIL_PLAIN | {
