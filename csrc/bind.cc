@@ -387,7 +387,7 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
   {
     const py::gil_scoped_release nogil;
     supervise(container, handle->streams, feed, limits, check_signals(), outcome);
-    check(container);
+    check(container, outcome);
     if (container.cgroup) usage = container.cgroup->usage();
   }
   if (outcome.limit == parent::Limit::kMemory && container.memory_limit < kSmallestMemory) {
@@ -422,7 +422,7 @@ py::tuple run(const PlanSpec& spec, const py::tuple& stdio, const std::vector<in
   }
   const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
   return finish_run(std::move(handle), request, spec.exec.argv.empty() ? "" : spec.exec.argv[0],
-                    begun, nullptr, [](Launched&) {});
+                    begun, nullptr, [](Launched&, const parent::Outcome&) {});
 }
 
 // ---- templates
@@ -517,8 +517,9 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
   handle->container() = std::move(parked.container);
   const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
   return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
-                    [&parked, &told, trace](Launched& container) {
-                      parent::check_run(parked, told.exec);
+                    [&parked, &told, trace](Launched& container, const parent::Outcome& end) {
+                      const bool stopped = end.timed_out || end.limit != parent::Limit::kNone;
+                      parent::check_run(parked, told.exec, stopped);
                       settle_times(container, parked, trace);
                     });
 }

@@ -261,25 +261,16 @@ void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, 
   while (poll(&watched, 1, -1) < 0) {
     if (errno == EINTR && options.interrupted) options.interrupted();
   }
-  check_run(parked, exec);
+  check_run(parked, exec, false);
 }
 
-void check_run(const Parked& parked, const ExecSpec& exec) {
+void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
   const Report& report = *parked.report;
-  if (report.error == 0 && report.stage == static_cast<uint32_t>(Stage::kExec)) return;
+  const bool reached = report.stage == static_cast<uint32_t>(Stage::kExec);
+  if (report.error == 0 && (reached || stopped || !exited_at_once(parked))) return;
   PlanSpec told;
   told.exec = exec;
-  int signal = 0;
-  if (report.error == 0) {
-    if (!exited_at_once(parked)) return;  // not there yet
-    signal = SIGKILL;
-    if (report.stage < static_cast<uint32_t>(Stage::kExec)) {
-      // Killed by a limit or the caller between being sent and exec: that run's end, not a failed
-      // launch.
-      return;
-    }
-  }
-  throw_failure(subject_of(told, told.mounts, report), report, signal);
+  throw_failure(subject_of(told, told.mounts, report), report, SIGKILL);
 }
 
 }  // namespace pyminicon::parent

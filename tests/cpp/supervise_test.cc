@@ -104,6 +104,24 @@ void a_reader_that_has_gone_raises_no_signal() {
   CHECK(sigismember(&pending, SIGPIPE) == 0);
 }
 
+int nap(long milliseconds) {
+  const timespec time{milliseconds / 1000, milliseconds % 1000 * 1000000};
+  return nanosleep(&time, nullptr);
+}
+
+void only_what_lasts_is_told_of_and_once() {
+  int told = 0;
+  RunLimits limits;
+  limits.lasting = [&told] { ++told; };
+  Child brief = start([] { return 0; });
+  supervised(brief, {}, limits);
+  CHECK(told <= 1);  // a slow machine may take its time for even that
+  told = 0;
+  Child lasting = start([] { return write_text(1, "a") + nap(100) + write_text(1, "b") + nap(100); });
+  supervised(lasting, {}, limits);
+  CHECK(told == 1);
+}
+
 void a_timeout_kills_and_keeps_what_came() {
   Child child = start([] { return write_text(1, "so far") + pause(); });
   RunLimits limits;

@@ -1,0 +1,232 @@
+"""Template: what can be made ahead is, once; what a run gets was never anybody else's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pyminicon
+from pyminicon import PIPE, Template
+
+
+def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
+    deadline = time.monotonic() + patience
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def say(template: Template, line: str, **options: object) -> str:
+    r = template.run(["sh", "-c", line], capture_output=True, text=True, check=True, **options)
+    return str(r.stdout).strip()
+
+
+def test_a_run_is_told_everything_that_a_run_may_say(tmp_path: Path) -> None:
+    with Template() as t:
+        r = t.run(
+            ["sh", "-c", "cat; echo $WORD; pwd; cat /tmp/in; echo made > /tmp/out; echo no >&2; exit 3"],
+            input="fed\n", env={"WORD": "said"}, cwd="/tmp", files={"/tmp/in": b"put\n"}, collect=["/tmp/out"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+    assert (r.returncode, r.stderr, r.files) == (3, "no\n", {"/tmp/out": b"made\n"})
+    assert r.stdout == "fed\nsaid\n/tmp\nput\n"
+
+
+def test_what_describes_the_container_is_the_templates() -> None:
+    with Template() as t:
+        for option, value in {
+            "image": "host",
+            "memory": "64M",
+            "user": "1",
+            "network": "host",
+            "init": True,
+        }.items():
+            with pytest.raises(pyminicon.SpecError, match=option):
+                t.run(["true"], **{option: value})
+    with pytest.raises(pyminicon.SpecError, match="wall_time"):
+        Template(wall_time=3)
+    with pytest.raises(pyminicon.SpecError, match="stock"):
+        Template(stock=0)
+
+
+def test_start_takes_what_start_takes() -> None:
+    with Template() as t, t.start(["cat"], stdin=PIPE, stdout=PIPE, text=True) as box:
+        assert box.communicate("there\n") == ("there\n", None)
+        assert box.returncode == 0
+        with pytest.raises(pyminicon.SpecError, match="timeout"):
+            t.start(["true"], timeout=3)
+
+
+def test_no_two_runs_have_the_same_container() -> None:
+    with Template(stock=3) as t:
+        names = [
+            say(t, "hostname; readlink /proc/self/ns/pid /proc/self/ns/mnt /proc/self/ns/net")
+            for _ in range(9)
+        ]
+        # A namespace's number is free again when it has ended: neighbours are alive at the same time.
+        boxes = [t.start(["hostname"], stdout=PIPE, text=True) for _ in range(6)]
+        told = [box.communicate()[0].strip() for box in boxes]
+    assert len({name.split()[0] for name in names}) == len(names)
+    assert told == [box.id for box in boxes]
+    assert len(set(told)) == len(told)
+
+
+def test_nothing_of_a_run_is_seen_by_the_next() -> None:
+    write = "echo mine > /tmp/mark; echo mine > /dev/shm/mark; hostname other 2> /dev/null; sleep 60 & true"
+    look = "ls -A /tmp /dev/shm /run; ps -e -o comm="
+    with Template(stock=1) as t:
+        before = say(t, look)
+        say(t, write)
+        assert say(t, look) == before
+
+
+def test_the_stock_is_filled_and_bounded_and_filled_again_after_a_run() -> None:
+    with Template(stock=3) as t:
+        assert soon(lambda: t.ready == 3)
+        time.sleep(0.1)
+        assert t.ready == 3
+        t.run(["true"])
+        assert soon(lambda: t.ready == 3)
+
+
+def test_the_stock_is_filled_again_while_a_run_lasts() -> None:
+    with Template(stock=2) as t:
+        assert soon(lambda: t.ready == 2)
+        release, held = os.pipe()
+        long = threading.Thread(target=lambda: t.run(["cat"], stdin=release))
+        long.start()
+        assert soon(lambda: t.ready == 1)
+        assert soon(lambda: t.ready == 2), "nobody made what the run has taken"
+        os.close(held)
+        long.join()
+        os.close(release)
+        with t.start(["sleep", "60"]):
+            assert soon(lambda: t.ready == 2)
+
+
+def test_the_stock_is_filled_again_after_runs_that_failed() -> None:
+    with Template(stock=2) as t:
+        for _ in range(5):
+            with pytest.raises(pyminicon.LaunchError, match="missing") as found:
+                t.run(["/missing"])
+            assert found.value.stage == "exec"
+        assert soon(lambda: t.ready == 2)
+
+
+def test_a_full_stock_uses_no_processor() -> None:
+    with Template(stock=4) as t:
+        assert soon(lambda: t.ready == 4)
+        time.sleep(0.2)
+        before = time.process_time()
+        time.sleep(0.5)
+        assert time.process_time() - before < 0.05
+
+
+def children() -> set[str]:
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        found |= set(Path(f"/proc/self/task/{task}/children").read_text().split())
+    return found
+
+
+def test_closing_ends_what_waits_and_nothing_that_runs() -> None:
+    before = children()
+    t = Template(stock=3)
+    assert soon(lambda: t.ready == 3)
+    box = t.start(["sleep", "60"])
+    assert soon(lambda: len(children() - before) == 4)
+    t.close()
+    assert children() - before == {str(box.pid)}
+    with pytest.raises(pyminicon.Error, match="closed"):
+        t.run(["true"])
+    box.close()
+    assert children() - before == set()
+
+
+def test_a_waiting_container_that_is_killed_is_a_failed_run_at_most() -> None:
+    before = children()
+    with Template(stock=1) as t:
+        assert soon(lambda: t.ready == 1)
+        (waiting,) = children() - before
+        os.kill(int(waiting), signal.SIGKILL)
+        with pytest.raises(pyminicon.LaunchError, match="park"):
+            t.run(["true"])
+        assert t.run(["true"]).returncode == 0
+
+
+def test_limits_of_a_run_and_of_the_template_hold() -> None:
+    with Template(pids=20, usage=True) as t:
+        assert t.run(["sleep", "60"], wall_time=0.2).limit == "wall_time"
+        assert t.run(["sh", "-c", "while :; do :; done"], cpu_time=0.2).limit == "cpu_time"
+        assert t.run(["yes"], stdout=PIPE, max_output=1000).limit == "output"
+        with pytest.raises(pyminicon.TimeoutExpired) as found:
+            t.run(["sh", "-c", "echo so far; sleep 60"], capture_output=True, timeout=0.3)
+        assert found.value.stdout == b"so far\n"
+        r = t.run(["true"])
+        assert (r.returncode, r.limit) == (0, None)
+        assert r.usage.pids_peak is None or r.usage.pids_peak >= 1
+
+
+def test_many_threads_share_one_template() -> None:
+    failures: list[BaseException] = []
+
+    def work(t: Template, number: int) -> None:
+        try:
+            for turn in range(4):
+                word = f"{number}.{turn}"
+                assert t.run(["echo", word], capture_output=True, text=True).stdout == f"{word}\n"
+        except BaseException as error:
+            failures.append(error)
+
+    with Template(stock=4) as t:
+        threads = [threading.Thread(target=work, args=(t, n)) for n in range(32)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_passed_descriptors_keep_their_numbers() -> None:
+    code = "import os; os.write(100, b'through'); print(*sorted(map(int, os.listdir('/proc/self/fd'))))"
+    ours, theirs = socket.socketpair()
+    with ours, theirs, Template(image="python", stock=1) as t:
+        high = os.dup2(theirs.fileno(), 100, inheritable=False)
+        r = t.run(["python", "-c", code], pass_fds=[high], capture_output=True, text=True)
+        os.close(high)
+        ours.settimeout(10)
+        assert ours.recv(20) == b"through"
+    assert r.stdout.split() == ["0", "1", "2", "3", "100"], "3 is what listdir reads"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"read_only": True}, {"init": True}, {"user": "1000"}, {"userns": "private"}, {"network": "host"},
+     {"time": "private"}, {"tmpfs": ["/data"]}, {"seccomp": "unconfined"}, {"storage": "disk"}],
+    ids=lambda options: next(iter(options)),
+)  # fmt: skip
+def test_every_kind_of_container_has_templates(options: dict[str, object]) -> None:
+    if os.geteuid() != 0 and "user" in options:
+        pytest.skip("needs root: one id is mapped")
+    with Template(**options) as t:
+        for word in ("one", "two"):
+            assert say(t, f"echo {word}") == word
+
+
+def test_volumes_are_bound_when_the_template_is_made(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    with Template(volumes=[f"{tmp_path}/source:/data"]) as t:
+        (tmp_path / "source/later").write_text("seen")
+        assert say(t, "cat /data/later; echo answer > /data/answer") == "seen"
+    assert (tmp_path / "source/answer").read_text() == "answer\n"
+    with pytest.raises(pyminicon.LaunchError, match="gone"):
+        Template(volumes=[f"{tmp_path}/gone:/data"])
