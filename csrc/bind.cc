@@ -51,7 +51,7 @@ std::vector<std::string> list_of_bytes(py::handle value) {
   return all;
 }
 
-// (kind, flags, source, target, data, mode, uid, gid)
+// (kind, flags, source, target, data, mode, uid, gid, held)
 std::vector<OpSpec> ops_of(py::handle value) {
   std::vector<OpSpec> all;
   for (py::handle item : value) {
@@ -65,6 +65,7 @@ std::vector<OpSpec> ops_of(py::handle value) {
     op.mode = row[5].cast<uint32_t>();
     op.uid = row[6].cast<uint32_t>();
     op.gid = row[7].cast<uint32_t>();
+    op.held = row[8].cast<int>();
     all.push_back(std::move(op));
   }
   return all;

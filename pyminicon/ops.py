@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     Text: TypeAlias = str | bytes | None
-    # kind, flags, source, target, data, mode, uid, gid
-    Op: TypeAlias = tuple[int, int, Text, Text, Text, int, int, int]
+    # kind, flags, source, target, data, mode, uid, gid, held
+    Op: TypeAlias = tuple[int, int, Text, Text, Text, int, int, int, int]
 
 # OpKind
 (DIR, FILE, SYMLINK, BIND, BIND_LAYER, TMPFS, OVERLAY, PROC, SYSFS, DEV, CGROUP, MASK_FILE, MASK_DIR,
@@ -43,4 +43,9 @@ def op(
     gid: int = 0,
 ) -> Op:
     """One operation; ``target`` is relative to the root."""
-    return (kind, flags, source, target, data, mode, uid, gid)
+    return (kind, flags, source, target, data, mode, uid, gid, -1)
+
+
+def hold(bind: Op, fd: int) -> Op:
+    """``bind`` with the file behind ``fd`` as its source, wherever that has been moved since."""
+    return (*bind[:8], fd)

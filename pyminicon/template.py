@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon import _core, errors
+from pyminicon import _core, errors, ops
 from pyminicon import plan as plans
 from pyminicon import spec as specs
 from pyminicon.container import (
@@ -14,6 +14,7 @@ from pyminicon.container import (
     make_result,
     run_plan,
     run_request,
+    start_plan,
     stdio_choices,
 )
 
@@ -33,8 +34,8 @@ class Template:
 
     Takes what describes the container: run's options but those of each run. ``stock`` (int, default 4):
     how many containers are kept ready at most; each is a sleeping process of a few pages with
-    namespaces of its own, used by one run and never again. Volumes are bound when a container is made,
-    before its run is known.
+    namespaces of its own, used by one run and never again. A volume is the directory or file that its
+    source names when the template is made, also when that is moved afterwards.
 
     A context manager; :meth:`close` ends the stock. Raises SpecError, and LaunchError where a container
     of this kind can't be started here. In a forked process a template is empty and refuses to run.
@@ -45,8 +46,9 @@ class Template:
             raise errors.SpecError("stock", "takes 1 to 1024 containers")
         self._options = options
         spec = specs.parse(_NOTHING, options, specs.EACH_RUN)
+        self._held: dict[str, int] = {}  # volume sources, open
         self._plan = plans.build(spec)
-        self._stock = stock
+        self._hold(spec)
         fields = self._plan.fields
         fields["hand_out"] = True
         # The run can't change what the built-in filter lets a parked container do; another filter might
@@ -66,6 +68,23 @@ class Template:
             raise
         self._closed = False
 
+    def _hold(self, spec: Spec) -> None:
+        for source, _, _ in spec.volumes:
+            if source not in self._held:
+                try:
+                    self._held[source] = os.open(source, os.O_PATH | os.O_NOFOLLOW)
+                except OSError:  # the launch of the first container says what is wrong with it
+                    continue
+        self._bind_held(self._plan.fields)
+
+    def _bind_held(self, fields: dict[str, Any]) -> None:
+        """Has the plan's volumes be what they were when the template was made."""
+        if self._held:
+            fields["mounts"] = [
+                ops.hold(row, self._held[row[2]]) if row[0] == ops.BIND and row[2] in self._held else row
+                for row in fields["mounts"]
+            ]
+
     def run(self, args: Any, **options: Any) -> Result:
         """Runs ``args`` in a container of this kind: :func:`pyminicon.run` with the options of a run.
 
@@ -84,9 +103,10 @@ class Template:
         but ``input timeout check capture_output collect``."""
         spec = self._parse(args, options, specs.ONLY_RUN)
         if self._core is None or (spec.files and self._files_go_cold):
-            from pyminicon.container import start
-
-            return start(args, **self._options, **options)
+            merged = specs.parse(args, {**self._options, **options}, specs.ONLY_RUN)
+            plan = plans.build(merged)
+            self._bind_held(plan.fields)
+            return start_plan(_core.Plan(plan.fields), merged, plan, args)
         handle, own_id = self._core.start(
             self._told(spec),
             stdio_choices(spec),
@@ -100,6 +120,7 @@ class Template:
     def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
         merged = specs.parse(args, {**self._options, **options})
         plan = plans.build(merged)
+        self._bind_held(plan.fields)
         try:
             return run_plan(_core.Plan(plan.fields), merged, args, trace)
         finally:
@@ -140,6 +161,8 @@ class Template:
     def _release(self) -> None:
         while self._plan.rootfs.lock_fds:
             os.close(self._plan.rootfs.lock_fds.pop())
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     def close(self) -> None:
         """Ends the stock; containers that run are not touched."""

@@ -66,6 +66,12 @@ constexpr uint32_t kOpOptional = 512;        // a missing source is skipped
 constexpr uint32_t kOpIfTarget = 1024;       // a missing target is skipped
 constexpr uint32_t kOpConsoleTarget = 2048;  // kDev: with an empty file for /dev/console
 
+// A file by what it is; inode 0 is none.
+struct Inode {
+  uint64_t inode;
+  uint32_t device_major, device_minor;
+};
+
 struct FsOp {
   OpKind kind;
   uint32_t flags;
@@ -75,6 +81,7 @@ struct FsOp {
   uint32_t size;
   uint32_t mode;
   uint32_t uid, gid;
+  Inode expected;  // kBind: what the source must be
 };
 
 enum class RootKind : uint32_t {

@@ -64,6 +64,19 @@ long bind_descriptor(Child& child, const FsOp& op, int source) {
   return attach_at(child, op, tree.get(), directory == 1);
 }
 
+// A template's volume is the file that was there when the template was made.
+long check_inode(int fd, const Inode& expected) {
+  if (expected.inode == 0) return 0;
+  struct statx found{};
+  const long result =
+      sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_INO, sys::arg(&found));
+  if (result < 0) return result;
+  const bool same = found.stx_ino == expected.inode &&
+                    found.stx_dev_major == expected.device_major &&
+                    found.stx_dev_minor == expected.device_minor;
+  return same ? 0 : -ESTALE;
+}
+
 // A source that the parent has cloned, id-mapped and given its attributes already.
 long bind_mapped(Child& child, const FsOp& op, int mount) {
   const long directory = is_directory(mount);
@@ -77,6 +90,7 @@ long bind(Child& child, const FsOp& op, int dir) {
   if (source.failed()) {
     return source.get() == -ENOENT && (op.flags & kOpOptional) ? 0 : source.get();
   }
+  if (const long r = check_inode(source.get(), op.expected); r < 0) return r;
   return bind_descriptor(child, op, source.get());
 }
 

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -17,11 +18,17 @@
 namespace pyminicon::parent {
 namespace {
 
+bool is(const struct stat& found, const Inode& expected) {
+  return found.st_ino == expected.inode && major(found.st_dev) == expected.device_major &&
+         minor(found.st_dev) == expected.device_minor;
+}
+
 class Sources {
  public:
   explicit Sources(int userns) : userns_(userns) {}
 
-  void add(int32_t key, const std::string& path, bool recursive, bool follow, uint64_t attributes) {
+  void add(int32_t key, const std::string& path, bool recursive, bool follow, uint64_t attributes,
+           const Inode& expected = {}) {
     const unsigned nofollow = follow ? 0 : kernel::kAtSymlinkNofollow;
     const unsigned flags = kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | nofollow |
                            (recursive ? kernel::kAtRecursive : 0);
@@ -29,6 +36,7 @@ class Sources {
     struct stat info;
     // What isn't there or is a link the child finds out by itself, and says so with its name.
     if (!tree || fstat(tree.get(), &info) < 0 || S_ISLNK(info.st_mode)) return;
+    if (expected.inode != 0 && !is(info, expected)) return;
     const kernel::MountAttr attribute{kernel::kMountAttrIdmap | attributes, 0, kernel::kMsPrivate,
                                       static_cast<uint64_t>(userns_)};
     const unsigned at = kernel::kAtEmptyPath | (recursive ? kernel::kAtRecursive : 0);
@@ -58,7 +66,7 @@ void collect(const PlanSpec& spec, const std::vector<OpSpec>& mounts, Sources& s
                                 (op.flags & kOpReadOnly ? kernel::kMountAttrRdonly : 0);
     const bool bind = op.kind == OpKind::kBind;
     sources.add(kMappedOp + static_cast<int32_t>(i), *op.source,
-                bind && (op.flags & kOpRecursive) != 0, !bind, bind ? attributes : 0);
+                bind && (op.flags & kOpRecursive) != 0, !bind, bind ? attributes : 0, op.expected);
   }
 }
 

@@ -1,11 +1,16 @@
 #include "parent/launch_job.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "child/own_memory.h"
 #include "parent/clone.h"
@@ -56,6 +61,26 @@ std::vector<OpSpec> with_cgroup(const std::vector<OpSpec>& mounts, const Cgroup&
   return all;
 }
 
+// A held source's name at this moment: the kernel keeps it for an open file, wherever that is
+// moved. The child opens it again, since it can clone only mounts of its own namespace, and checks
+// that it is the same file.
+std::vector<OpSpec> followed(std::vector<OpSpec> mounts) {
+  for (OpSpec& op : mounts) {
+    if (op.held < 0) continue;
+    char path[PATH_MAX];
+    char link[32];
+    std::snprintf(link, sizeof link, "/proc/self/fd/%d", op.held);
+    const ssize_t size = readlink(link, path, sizeof path);
+    struct stat info{};
+    if (size < 0 || fstat(op.held, &info) < 0) {
+      throw LaunchFailure(errno, Stage::kPrepare, *op.source);
+    }
+    op.source = std::string(path, static_cast<size_t>(size));
+    op.expected = {info.st_ino, major(info.st_dev), minor(info.st_dev)};
+  }
+  return mounts;
+}
+
 }  // namespace
 
 void LaunchJob::add_cgroup(Launched& made) {
@@ -69,6 +94,8 @@ void LaunchJob::add_cgroup(Launched& made) {
 
 void LaunchJob::prepare(Launched& made, bool park) {
   if (spec_.cgroup) add_cgroup(made);
+  const auto held = [](const OpSpec& op) { return op.held >= 0; };
+  if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
   if (spec_.disk_parent) {
     Scratch scratch = make_scratch(*spec_.disk_parent);
     made.scratch_dir_ = std::move(scratch.directory);

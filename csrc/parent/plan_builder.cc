@@ -133,6 +133,7 @@ class Builder {
     op.mode = from.mode;
     op.uid = from.uid;
     op.gid = from.gid;
+    op.expected = from.expected;
     op.size = from.data ? static_cast<uint32_t>(from.data->size()) : 0;
     text(at + offsetof(FsOp, source), from.source);
     text(at + offsetof(FsOp, target), from.target);

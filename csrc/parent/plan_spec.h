@@ -17,6 +17,8 @@ struct OpSpec {
   uint32_t flags = 0;
   std::optional<std::string> source, target, data;
   uint32_t mode = 0, uid = 0, gid = 0;
+  int held = -1;     // kBind: a descriptor (O_PATH) of the source, kept by the caller
+  Inode expected{};  // kBind: what the source must be; nothing where it isn't held
 };
 
 struct ExecSpec {

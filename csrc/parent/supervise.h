@@ -15,10 +15,10 @@ enum class Limit { kNone, kMemory, kWallTime, kCpuTime, kOutput };
 const char* limit_name(Limit limit);  // null for kNone
 
 struct RunLimits {
-  int64_t timeout = kNever;      // deadline, CLOCK_MONOTONIC ns: the caller's own
-  int64_t wall = kNever;         // deadline of the wall_time limit
-  double cpu = 0;                // seconds, 0: none
-  uint64_t output = UINT64_MAX;  // bytes, both streams together
+  int64_t timeout = kNever;            // deadline, CLOCK_MONOTONIC ns: the caller's own
+  int64_t wall = kNever;               // deadline of the wall_time limit
+  double cpu = 0;                      // seconds, 0: none
+  uint64_t output = UINT64_MAX;        // bytes, both streams together
   std::function<void()> lasting = {};  // called once, when it has run for kLasting
 };
 

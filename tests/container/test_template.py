@@ -222,11 +222,35 @@ def test_every_kind_of_container_has_templates(options: dict[str, object]) -> No
             assert say(t, f"echo {word}") == word
 
 
-def test_volumes_are_bound_when_the_template_is_made(tmp_path: Path) -> None:
-    (tmp_path / "source").mkdir()
-    with Template(volumes=[f"{tmp_path}/source:/data"]) as t:
-        (tmp_path / "source/later").write_text("seen")
-        assert say(t, "cat /data/later; echo answer > /data/answer") == "seen"
-    assert (tmp_path / "source/answer").read_text() == "answer\n"
+@pytest.mark.parametrize(
+    "options", [{}, {"userns": "private"}, {"time": "private"}], ids=["plain", "mapped", "cold"]
+)
+def test_a_volume_is_what_its_source_was_when_the_template_was_made(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
+    tmp_path.chmod(0o755)
+    source = tmp_path / "source"
+    source.mkdir()
+    source.chmod(0o777)
+    with Template(volumes=[f"{source}:/data"], **options) as t:
+        (source / "later").write_text("seen")
+        source.rename(tmp_path / "moved")
+        source.mkdir()
+        for turn in range(6):  # more than the stock had when it was moved
+            assert say(t, f"cat /data/later; echo {turn} > /data/answer") == "seen"
+    assert (tmp_path / "moved/answer").read_text() == "5\n"
+    assert list(source.iterdir()) == []
+
+
+def test_a_volume_whose_source_is_gone_fails_the_run_that_needs_it(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with Template(volumes=[f"{source}:/data"], stock=1) as t:
+        assert soon(lambda: t.ready == 1)
+        source.rmdir()
+        t.run(["true"])  # this one's was bound before
+        with pytest.raises(pyminicon.LaunchError, match="source"):
+            for _ in range(3):
+                t.run(["true"])
     with pytest.raises(pyminicon.LaunchError, match="gone"):
         Template(volumes=[f"{tmp_path}/gone:/data"])
