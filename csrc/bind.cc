@@ -185,6 +185,8 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   read_privileges(fields, *spec);
   fields.value("init", spec->init);
   fields.value("own_memory", spec->own_memory);
+  fields.value("foreign_program", spec->foreign_program);
+  fields.value("may_landlock", spec->may_landlock);
   fields.value("hand_out", spec->hand_out);
   fields.value("can_park_ready", spec->can_park_ready);
   fields.value("kill_by_cgroup", spec->kill_by_cgroup);

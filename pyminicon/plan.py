@@ -27,6 +27,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: docker's fourteen, as a mask by the kernel's numbers; capabilities.DEFAULT_MASK is held to it by a test.
 DEFAULT_CAPABILITIES = 0xA80425FB
+_CAP_SYS_ADMIN = 21
 
 # What docker hides and what it makes read-only below /proc and /sys.
 _MASKED_FILES = (
@@ -405,6 +406,10 @@ class _Builder:
             from pyminicon.seccomp import program
 
             fields["seccomp"] = program(spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges)
+        # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
+        # the container is given CAP_SYS_ADMIN.
+        mounts = spec.seccomp != "default" or capabilities >> _CAP_SYS_ADMIN & 1
+        fields["may_landlock"] = spec.no_new_privileges and not mounts
         fields["new_keyring"] = spec.seccomp != "default"  # the default profile denies keyctl
         fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
 
@@ -423,15 +428,15 @@ class _Builder:
         fields["argv"] = argv
         fields["env"] = [f"{key}={value}" for key, value in environment.items()]
         fields["candidates"] = candidates(argv[0], environment.get("PATH", ""))
-        if not self._only_host_programs(fields["candidates"]):
-            fields["own_memory"] = True
+        fields["foreign_program"] = not self._only_host_programs(fields["candidates"])
 
     def _only_host_programs(self, names: list[str]) -> bool:
         """Whether what is run can only be a program of this machine's own trees.
 
         A script `#!/proc/self/exe`, or a link to it, runs the program that is being replaced
         (CVE-2019-5736). In borrowed memory that is the caller's interpreter, with whatever libraries the
-        image has for it; with memory of its own it is the helper, static and sealed against writing.
+        image has for it, so such a program is started under Landlock, or from memory of its own, where
+        it is the helper, static and sealed against writing.
         """
         if self.plan.rootfs.layers or self.spec.files:
             return False

@@ -48,6 +48,19 @@ constexpr unsigned kCloseRangeCloexec = 4;  // 5.11
 constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 429, kSysFsopen = 430,
                kSysFsconfig = 431, kSysFsmount = 432, kSysPidfdOpen = 434, kSysClone3 = 435,
                kSysCloseRange = 436, kSysOpenat2 = 437, kSysPidfdGetfd = 438,
-               kSysMountSetattr = 442;
+               kSysMountSetattr = 442, kSysLandlockCreateRuleset = 444, kSysLandlockAddRule = 445,
+               kSysLandlockRestrictSelf = 446;
+
+// landlock(7): 5.13, "refer" (links and renames between directories) 5.19, version 2.
+constexpr uint64_t kLandlockExecute = 1, kLandlockRefer = 1 << 13;
+constexpr unsigned kLandlockVersion = 1, kLandlockPathBeneath = 1;
+constexpr long kLandlockReferVersion = 2;
+struct LandlockRuleset {
+  uint64_t handled_access_fs;
+};
+struct __attribute__((packed)) LandlockPathBeneath {
+  uint64_t allowed_access;
+  int32_t parent_fd;
+};
 
 }  // namespace pyminicon::kernel

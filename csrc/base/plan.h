@@ -167,6 +167,7 @@ struct LaunchPlan {
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
   CapabilityPlan capabilities;
+  uint32_t landlock;  // only what lies beneath the root may be executed
   SeccompPlan seccomp;
   ExecPlan exec;
   int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead

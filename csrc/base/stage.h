@@ -36,6 +36,7 @@ namespace pyminicon {
   X(kFds, "fds")                   \
   X(kUser, "user")                 \
   X(kCapabilities, "capabilities") \
+  X(kLandlock, "landlock")         \
   X(kSeccomp, "seccomp")           \
   X(kExec, "exec")                 \
   X(kStarted, "started")

@@ -38,7 +38,8 @@ constexpr Step kBirth[] = {
     {Stage::kFds, close_descriptors},   // only marks them: the failure pipe lives until exec
     {Stage::kUser, change_user},        // bounding set, groups, gid, uid
     {Stage::kCapabilities, drop_capabilities},
-    {Stage::kSeccomp, load_seccomp},  // last before exec: the filter forbids the set-up
+    {Stage::kLandlock, restrict_execution},  // needs no_new_privs
+    {Stage::kSeccomp, load_seccomp},         // last before exec: the filter forbids the set-up
     {Stage::kExec, execute},
 };
 

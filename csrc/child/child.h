@@ -48,6 +48,7 @@ long set_rlimits(Child&);
 long change_directory(Child&);
 long change_user(Child&);
 long drop_capabilities(Child&);
+long restrict_execution(Child&);
 long load_seccomp(Child&);
 long close_descriptors(Child&);
 long execute(Child&);

@@ -1,11 +1,14 @@
-// Who the program is and what it may: bounding set, ids, capabilities, no_new_privs, seccomp.
+// Who the program is and what it may: bounding set, ids, capabilities, no_new_privs, landlock,
+// seccomp.
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
 
+#include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/child.h"
+#include "child/mount.h"
 
 namespace pyminicon::child {
 namespace {
@@ -62,6 +65,23 @@ long drop_capabilities(Child& child) {
   }
   if (const long r = sys::call(SYS_capset, sys::arg(&header), sys::arg(have)); r < 0) return r;
   return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
+}
+
+// In borrowed memory /proc/self/exe is the caller's interpreter until exec is done, and its open
+// files have names in /proc/self/fd: an image's `#!/proc/self/exe` would run the one, and could
+// then overwrite it (CVE-2019-5736). The kernel walks up from whatever file it is told to execute,
+// however that was named, and finds these nowhere beneath the new root.
+long restrict_execution(Child& child) {
+  if (child.plan.landlock == 0) return 0;
+  constexpr uint64_t kBeneath = kernel::kLandlockExecute | kernel::kLandlockRefer;
+  const kernel::LandlockRuleset handled{kBeneath};
+  const Fd rules(
+      sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&handled), sizeof handled, 0));
+  if (rules.failed()) return rules.get();
+  const kernel::LandlockPathBeneath root{kBeneath, child.root};
+  const long added = sys::call(kernel::kSysLandlockAddRule, rules.get(),
+                               kernel::kLandlockPathBeneath, sys::arg(&root), 0);
+  return added < 0 ? added : sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
 }
 
 long load_seccomp(Child& child) {

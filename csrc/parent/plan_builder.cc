@@ -144,6 +144,7 @@ class Builder {
     view(PLAN_FIELD(rlimits), spec_.rlimits.data(), spec_.rlimits.size());
     plan().capabilities = {spec_.capabilities, last_capability(), spec_.no_new_privs};
     plan().new_keyring = spec_.new_keyring;
+    plan().landlock = fds_.landlock;
     if (!spec_.has_seccomp) return;
     constexpr size_t kInstruction = 8;  // struct sock_filter
     plan().seccomp.size = static_cast<uint32_t>(spec_.seccomp.size() / kInstruction);

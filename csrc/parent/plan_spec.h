@@ -58,6 +58,8 @@ struct PlanSpec {
 
   bool init = false;
   bool own_memory = false;  // never borrow the caller's memory (a mount of it may hang, ids change)
+  bool foreign_program = false;  // the program is the image's or the caller's, not this machine's
+  bool may_landlock = false;     // nothing else that the container may do is forbidden by it
   bool can_park_ready =
       false;              // nothing of the set-up depends on the run, and the filter allows parking
   bool hand_out = false;  // keep the root readable after the end, for collect
@@ -72,6 +74,7 @@ struct PlanSpec {
 struct LaunchFds {
   int stdio[3] = {0, 1, 2};
   int terminal = 0;
+  bool landlock = false;
   std::vector<int> pass;
   std::vector<int> tasks;
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,

@@ -68,9 +68,15 @@ def _cgroup(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     return steps + [f"write {_text(entry[2])} to its {_text(entry[1])}" for entry in made[2]]
 
 
+def _own_memory(fields: Fields) -> bool:
+    reasons = ("own_memory", "init", "change_user", "become_root", "private_clock")
+    foreign = fields["foreign_program"] and not fields["may_landlock"]
+    return foreign or any(fields.get(name) for name in reasons)
+
+
 def _clone(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     names = [name for flag, name in _NAMESPACES if fields["namespaces"] & flag]
-    memory = "memory of its own" if fields.get("own_memory") else "the caller's memory until exec"
+    memory = "memory of its own" if _own_memory(fields) else "the caller's memory until exec"
     return [f"a child with new namespaces: {', '.join(names)}; {memory}"]
 
 
@@ -103,7 +109,7 @@ def _root(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _operation(row: Any) -> str:
-    kind, flags, source, target, data, mode, uid, gid = row
+    kind, flags, source, target, data, mode, uid, gid, _ = row
     where, what = f"/{_text(target)}", _text(source) if source else ""
     mark = " read-only" if flags & ops.RO else ""
     owner = f" owner {uid}:{gid}" if uid or gid else ""
@@ -139,6 +145,12 @@ def _capabilities(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
     kept = " ".join(name[4:].lower() for name in names(fields["capabilities"])) or "none"
     return [f"keep {kept}"] + (["no new privileges"] if fields["no_new_privs"] else [])
+
+
+def _landlock(fields: Fields, wanted: dict[str, Any]) -> list[str]:
+    if not (fields["foreign_program"] and fields["may_landlock"]) or _own_memory(fields):
+        return []
+    return ["execute only what lies beneath the root (a kernel that can't: memory of its own instead)"]
 
 
 def _seccomp(fields: Fields, wanted: dict[str, Any]) -> list[str]:
@@ -200,6 +212,7 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "fds": lambda fields, wanted: ["close all but 0, 1 and 2"],
     "user": _user,
     "capabilities": _capabilities,
+    "landlock": _landlock,
     "seccomp": _seccomp,
     "exec": _exec,
     "started": _started,

@@ -44,6 +44,7 @@ DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
     "fds": ("close_range", None, {}, ""),
     "user": ("setgroups", None, {"user": "5:6"}, "5:6"),
     "capabilities": ("capset", None, {}, ""),
+    "landlock": ("landlock_restrict_self", None, {"files": {"/x": b""}}, ""),
     "seccomp": ("seccomp", None, {}, ""),
     "exec": ("execve", None, {}, "/bin/true"),
 }

@@ -24,7 +24,7 @@ NUMBERS = {
     "prlimit64": (302, 261), "recvmsg": (47, 212), "seccomp": (317, 277), "sendmsg": (46, 211), "setgroups": (116, 159),
     "sethostname": (170, 161), "setresgid": (119, 149), "setsid": (112, 157), "socket": (41, 198), "socketpair": (53, 199),
     "unshare": (272, 97), "memfd_create": (319, 279), "mount_setattr": (442, 442), "umount2": (166, 39), "getcwd": (79, 17),
-    "chdir": (80, 49),
+    "chdir": (80, 49), "landlock_restrict_self": (446, 446),
 }  # fmt: skip
 
 
