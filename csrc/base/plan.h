@@ -49,6 +49,8 @@ enum class OpKind : uint32_t {
   kMaskFile,   // /dev/null over target, if it exists
   kMaskDir,    // an empty read-only directory over target, if it exists
   kReadOnly,   // target bound on itself read-only, if it exists
+  kPlace,      // an empty directory of the scratch at target, to mount things in
+  kSeal,       // the mount at target becomes read-only
   kConsole,    // the terminal stdio[0] bound at target
 };
 

@@ -76,8 +76,7 @@ long make_nodes(int dev, bool bind) {
 // By mount(2) and a relative name: the directory around it was made by this launch a moment ago.
 long mount_below(const char* name, const char* type, const char* options, unsigned long flags) {
   if (const long r = make_directory(AT_FDCWD, name, 0755); r < 0) return r;
-  return sys::call(SYS_mount, sys::arg(type), sys::arg(name), sys::arg(type),
-                   static_cast<long>(flags), sys::arg(options));
+  return mount_named(type, name, flags, options);
 }
 
 }  // namespace
@@ -85,14 +84,15 @@ long mount_below(const char* name, const char* type, const char* options, unsign
 // op.source: devpts options, op.data: /dev/shm's options.
 long make_dev(Child& child, const FsOp& op) {
   const uint64_t quiet = kMountAttrNosuid | kMountAttrNoexec;
-  Fd dev(new_filesystem("tmpfs", "size=64k,mode=755", quiet));
-  if (dev.failed()) return dev.get();
   const Fd target(
       op.flags & kOpMakeTarget
           ? open_or_make(child.root, op.target, true, kResolveNoSymlinks)
           : open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
   if (target.failed()) return target.get();
-  if (const long r = attach(dev.get(), target.get()); r < 0) return r;
+  const long mounted = mount_named("tmpfs", FdName(target.get()).text, quiet, "size=64k,mode=755");
+  if (mounted < 0) return mounted;
+  const Fd dev(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
+  if (dev.failed()) return dev.get();
   if (const long r = make_nodes(dev.get(), (op.flags & kOpBindNodes) != 0); r < 0) return r;
   constexpr unsigned long kQuiet = 2 | 8, kDataOnly = kQuiet | 4;  // nosuid noexec, nodev
   if (const long r = sys::call(SYS_fchdir, dev.get()); r < 0) return r;

@@ -115,6 +115,11 @@ long new_filesystem(const char* type, const char* options, uint64_t attributes) 
   return create_and_mount(context.get(), attributes);
 }
 
+long mount_named(const char* type, const char* target, uint64_t attributes, const char* options) {
+  return sys::call(SYS_mount, sys::arg(type), sys::arg(target), sys::arg(type),
+                   static_cast<long>(attributes), sys::arg(options));
+}
+
 long clone_tree(int dir, const char* path, bool recursive) {
   unsigned flags = kOpenTreeClone | kOpenTreeCloexec | (recursive ? kAtRecursive : 0);
   if (path[0] == 0) flags |= kAtEmptyPath;

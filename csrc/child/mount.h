@@ -63,6 +63,10 @@ long open_or_make(int root, const char* path, bool directory, uint64_t resolve);
 // A detached file system: fsopen, options ("size=1m,mode=755", may be null), fsmount.
 long new_filesystem(const char* type, const char* options, uint64_t attributes);
 
+// mount(2) by names that can't be steered: a descriptor's own (FdName), or one that this launch
+// made. MOUNT_ATTR_* and MS_* are the same bits as far as they are used here.
+long mount_named(const char* type, const char* target, uint64_t attributes, const char* options);
+
 // A detached copy of the tree at `path` seen from `dir`, out of every peer group.
 long clone_tree(int dir, const char* path, bool recursive);
 

@@ -5,6 +5,7 @@
 
 #include "base/syscall.h"
 #include "child/devices.h"
+#include "child/masks.h"
 #include "child/mount.h"
 
 namespace pyminicon::child {
@@ -135,97 +136,20 @@ long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
     if (!same_file_system_type(host.get(), magic)) return -ENODEV;
     return bind_descriptor(child, op, host.get());
   }
-  Fd mount(new_filesystem(type, nullptr, attributes(op)));
-  if (mount.failed()) return mount.get();
-  if (const long result = attach_at(child, op, mount.get(), true); result < 0) return result;
-  (magic == kProcMagic ? child.proc : child.sys) = mount.release();
+  const Fd target(open_target(child, op, true));
+  if (target.failed()) return target.get();
+  // On the descriptor's own name mount(2) does in one call what fsopen and its kin take five for.
+  const long mounted = mount_named(type, FdName(target.get()).text, attributes(op), nullptr);
+  if (mounted < 0) return mounted;
+  const long top = open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks);
+  if (top < 0) return top;
+  (magic == kProcMagic ? child.proc : child.sys) = static_cast<int>(top);
   return 0;
 }
 
 long tmpfs(Child& child, const FsOp& op) {
   const Fd mount(new_filesystem("tmpfs", op.data, attributes(op)));
   return mount.failed() ? mount.get() : attach_at(child, op, mount.get(), true);
-}
-
-// Masks in a fresh procfs or sysfs: the names there are the kernel's, the image can't steer them,
-// so mount(2) by a relative path does in one call what takes five by descriptors.
-bool enter_own(Child& child, const char* target, const char** rest) {
-  const bool proc = target[0] == 'p' && target[4] == '/';
-  const bool sys = target[0] == 's' && target[3] == '/';
-  const int base = proc ? child.proc : sys ? child.sys : -1;
-  if (base < 0 || sys::call(SYS_fchdir, base) < 0) return false;
-  *rest = target + (proc ? 5 : 4);
-  return true;
-}
-
-constexpr unsigned long kMsRdonly = 1, kMsNosuid = 2, kMsNodev = 4, kMsNoexec = 8, kMsRemount = 32,
-                        kMsBind = 4096;
-
-long mount_at(const char* source, const char* target, unsigned long flags) {
-  return sys::call(SYS_mount, sys::arg(source), sys::arg(target), 0, static_cast<long>(flags), 0);
-}
-
-long make_read_only(const char* target) {
-  return mount_at(nullptr, target,
-                  kMsRemount | kMsBind | kMsRdonly | kMsNosuid | kMsNodev | kMsNoexec);
-}
-
-// The mask's source is the container's own /dev/null, made or checked by this launch (char 1:3).
-long mask_file(Child& child, const FsOp& op) {
-  if (child.null < 0) {
-    child.null = static_cast<int>(open_null(child.root));
-    if (child.null < 0) return child.null;
-  }
-  const char* name = nullptr;
-  if (enter_own(child, op.target, &name)) {
-    const long masked = mount_at(FdName(child.null).text, name, kMsBind);
-    return masked == -ENOENT ? 0 : masked;
-  }
-  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
-  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
-  const Fd mask(clone_tree(child.null, "", false));
-  return mask.failed() ? mask.get() : attach(mask.get(), target.get());
-}
-
-// An empty directory of the scratch: a tmpfs for each would be made and undone at every launch.
-long open_empty(Child& child) {
-  constexpr char kEmpty[] = "empty";
-  if (const long r = make_directory(child.scratch, kEmpty, 0555); r < 0) return r;
-  return sys::openat(child.scratch, kEmpty, O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-
-long mask_dir(Child& child, const FsOp& op) {
-  if (child.empty < 0) {
-    child.empty = static_cast<int>(open_empty(child));
-    if (child.empty < 0) return child.empty;
-  }
-  const char* name = nullptr;
-  if (enter_own(child, op.target, &name)) {
-    const long masked = mount_at(FdName(child.empty).text, name, kMsBind);
-    return masked == -ENOENT ? 0 : masked < 0 ? masked : make_read_only(name);
-  }
-  const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
-  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
-  const Fd mask(clone_tree(child.empty, "", false));
-  if (mask.failed()) return mask.get();
-  const uint64_t set = attributes(op) | kMountAttrRdonly | kMountAttrNoexec;
-  if (const long r = set_attributes(mask.get(), set, false); r < 0) return r;
-  return attach(mask.get(), target.get());
-}
-
-long read_only(Child& child, const FsOp& op) {
-  const char* name = nullptr;
-  if (enter_own(child, op.target, &name)) {
-    // Recursive: at /sys/fs/cgroup the container's own directories are mounted below.
-    const long bound = mount_at(name, name, kMsBind | kMsRec);
-    return bound == -ENOENT ? 0 : bound < 0 ? bound : make_read_only(name);
-  }
-  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
-  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
-  const Fd tree(clone_tree(target.get(), "", true));
-  if (tree.failed()) return tree.get();
-  if (const long r = set_attributes(tree.get(), kMountAttrRdonly, true); r < 0) return r;
-  return attach(tree.get(), target.get());
 }
 
 long parent_of(Child& child, const FsOp& op, const char** name) {
@@ -311,7 +235,11 @@ long apply(Child& child, const FsOp& op) {
     case OpKind::kMaskDir:
       return mask_dir(child, op);
     case OpKind::kReadOnly:
-      return read_only(child, op);
+      return make_read_only(child, op);
+    case OpKind::kPlace:
+      return make_place(child, op);
+    case OpKind::kSeal:
+      return seal(child, op);
     case OpKind::kConsole:
       return bind_console(child, op);
   }

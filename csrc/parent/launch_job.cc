@@ -80,13 +80,13 @@ std::vector<OpSpec> with_cgroup(const std::vector<OpSpec>& mounts, const Cgroup&
     }
     const auto binds = cgroup.binds();
     const bool several = !(binds.size() == 1 && binds[0].second.empty());
-    if (several) all.push_back({OpKind::kTmpfs, kOpNoExec, {}, op.target, "size=16k,mode=755"});
+    if (several) all.push_back({OpKind::kPlace, 0, {}, op.target, {}});
     for (const auto& [directory, name] : binds) {
       const std::string below = name.empty() ? "" : "/" + name;
       const uint32_t flags = op.flags | kOpReadOnly | kOpNoExec | (several ? kOpMakeTarget : 0);
       all.push_back({OpKind::kCgroup, flags, directory, *op.target + below, {}});
     }
-    if (several) all.push_back({OpKind::kReadOnly, 0, {}, op.target, {}});
+    if (several) all.push_back({OpKind::kSeal, 0, {}, op.target, {}});
   }
   return all;
 }

@@ -1,0 +1,110 @@
+#include "child/masks.h"
+
+#include "base/syscall.h"
+#include "child/devices.h"
+#include "child/mount.h"
+
+namespace pyminicon::child {
+
+using namespace kernel;
+
+namespace {
+
+// Masks in a fresh procfs or sysfs: the names there are the kernel's, the image can't steer them,
+// so mount(2) by a relative path does in one call what takes five by descriptors.
+bool enter_own(Child& child, const char* target, const char** rest) {
+  const bool proc = target[0] == 'p' && target[4] == '/';
+  const bool sys = target[0] == 's' && target[3] == '/';
+  const int base = proc ? child.proc : sys ? child.sys : -1;
+  if (base < 0 || sys::call(SYS_fchdir, base) < 0) return false;
+  *rest = target + (proc ? 5 : 4);
+  return true;
+}
+
+constexpr unsigned long kMsRdonly = 1, kMsNosuid = 2, kMsNodev = 4, kMsNoexec = 8, kMsRemount = 32,
+                        kMsBind = 4096;
+
+long mount_at(const char* source, const char* target, unsigned long flags) {
+  return sys::call(SYS_mount, sys::arg(source), sys::arg(target), 0, static_cast<long>(flags), 0);
+}
+
+long remount_read_only(const char* target) {
+  return mount_at(nullptr, target,
+                  kMsRemount | kMsBind | kMsRdonly | kMsNosuid | kMsNodev | kMsNoexec);
+}
+
+// A directory of the scratch: a tmpfs for each would be made and undone at every launch.
+long open_in_scratch(Child& child, const char* name, uint32_t mode) {
+  if (const long r = make_directory(child.scratch, name, mode); r < 0) return r;
+  return sys::openat(child.scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+}  // namespace
+
+// The mask's source is the container's own /dev/null, made or checked by this launch (char 1:3).
+long mask_file(Child& child, const FsOp& op) {
+  if (child.null < 0) {
+    child.null = static_cast<int>(open_null(child.root));
+    if (child.null < 0) return child.null;
+  }
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    const long masked = mount_at(FdName(child.null).text, name, kMsBind);
+    return masked == -ENOENT ? 0 : masked;
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd mask(clone_tree(child.null, "", false));
+  return mask.failed() ? mask.get() : attach(mask.get(), target.get());
+}
+
+long mask_dir(Child& child, const FsOp& op) {
+  if (child.empty < 0) {
+    child.empty = static_cast<int>(open_in_scratch(child, "empty", 0555));
+    if (child.empty < 0) return child.empty;
+  }
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    const long masked = mount_at(FdName(child.empty).text, name, kMsBind);
+    return masked == -ENOENT ? 0 : masked < 0 ? masked : remount_read_only(name);
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd mask(clone_tree(child.empty, "", false));
+  if (mask.failed()) return mask.get();
+  const uint64_t set = kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
+  if (const long r = set_attributes(mask.get(), set, false); r < 0) return r;
+  return attach(mask.get(), target.get());
+}
+
+long make_read_only(Child& child, const FsOp& op) {
+  const char* name = nullptr;
+  if (enter_own(child, op.target, &name)) {
+    const long bound = mount_at(name, name, kMsBind);
+    return bound == -ENOENT ? 0 : bound < 0 ? bound : remount_read_only(name);
+  }
+  const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  // Recursive: where the host's tree is bound, what is mounted below came along.
+  const Fd tree(clone_tree(target.get(), "", true));
+  if (tree.failed()) return tree.get();
+  if (const long r = set_attributes(tree.get(), kMountAttrRdonly, true); r < 0) return r;
+  return attach(tree.get(), target.get());
+}
+
+long make_place(Child& child, const FsOp& op) {
+  const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
+  if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
+  const Fd place(open_in_scratch(child, "place", 0755));
+  if (place.failed()) return place.get();
+  return mount_at(FdName(place.get()).text, FdName(target.get()).text, kMsBind);
+}
+
+long seal(Child& child, const FsOp& op) {
+  const Fd top(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
+  if (top.failed()) return top.get() == -ENOENT ? 0 : top.get();
+  const uint64_t set = kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
+  return set_attributes(top.get(), set, false);
+}
+
+}  // namespace pyminicon::child
