@@ -30,6 +30,7 @@ constexpr uint64_t kResolveInRoot = 0x10;
 
 // The mount API of 5.2, mount_setattr of 5.12.
 constexpr unsigned kOpenTreeClone = 1, kOpenTreeCloexec = 02000000, kAtRecursive = 0x8000;
+constexpr unsigned kOpenTreeNamespace = 2;  // 7.0
 constexpr unsigned kMoveMountFEmptyPath = 4, kMoveMountTEmptyPath = 0x40;
 constexpr unsigned kFsopenCloexec = 1, kFsmountCloexec = 1;
 constexpr unsigned kFsconfigSetFlag = 0, kFsconfigSetString = 1, kFsconfigSetFd = 5,

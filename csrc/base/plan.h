@@ -160,8 +160,7 @@ struct LaunchPlan {
   TimePlan time;
   const char* hostname;
   uint32_t loopback;
-  int32_t netns_fd;  // >= 0: join this network namespace
-  int32_t mntns_fd;  // >= 0: join this mount namespace, made ahead of need
+  uint32_t fresh_mounts;  // join a mount namespace made of the host's root alone (Linux 7.0)
   RootPlan root;
   View<FsOp> skeleton;  // made in the scratch directory before the root is mounted
   View<FsOp> mounts;    // made in the root

@@ -129,7 +129,7 @@ long clone_tree(int dir, const char* path, bool recursive) {
 }
 
 long set_attributes(int mount, uint64_t set, bool recursive) {
-  const MountAttr attributes{set, 0, 0, 0};
+  const MountAttr attributes{set, 0, kMsPrivate, 0};
   return sys::call(kSysMountSetattr, mount, sys::arg(""),
                    kAtEmptyPath | (recursive ? kAtRecursive : 0), sys::arg(&attributes),
                    sizeof attributes);

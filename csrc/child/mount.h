@@ -70,6 +70,7 @@ long mount_named(const char* type, const char* target, uint64_t attributes, cons
 // A detached copy of the tree at `path` seen from `dir`, out of every peer group.
 long clone_tree(int dir, const char* path, bool recursive);
 
+// And out of every peer group: a clone of a shared mount is still in its own.
 long set_attributes(int mount, uint64_t set, bool recursive);
 long attach(int mount, int target);
 

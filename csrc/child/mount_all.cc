@@ -1,24 +1,15 @@
 // The mounts and files inside the root, one operation after the other.
-#include <linux/stat.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
-
 #include "base/syscall.h"
 #include "child/devices.h"
 #include "child/masks.h"
 #include "child/mount.h"
+#include "child/sources.h"
 
 namespace pyminicon::child {
 
 using namespace kernel;
 
 namespace {
-
-uint64_t attributes(const FsOp& op) {
-  return kMountAttrNodev | (op.flags & kOpSetuid ? 0 : kMountAttrNosuid) |
-         (op.flags & kOpReadOnly ? kMountAttrRdonly : 0) |
-         (op.flags & kOpNoExec ? kMountAttrNoexec : 0);
-}
 
 long open_target(Child& child, const FsOp& op, bool directory) {
   const uint64_t resolve = op.flags & kOpNoSymlink ? kResolveNoSymlinks : 0;
@@ -44,55 +35,20 @@ long attach_at(Child& child, const FsOp& op, int mount, bool directory) {
   return attach(mount, target.get());
 }
 
-long is_directory(int fd) {
-  struct statx info{};
-  const long result =
-      sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_TYPE, sys::arg(&info));
-  if (result < 0) return result;
-  if (S_ISLNK(info.stx_mode)) return -ELOOP;  // a volume that was replaced by a link is a trap
-  return S_ISDIR(info.stx_mode) ? 1 : 0;
-}
-
-long bind_descriptor(Child& child, const FsOp& op, int source) {
-  child.report.source = 1;
-  const long directory = is_directory(source);
+long attach_tree(Child& child, const FsOp& op, int tree) {
+  const long directory = is_directory(tree);
   if (directory < 0) return directory;
-  const Fd tree(clone_tree(source, "", (op.flags & kOpRecursive) != 0));
-  if (tree.failed()) return tree.get();
-  // Recursive: a writable mount below a read-only one would be a hole.
-  if (const long r = set_attributes(tree.get(), attributes(op), true); r < 0) return r;
   child.report.source = 0;
-  return attach_at(child, op, tree.get(), directory == 1);
-}
-
-// A template's volume is the file that was there when the template was made.
-long check_inode(int fd, const Inode& expected) {
-  if (expected.inode == 0) return 0;
-  struct statx found{};
-  const long result =
-      sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_INO, sys::arg(&found));
-  if (result < 0) return result;
-  const bool same = found.stx_ino == expected.inode &&
-                    found.stx_dev_major == expected.device_major &&
-                    found.stx_dev_minor == expected.device_minor;
-  return same ? 0 : -ESTALE;
-}
-
-// A source that the parent has cloned, id-mapped and given its attributes already.
-long bind_mapped(Child& child, const FsOp& op, int mount) {
-  const long directory = is_directory(mount);
-  return directory < 0 ? directory : attach_at(child, op, mount, directory == 1);
+  return attach_at(child, op, tree, directory == 1);
 }
 
 long bind(Child& child, const FsOp& op, int dir) {
-  if (const int mapped = mapped_op(child); mapped >= 0) return bind_mapped(child, op, mapped);
-  child.report.source = 1;
-  const Fd source(sys::openat(dir, op.source, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (source.failed()) {
-    return source.get() == -ENOENT && (op.flags & kOpOptional) ? 0 : source.get();
-  }
-  if (const long r = check_inode(source.get(), op.expected); r < 0) return r;
-  return bind_descriptor(child, op, source.get());
+  if (const int mapped = mapped_op(child); mapped >= 0) return attach_tree(child, op, mapped);
+  // All sources that there are have been taken along; one that may be missing is.
+  if (child.plan.fresh_mounts != 0 && dir == AT_FDCWD) return 0;
+  const Fd tree(clone_source(child, op, dir));
+  if (tree.failed()) return tree.get() == -ENOENT && (op.flags & kOpOptional) ? 0 : tree.get();
+  return attach_tree(child, op, tree.get());
 }
 
 long bind_layer(Child& child, const FsOp& op) {
@@ -134,7 +90,8 @@ long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
     const Fd host(sys::openat(AT_FDCWD, op.source, O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (host.failed()) return host.get();
     if (!same_file_system_type(host.get(), magic)) return -ENODEV;
-    return bind_descriptor(child, op, host.get());
+    const Fd tree(clone_descriptor(child, op, host.get()));
+    return tree.failed() ? tree.get() : attach_tree(child, op, tree.get());
   }
   const Fd target(open_target(child, op, true));
   if (target.failed()) return target.get();
@@ -198,12 +155,9 @@ long symlink(Child& child, const FsOp& op) {
 
 long cgroup(Child& child, const FsOp& op) {
   if (op.source == nullptr) return 0;  // a container without limits has no cgroup of its own
-  child.report.source = 1;
-  const Fd tree(clone_tree(AT_FDCWD, op.source, false));
-  if (tree.failed()) return tree.get();
-  if (const long r = set_attributes(tree.get(), attributes(op), true); r < 0) return r;
-  child.report.source = 0;
-  return attach_at(child, op, tree.get(), true);
+  if (const int mapped = mapped_op(child); mapped >= 0) return attach_tree(child, op, mapped);
+  const Fd tree(clone_source(child, op, AT_FDCWD));
+  return tree.failed() ? tree.get() : attach_tree(child, op, tree.get());
 }
 
 long apply(Child& child, const FsOp& op) {

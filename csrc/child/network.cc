@@ -2,7 +2,6 @@
 #include <linux/sockios.h>
 #include <sys/socket.h>
 
-#include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/child.h"
 
@@ -10,10 +9,6 @@ namespace pyminicon::child {
 
 // An ioctl on one socket: netlink would be four messages for the same bit.
 long bring_up_loopback(Child& child) {
-  if (child.plan.netns_fd >= 0) {
-    const long joined = sys::call(SYS_setns, child.plan.netns_fd, kernel::kCloneNewnet);
-    if (joined < 0) return joined;
-  }
   if (child.plan.loopback == 0) return 0;
   const long fd = sys::call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;

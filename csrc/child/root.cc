@@ -121,14 +121,6 @@ long prepare_scratch(Child& child) {
 
 }  // namespace
 
-// A clone of the mount namespace is a clone of its peer groups too: without this every mount below
-// would appear on the host, and later mounts of the host in here.
-long make_mounts_private(Child& child) {
-  if (child.plan.mntns_fd >= 0) return sys::call(SYS_setns, child.plan.mntns_fd, kCloneNewns);
-  if ((child.plan.namespaces & kCloneNewns) == 0) return 0;
-  return sys::call(SYS_mount, 0, sys::arg("/"), 0, kMsRec | kMsPrivate, 0);
-}
-
 long mount_root(Child& child) {
   const Fd upper(prepare_scratch(child));
   if (upper.failed()) return upper.get();

@@ -2,16 +2,13 @@
 
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 
@@ -23,6 +20,7 @@
 #include "parent/id_maps.h"
 #include "parent/idmapped.h"
 #include "parent/scratch.h"
+#include "parent/vehicle.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -35,39 +33,6 @@ struct Entry {
 void enter(void* argument) {
   const auto& entry = *static_cast<Entry*>(argument);
   child::enter(*entry.plan, *entry.report);
-}
-
-bool needs_own_memory(const PlanSpec& spec) {
-  const bool unsafe = spec.cgroup && spec.cgroup->shared_memory_is_unsafe;
-  return unsafe || spec.own_memory || spec.init || spec.change_user || spec.become_root ||
-         spec.uid_map || spec.private_clock;
-}
-
-// Asked once a process, by trying.
-bool kernel_has_landlock() {
-  static std::atomic<long> version{0};
-  long known = version;
-  if (known == 0) {
-    known = syscall(kernel::kSysLandlockCreateRuleset, nullptr, 0, kernel::kLandlockVersion);
-    version = known;
-  }
-  return known >= kernel::kLandlockReferVersion;
-}
-
-// An image may lie where a read can hang (FUSE, NFS), and a borrowed thread can't be called back.
-bool is_local(const std::string& directory) {
-  struct statfs info{};
-  if (statfs(directory.c_str(), &info) < 0) return false;
-  constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
-                                 TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
-                                 0x2fc12fc1 /* ZFS */};
-  return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
-         std::end(kLocal);
-}
-
-bool can_landlock(const PlanSpec& spec) {
-  return spec.may_landlock && kernel_has_landlock() &&
-         std::all_of(spec.layers.begin(), spec.layers.end(), is_local);
 }
 
 // The container's own cgroup at /sys/fs/cgroup, where the JVM, Go and .NET look for their size.
@@ -145,8 +110,9 @@ void LaunchJob::prepare(Launched& made, bool park) {
     fds_.park = park_.write.get();
   }
   const bool own = park || needs_own_memory(spec_);
-  fds_.landlock = !own && spec_.foreign_program && can_landlock(spec_);
-  if (own || (spec_.foreign_program && !fds_.landlock)) open_helper();
+  fds_.landlock = !own && spec_.foreign_program;
+  fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
+  if (own) open_helper();
   build_plan(spec_, mounts(), fds_, options_.trace, arena_);
   header_ = &memory_->settle(arena_);
 }

@@ -85,7 +85,8 @@ class Builder {
     plan().namespaces = late ? spec_.namespaces & ~kCgroupns : spec_.namespaces;
     plan().unshare_cgroupns = late;
     plan().loopback = spec_.loopback;
-    plan().netns_fd = plan().mntns_fd = -1;
+    plan().fresh_mounts = fds_.fresh_mounts;
+    if (fds_.fresh_mounts) plan().namespaces &= ~kNewns;
     view(PLAN_FIELD(tasks_fds), fds_.tasks.data(), fds_.tasks.size());
     text(PLAN_FIELD(hostname), spec_.hostname);
     if (spec_.private_clock) clock();
@@ -185,7 +186,7 @@ class Builder {
     plan.park_late = !spec_.can_park_ready || spec_.init;
   }
 
-  static constexpr uint64_t kCgroupns = 0x02000000;
+  static constexpr uint64_t kCgroupns = 0x02000000, kNewns = 0x00020000;
   const PlanSpec& spec_;
   const std::vector<OpSpec>& mounts_;
   const LaunchFds& fds_;

@@ -74,7 +74,7 @@ struct PlanSpec {
 struct LaunchFds {
   int stdio[3] = {0, 1, 2};
   int terminal = 0;
-  bool landlock = false;
+  bool landlock = false, fresh_mounts = false;
   std::vector<int> pass;
   std::vector<int> tasks;
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,

@@ -57,7 +57,7 @@ void every_field_arrives() {
   CHECK(plan.ids.uid == 4000000000U && plan.ids.gid == 7 && plan.ids.change == 1);
   CHECK(plan.ids.groups.size == 3 && plan.ids.groups.data[2] == 4294967294U);
   CHECK(std::string(plan.hostname) == "box");
-  CHECK(plan.loopback == 1 && plan.netns_fd == -1 && plan.mntns_fd == -1);
+  CHECK(plan.loopback == 1 && plan.fresh_mounts == 0);
   CHECK(plan.root.layers.size == 2 && std::string(plan.root.layers.data[1]) == "/bottom:,\\");
   CHECK(std::string(plan.root.scratch_tmpfs) == "size=1m" && plan.root.scratch_dir == nullptr);
   CHECK(plan.rlimits.size == 1 && plan.rlimits.data[0].hard == UINT64_MAX);

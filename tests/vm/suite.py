@@ -26,9 +26,9 @@ PATHS = ["tests/core", "tests/container", "tests/program", "tests/attacks"]
 QUICK = [
     *(
         f"tests/container/test_{name}.py"
-        for name in ("namespaces", "pseudo", "root", "volumes", "users_inside")
+        for name in ("namespaces", "fresh_mounts", "pseudo", "root", "volumes", "users_inside")
     ),
-    *(f"tests/container/test_{name}.py" for name in ("limits", "start")),
+    *(f"tests/container/test_{name}.py" for name in ("limits", "start", "template")),
     *(f"tests/attacks/test_{name}.py" for name in ("old_root", "proc_and_sys", "privilege", "syscalls")),
     *(f"tests/attacks/test_{name}.py" for name in ("release_agent", "host_memory")),
 ]
