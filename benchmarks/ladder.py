@@ -25,6 +25,7 @@ from .contestants import (
     floor_for,
     product_case,
 )
+from .flat import Worker
 from .floor import Floor
 from .ground import network_namespace, own_memory_cgroup, unified_cgroup
 from .measure import IDLE_SECONDS, Case, in_turns, timed
@@ -37,7 +38,7 @@ class Rung(NamedTuple):
     steps: tuple[str, ...]
     options: dict[str, Any] | None = None
     argv: tuple[str, ...] = ()
-    way: str = "run"  # run, layers (an image out of the store), template, asyncio
+    way: str = "run"  # run, layers (an image out of the store), template, asyncio, pty, user
 
 
 def _floor_rungs() -> Iterator[Rung]:
@@ -83,10 +84,23 @@ def rungs() -> list[Rung]:
         Rung("defaults + init", DEFAULTS, {"init": True}),
         Rung("image of ten layers", DEFAULTS, {}, way="layers"),
         Rung("asyncio, defaults", DEFAULTS, {}, way="asyncio"),
+        Rung("a terminal of its own", DEFAULTS, {"tty": True}, way="pty"),
+        Rung("ordinary user, defaults", (*DEFAULTS, "user_single"), {}, way="user"),
         Rung("template, defaults", DEFAULTS, {}, way="template"),
         Rung("template, read_only", DEFAULTS_READ_ONLY, {"read_only": True}, way="template"),
         Rung("template, memory limit", memory, limit, way="template"),
     ]
+
+
+ORDINARY = 65534  # nobody: no ranges in /etc/subuid
+
+
+def _in_a_terminal(command: list[str], **options: Any) -> Any:
+    import pyminicon
+
+    with pyminicon.start(command, **options) as box:
+        box.wait()
+    return box
 
 
 class _Loop:
@@ -120,6 +134,12 @@ def _product(rung: Rung, ground: Ground, stack: contextlib.ExitStack) -> Case | 
     if rung.way == "template":
         template = stack.enter_context(pyminicon.Template(image=ground.root, **rung.options))
         return Case(name, timed(checked(template.run, command)))
+    if rung.way == "pty":
+        return Case(name, timed(checked(_in_a_terminal, command, image=ground.root, **rung.options)))
+    if rung.way == "user":
+        worker = Worker({"uid": ORDINARY, "cases": ["run"]})
+        stack.callback(worker.close)
+        return Case(name, lambda: worker.run("run"))
     loop = _Loop()
     stack.callback(loop.runner.close)
     options = rung.options
