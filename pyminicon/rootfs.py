@@ -80,6 +80,9 @@ def _is_plain_directory(path: str) -> bool:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
+        # Names in the store have slashes too: ghcr.io/me/tool.
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and path[0] not in "./":
+            return False
         raise SpecError("image", f"{path}: {error.strerror}") from None
     if stat.S_ISDIR(mode):
         return not os.path.exists(path + "/oci-layout")

@@ -236,8 +236,8 @@ def _image(spec: Spec, name: str, value: Any) -> None:
     image = text(name, value)
     if not image:
         raise SpecError(name, "takes host, python, a path with a slash, or a name in the image store")
-    # A path object says by its type what a string says by a slash.
-    spec.image = image if "/" in image or isinstance(value, str) else "./" + image
+    # A path object says by its type what a string says by the way it begins.
+    spec.image = image if isinstance(value, str) else os.path.join(".", image)
 
 
 def _stdio(spec: Spec, name: str, value: Any) -> None:

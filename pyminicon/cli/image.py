@@ -168,7 +168,7 @@ def _ls(options: argparse.Namespace) -> int:
         for name in image["names"] or [source if source.isprintable() else "-"]:
             rows.append(
                 (
-                    reference.familiar(name),
+                    _short(store, name, image["digest"]),
                     image["digest"][7:19],
                     image["platform"],
                     progress.size(image["size"] or 0),
@@ -179,6 +179,12 @@ def _ls(options: argparse.Namespace) -> int:
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
     return 0
+
+
+def _short(store: Store, name: str, digest: str) -> str:
+    """``name`` as people write it, unless the store finds another image by that."""
+    short = reference.familiar(name)
+    return short if lookup.find_digest(store.path, short) == digest else name
 
 
 def _age(since: int) -> str:

@@ -153,7 +153,7 @@ def help_text() -> str:
         "",
         "Runs COMMAND in a new container and waits for it. IMAGE is host (this machine's programs, none of",
         "its data), python (the same with this Python), a directory or an archive (a path with a slash), or",
-        "a name in the image store.",
+        "a name in the image store, with or without its registry and tag.",
         "",
     ]
     for name, letter, _, value, text in TABLE:

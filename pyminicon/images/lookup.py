@@ -158,8 +158,10 @@ def ref_names(name: str) -> list[str]:
     base, at, digest = name.partition("@")
     last = base.rpartition("/")[2]
     tag = f"@{digest}" if at else "" if ":" in last else ":latest"
-    first, slash, _ = base.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    first, slash, rest = base.partition("/")
+    if slash and first in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+        candidates = [f"docker.io/{rest if '/' in rest else 'library/' + rest}"]
+    elif slash and ("." in first or ":" in first or first == "localhost" or first != first.lower()):
         candidates = [base]
     elif slash:
         candidates = [f"localhost/{base}", f"docker.io/{base}"]
@@ -251,8 +253,8 @@ def open_image(root: str, digest: str) -> Resolved | None:
 def resolve(image: str, *, platform: str | None = None, pull: str = "never") -> Resolved:
     """The layers and configuration of ``image``, locked against removal.
 
-    ``image``: a path to an archive or OCI layout (anything with a slash that exists), or a name
-    in the store, ``name[:tag]``, a digest or the beginning of one. An archive is imported at its
+    ``image``: a path to an archive or OCI layout (anything with a slash that exists, or that begins with
+    ``.`` or ``/``), or a name in the store, ``name[:tag]``, a digest or the beginning of one. An archive is imported at its
     first use and found by its identity (device, inode, size, times) afterwards.
     ``platform``: ``"os/arch[/variant]"``, default this machine's.
     ``pull``: ``"never"``, or ``"missing"`` to fetch an unknown name from its registry.

@@ -51,7 +51,8 @@ def by_name(root: str, image: str, platform: str | None, pull: str, other: Resol
         )
     if image.startswith((".", "/")):
         raise ImageError(f"{image}: no such file or directory")
+    no_file = "no such file or directory, and " if "/" in image else ""
     raise ImageError(
-        f"no image {image!r} in the store {root}; `pyminicon image pull {image}` fetches it from a registry, "
+        f"{no_file}no image {image!r} in the store {root}; `pyminicon image pull {image}` fetches it from a registry, "
         "`pyminicon image import FILE` takes an archive"
     )

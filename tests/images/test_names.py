@@ -97,7 +97,17 @@ def test_local_names_are_kept_apart_from_registries() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["debian", "me/tool:1", "ghcr.io/a/b", f"ghcr.io/a@sha256:{HEX}", "localhost/x", "localhost:5000/x:1"],
+    [
+        "debian",
+        "me/tool:1",
+        "ghcr.io/a/b",
+        f"ghcr.io/a@sha256:{HEX}",
+        "localhost/x",
+        "localhost:5000/x:1",
+        "docker.io/debian",
+        "index.docker.io/me/tool",
+        "Host/x",
+    ],
 )
 def test_the_quick_lookup_looks_where_the_full_name_is_kept(name: str) -> None:
     full = str(reference.parse(name)).replace("/", "%")
