@@ -30,6 +30,7 @@ TABLE: tuple[tuple[str, str, int, str, str], ...] = (
     ("tmpfs", "", MANY, "DST[:size=64m]", "mount a file system in memory"),
     ("read-only", "", FLAG, "", "no writable layer over the image"),
     ("storage", "", ONE, "tmpfs[:size=1g]|disk", "where the writable layer lies"),
+    ("pull", "", ONE, "never|missing|always", "fetch the image from its registry before the run"),
     ("memory", "m", ONE, "SIZE", "memory limit, as 64m or 2g"),
     ("memory-swap", "", ONE, "SIZE", "memory and swap together; -1 for swap without limit"),
     ("cpus", "", ONE, "NUMBER", "CPU time per time, 1.5 for one and a half CPUs"),

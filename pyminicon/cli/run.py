@@ -34,6 +34,10 @@ def main(words: list[str]) -> int:
     try:
         wanted = call.options(given)
         wanted["image"] = rest[0]
+        if "pull" in given:
+            from pyminicon.cli.pull import pull
+
+            pull(rest[0], given["pull"])
         if given.get("dry-run"):
             from pyminicon.cli.dry_run import main as dry_run
 

@@ -36,11 +36,9 @@ def by_name(root: str, image: str, platform: str | None, pull: str, other: Resol
         raise ImageError(f'pull takes "never" or "missing", not {pull!r}')
     if platform is not None:
         check_platform(platform)
-    if pull == "missing":
-        from .pull import pull as fetch
-
+    if pull == "missing" and not image.startswith((".", "/")):
         while True:
-            digest = fetch(Job(Store(root), Limits(), progress.for_terminal(), platform=platform), image)
+            digest = fetch(image, root, platform)
             found = lookup.open_image(root, digest)
             if found is not None:
                 return found
@@ -56,3 +54,10 @@ def by_name(root: str, image: str, platform: str | None, pull: str, other: Resol
         f"{no_file}no image {image!r} in the store {root}; `pyminicon image pull {image}` fetches it from a registry, "
         "`pyminicon image import FILE` takes an archive"
     )
+
+
+def fetch(image: str, root: str | None = None, platform: str | None = None) -> str:
+    """Pull ``image`` as `pyminicon image pull` does without options; its digest."""
+    from .pull import pull
+
+    return pull(Job(Store(root), Limits(), progress.for_terminal(), platform=platform), image)

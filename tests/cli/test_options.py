@@ -70,7 +70,7 @@ def test_words_mean_options(words: list[str], meant: dict[str, Any]) -> None:
 
 
 def test_every_option_of_the_table_has_a_meaning() -> None:
-    own = {"interactive", "rm", "dry-run", "trace", "json", "help"}  # this command's own matter
+    own = {"interactive", "rm", "pull", "dry-run", "trace", "json", "help"}  # this command's own matter
     meant = set(call._PLAIN) | set(call._NUMBERS) | set(call._MADE)
     assert {row[0] for row in options.TABLE} == own | meant
 

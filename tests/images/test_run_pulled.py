@@ -126,3 +126,41 @@ def test_what_begins_like_a_path_is_never_looked_up(store: Store, tmp_path: Path
 def test_a_name_that_is_neither_file_nor_image_says_both(store: Store) -> None:
     with pytest.raises(SpecError, match=r"no such file or directory, and no image 'my/app:2' in the store"):
         pyminicon.run(["true"], image="my/app:2")
+
+
+def test_a_run_pulls_what_is_missing_and_only_that(store: Store, front: Front) -> None:
+    name = f"{front.address}/t/oci:1"
+    done = command("run", "-v", HOST[0], name)
+    assert done.returncode == 125
+    assert front.log == []
+    done = command("run", "--pull", "missing", "-v", HOST[0], name)
+    assert (done.returncode, done.stdout) == (0, "hello from a registry\n"), done.stderr
+    asked = len(front.log)
+    assert asked > 0
+    assert command("run", "--pull", "missing", "-v", HOST[0], name).returncode == 0
+    assert command("run", "--pull", "never", "-v", HOST[0], name).returncode == 0
+    assert len(front.log) == asked
+    done = command("run", "--pull", "always", "-v", HOST[0], name)
+    assert (done.returncode, done.stdout) == (0, "hello from a registry\n"), done.stderr
+    assert len(front.log) > asked
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--pull", "sometimes", "x"], "--pull: takes never, missing or always"),
+        (["--pull", "always", "host"], "--pull: takes a name in a registry"),
+        (["--pull", "always", "./x.tar"], "--pull: takes a name in a registry"),
+        (["--pull", "missing", "./x.tar"], "No such file or directory"),
+        (["--pull", "missing", "127.0.0.1:1/x"], "127.0.0.1:1: Connection refused"),
+    ],
+)
+def test_what_cannot_be_pulled_is_one_line_and_125(store: Store, words: list[str], said: str) -> None:
+    done = command("run", *words, "true")
+    assert done.returncode == 125
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_pull_missing_leaves_this_machines_programs_alone(store: Store) -> None:
+    assert command("run", "--pull", "missing", "host", "true").returncode == 0
