@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("-a", "--all", action="store_true", help="every image that no container uses")
     one = command("export", _export, "Write an image's file system as a tar.")
     one.add_argument("name", metavar="NAME")
-    one.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
+    one.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
     one.add_argument("-q", "--quiet", action="store_true")
     return parser
 
@@ -256,28 +256,21 @@ def _prune(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from ..images.export import export
+    from .image_output import output
 
     store = Store()
     found = lookup.open_image(store.path, _digest(store, options.name))
     if found is None:
         raise SpecError("image", f"{options.name!r} has just been removed")
-    if options.output is None and sys.stdout.isatty():
+    if options.output == "-" and sys.stdout.isatty():
         raise SpecError("image", "a tar doesn't belong on a terminal; -o names a file")
     shown = progress.for_terminal(options.quiet)
     try:
-        with shown.task(options.name, store.about(found.digest).get("size") or 0) as task:
-            if options.output is None:
-                export(found.layers, sys.stdout.buffer, task.add)
-                return 0
-            part = f"{options.output}.part"
-            try:
-                with open(part, "wb") as file:
-                    export(found.layers, file, task.add)
-                os.rename(part, options.output)
-            except BaseException:
-                if os.path.lexists(part):
-                    os.unlink(part)
-                raise
+        with (
+            shown.task(options.name, store.about(found.digest).get("size") or 0) as task,
+            output(options.output) as file,
+        ):
+            export(found.layers, file, task.add)
     finally:
         found.close()
     return 0

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 import tarfile
@@ -13,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+import pyminicon
 from pyminicon.cli.image import main
 from pyminicon.images import progress, resolve
+from pyminicon.images.errors import ImageError
 from pyminicon.images.store import Store
 
 from .tars import Layout, directory, file, hardlink, symlink, tar
@@ -146,6 +150,91 @@ def test_export_gives_the_merged_tree(store: Store, tmp_path: Path, capsys: Out)
     assert os.getxattr(f"{again.layers[0]}/tagged", "user.a") == b"\xff\xc3\xa4"
     assert os.stat(f"{again.layers[0]}/d/stays").st_nlink == 2
     again.close()
+
+
+def names_in(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        return archive.getnames()
+
+
+def test_export_writes_into_what_is_no_file(store: Store, archive: Path, tmp_path: Path) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    held = os.open(fifo, os.O_RDWR)
+    fcntl.fcntl(held, 1031, 1 << 20)  # F_SETPIPE_SZ: all of it fits
+    assert main(["export", "-q", "mine", "-o", str(fifo)]) == 0
+    data = os.read(held, 1 << 20)
+    os.close(held)
+    assert names_in(data) == [".", "./bin", "./bin/su"]
+    assert fifo.is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["Ubuntu-base.tar", "fifo", "store"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: only root can make devices")
+def test_export_leaves_a_device_a_device(store: Store, archive: Path, tmp_path: Path) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    null = tmp_path / "null"
+    os.mknod(null, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    assert main(["export", "-q", "mine", "-o", str(null)]) == 0
+    assert null.is_char_device()
+
+
+def test_export_to_dash_is_standard_output(store: Store, archive: Path, tmp_path: Path) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    code = "import sys; from pyminicon.cli.image import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, "export", "-q", "mine"]
+    for more in ([], ["-o", "-"]):
+        environment = {**os.environ, "PYTHONPATH": str(Path(pyminicon.__file__).parents[1])}
+        done = subprocess.run([*words, *more], capture_output=True, check=True, cwd=tmp_path, env=environment)
+        assert names_in(done.stdout) == [".", "./bin", "./bin/su"]
+    assert sorted(os.listdir(tmp_path)) == ["Ubuntu-base.tar", "store"]
+
+
+def test_export_replaces_a_file_as_a_whole_and_keeps_its_mode(
+    store: Store, archive: Path, tmp_path: Path
+) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    out, other, link = tmp_path / "out.tar", tmp_path / "other", tmp_path / "link"
+    out.write_bytes(b"before")
+    out.chmod(0o600)
+    os.link(out, other)
+    link.symlink_to("out.tar")
+    # Whoever guesses the name of the draft finds it taken: nothing is written through a link.
+    (tmp_path / "out.tar.part").symlink_to(tmp_path / "victim")
+    assert main(["export", "-q", "mine", "-o", str(link)]) == 0
+    assert link.is_symlink()
+    assert tarfile.is_tarfile(out)
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert other.read_bytes() == b"before"
+    assert not (tmp_path / "victim").exists()
+
+
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    store: Store, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    out = tmp_path / "out.tar"
+    out.write_bytes(b"before")
+
+    def fail(*_: object) -> None:
+        raise ImageError("the export failed")
+
+    monkeypatch.setattr("pyminicon.images.export.export", fail)
+    assert main(["export", "-q", "mine", "-o", str(out)]) == 125
+    assert out.read_bytes() == b"before"
+    assert sorted(os.listdir(tmp_path)) == ["Ubuntu-base.tar", "out.tar", "store"]
+
+
+@pytest.mark.parametrize("name", ["no/such/out.tar", "store", "Ubuntu-base.tar/x"])
+def test_an_output_that_cannot_be_is_named_as_it_was_given(
+    store: Store, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out, name: str
+) -> None:
+    main(["import", "-q", str(archive), "mine"])
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "-q", "mine", "-o", name]) == 125
+    assert capsys.readouterr().err.startswith(f"pyminicon: --output: {name}: ")
 
 
 def test_import_reads_a_tar_from_standard_input(store: Store, archive: Path) -> None:
