@@ -674,8 +674,9 @@ class AsyncContainer:
             self._handle.send_signal(int(number))
 
     def terminate(self) -> None:
-        """SIGTERM. Without ``init=True`` the program is pid 1 and must have a handler for it."""
-        self.send_signal(15)
+        """SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must have a handler
+        for it."""
+        self.send_signal(self._plan.stop_signal)
 
     def kill(self) -> None:
         """Ends the container with all that is in it, at once; :meth:`wait` tells when it is gone."""

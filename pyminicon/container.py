@@ -159,12 +159,12 @@ def start_plan(core_plan: _core.Plan, spec: Spec, plan: Plan, args: Any, trace: 
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
         raise
-    return Container(_PRIVATE, handle, spec, plan.id, plan.rootfs.lock_fds, args)
+    return Container(_PRIVATE, handle, spec, plan.id, plan.rootfs.lock_fds, args, plan.stop_signal)
 
 
-def made_container(handle: _core.Handle, spec: Spec, own_id: str, args: Any) -> Container:
+def made_container(handle: _core.Handle, spec: Spec, plan: Plan, own_id: str, args: Any) -> Container:
     """The Container for a template's handle; the image's locks are the template's."""
-    return Container(_PRIVATE, handle, spec, own_id, [], args)
+    return Container(_PRIVATE, handle, spec, own_id, [], args, plan.stop_signal)
 
 
 _PRIVATE = object()
@@ -216,6 +216,7 @@ class Container:
         own_id: str,
         locks: list[int],
         args: Any,
+        stop_signal: int,
     ) -> None:
         if private is not _PRIVATE:
             raise TypeError("a Container is made by pyminicon.start()")
@@ -224,6 +225,7 @@ class Container:
         self._locks = locks
         self._started_by = os.getpid()
         self.args = args
+        self.stop_signal = stop_signal
         self.id = own_id
         self.pid: int = handle.pid
         self.pidfd: int = handle.pidfd
@@ -293,8 +295,9 @@ class Container:
             self._handle.send_signal(int(number))
 
     def terminate(self) -> None:
-        """SIGTERM. Without ``init=True`` the program is pid 1 and must have a handler for it."""
-        self.send_signal(15)
+        """``stop_signal``: SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must
+        have a handler for it."""
+        self.send_signal(self.stop_signal)
 
     def kill(self) -> None:
         """Ends the container with all that is in it, at once."""

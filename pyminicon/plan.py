@@ -52,7 +52,7 @@ _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger
 class Plan:
     """What the core takes (``fields``), and what is needed afterwards."""
 
-    __slots__ = ("entrypoint", "environment", "fields", "id", "rootfs")
+    __slots__ = ("entrypoint", "environment", "fields", "id", "rootfs", "stop_signal")
 
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
         self.rootfs = rootfs
@@ -60,6 +60,7 @@ class Plan:
         self.fields: dict[str, Any] = {}
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
+        self.stop_signal = 15
 
 
 def build(spec: Spec) -> Plan:
@@ -422,6 +423,10 @@ class _Builder:
             for line in config.env:
                 key, _, value = line.partition("=")
                 environment[key] = value
+            if config.stopsignal:
+                from pyminicon.stop_signal import number
+
+                self.plan.stop_signal = number(config.stopsignal)
         self.plan.environment = environment
         self.plan.entrypoint = self.spec.entrypoint
         argv, environment, fields["cwd"] = execution(self.plan, self.spec)

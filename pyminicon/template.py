@@ -115,7 +115,7 @@ class Template:
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
         )
-        return made_container(handle, spec, own_id, args)
+        return made_container(handle, spec, self._plan, own_id, args)
 
     def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
         merged = specs.parse(args, {**self._options, **options})

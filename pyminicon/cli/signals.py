@@ -66,11 +66,13 @@ class Forwarder:
 
     def _forward(self, box: Container, number: int) -> None:
         self.interrupts += number == _INT
-        if self.interrupts > 1 or not _heard(box.pid, number):
+        # Whoever sends SIGTERM wants an orderly end: the image says by which signal that comes.
+        sent = box.stop_signal if number == _TERM else number
+        if self.interrupts > 1 or not _heard(box.pid, sent):
             self.ended_by = number
             box.kill()
         else:
-            box.send_signal(number)
+            box.send_signal(sent)
 
 
 def _heard(pid: int, number: int) -> bool:
