@@ -34,26 +34,91 @@ class Rootfs:
 
     def entry(self, path: str) -> os.stat_result | None:
         """lstat of ``path`` (relative) in the merged layers; None if it isn't there or is deleted."""
+        found = self._find(path)
+        return found[1] if found else None
+
+    def _find(self, path: str) -> tuple[str, os.stat_result] | None:
+        """The topmost layer that shows ``path``, as overlayfs merges them, and its lstat there."""
         for layer in self.layers:
-            try:
-                found = os.lstat(f"{layer}/{path}")
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            except OSError:
+            found, goes_on = _in_layer(layer, path.split("/"))
+            if found is not None:
+                return layer, found
+            if not goes_on:
                 return None
-            whiteout = stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
-            return None if whiteout else found
         return None
 
     def read(self, path: str) -> bytes | None:
-        """A small file of the image, never by a link that leads out of it."""
+        """A small file of the image, by its links as a container would go, and by none out of it."""
         from pyminicon import _core
 
-        for layer in self.layers or ["/"]:
-            data = _core.read_beneath(layer, path, 1 << 20)
-            if data is not None:
-                return data
-        return None
+        if not self.layers:
+            return _core.read_beneath("/", path, 1 << 20)
+        where = self._follow(path)
+        return _core.read_beneath(*where, 1 << 20) if where else None
+
+    def _follow(self, path: str) -> tuple[str, str] | None:
+        """The layer, and the path in it, to which the links of ``path`` lead in the end."""
+        done: list[str] = []
+        left = path.split("/")
+        links = 0
+        while left:
+            name = left.pop(0)
+            if name == "..":
+                del done[-1:]
+            if name in ("", ".", ".."):
+                continue
+            found = self._find("/".join([*done, name]))
+            if found is None:
+                return None
+            if not stat.S_ISLNK(found[1].st_mode):
+                done.append(name)
+                continue
+            links += 1
+            if links > _MOST_LINKS:
+                return None
+            target = os.readlink("/".join([found[0], *done, name]))
+            left = target.split("/") + left
+            if target.startswith("/"):
+                done = []
+        where = self._find("/".join(done))
+        return (where[0], "/".join(done)) if where else None
+
+
+#: As many as the kernel follows (path_resolution(7)).
+_MOST_LINKS = 40
+
+
+def _in_layer(layer: str, names: list[str]) -> tuple[os.stat_result | None, bool]:
+    """What a layer has at a path, and whether it lets the lower ones show theirs: not behind a whiteout, a
+    file or an opaque directory."""
+    at = layer
+    above: list[str] = []
+    for name in names:
+        at = f"{at}/{name}"
+        try:
+            status = os.lstat(at)
+        except FileNotFoundError:
+            return None, not any(_is_opaque(directory) for directory in above)
+        except OSError:
+            return None, False
+        if len(above) + 1 == len(names):
+            deleted = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+            return None if deleted else status, False
+        if not stat.S_ISDIR(status.st_mode):
+            return None, False
+        above.append(at)
+    return None, False
+
+
+def _is_opaque(directory: str) -> bool:
+    """Whether ``directory`` of a layer hides the lower ones' of its name (the marks that the store writes)."""
+    for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
+        try:
+            if os.getxattr(directory, name, follow_symlinks=False) == b"y":
+                return True
+        except OSError:  # none, not for us, or not on this file system
+            pass
+    return False
 
 
 def find(image: str) -> Rootfs:

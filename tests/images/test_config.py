@@ -106,3 +106,14 @@ def test_sigterm_reaches_a_command_lines_container_as_the_images_stop_signal(ima
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "got QUIT\n"
     assert process.returncode == 0
+
+
+def test_mount_points_that_a_higher_layer_deleted_are_made_anew(image: Image) -> None:
+    below = tar(*BASE, directory("proc"), directory("data"), directory("data/in"), file("data/in/x"))
+    name = image(below, tar(file(".wh.proc"), file(".wh.data")))
+    for read_only in (False, True):
+        options = {"read_only": read_only, "tmpfs": ["/data/in:size=1m"]}
+        assert (
+            run(name, ["/bin/ls", "/data/in", "/proc/self/comm"], **options)
+            == "/proc/self/comm\n\n/data/in:\n"
+        )
