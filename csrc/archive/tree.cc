@@ -153,7 +153,7 @@ void Tree::seal(const Header& header, const Fd& file) {
   // The owner first: giving a file away takes its setuid bit and its capabilities.
   give(file.get(), "", header.uid, header.gid, header.name);
   if (fchmod(file.get(), header.mode) != 0) throw failed(header.name, errno);
-  set_attributes(header, file.get());
+  set_attributes(header.attributes, file.get(), header.name);
   if (futimens(file.get(), times) != 0) throw failed(header.name, errno);
 }
 
@@ -173,16 +173,17 @@ void Tree::add_directory(const Header& header, const Place& at) {
         opaque = is_whiteout(status);
       }
     }
-    if (opaque || !header.attributes.empty()) {
+    if (opaque) {
       const Fd made(openat(parent, at.name.c_str(), kDirectory | O_NOFOLLOW));
       if (!made) throw failed(at.path, errno);
-      if (opaque) make_opaque(made.get(), at.path);
-      set_attributes(header, made.get());
+      make_opaque(made.get(), at.path);
     }
   }
   remembered_ += at.path.size() + sizeof(Directory) + 64;
+  for (const auto& [name, value] : header.attributes)
+    remembered_ += name.size() + value.size() + 64;
   if (remembered_ > kMostRemembered) throw ArchiveError("more directories than fit into memory");
-  directories_[at.path] = {header.mode, header.uid, header.gid, time_of(header)};
+  directories_[at.path] = {header.mode, header.uid, header.gid, time_of(header), header.attributes};
 }
 
 void Tree::add_hard_link(const Header& header, const Place& at) {
@@ -242,11 +243,11 @@ void Tree::add_other(const Header& header, const Place& at) {
 
 // ---- what a file has besides its content ---------------------------------------------
 
-void Tree::set_attributes(const Header& header, int fd) {
-  for (const auto& [name, value] : header.attributes) {
+void Tree::set_attributes(const Records& attributes, int fd, const std::string& path) {
+  for (const auto& [name, value] : attributes) {
     if (!welcome(name)) continue;
     if (fsetxattr(fd, name.c_str(), value.data(), value.size(), 0) == 0) continue;
-    if (errno != ENOTSUP && errno != EPERM && errno != EINVAL) throw failed(header.name, errno);
+    if (errno != ENOTSUP && errno != EPERM && errno != EINVAL) throw failed(path, errno);
     ++attributes_left_out_;
   }
 }
@@ -278,6 +279,7 @@ void Tree::finish() {
     const timespec times[2] = {meta.mtime, meta.mtime};
     give(directory.get(), "", meta.uid, meta.gid, path);
     if (fchmod(directory.get(), meta.mode) != 0) throw failed(path, errno);
+    set_attributes(meta.attributes, directory.get(), path);
     if (futimens(directory.get(), times) != 0) throw failed(path, errno);
   }
 }

@@ -41,8 +41,9 @@ class Tree {
   // Owner, mode, times and attributes of a file whose data is written.
   void seal(const Header& header, const Fd& file);
 
-  // Gives the directories their owners, modes and times: last, because every file made in one
-  // changes its time, and without root a read-only one would take no files.
+  // Gives the directories their owners, modes, attributes and times: last, because every file made
+  // in one changes its time and inherits its default ACL, and without root a read-only one would
+  // take no files.
   void finish();
 
   uint64_t devices_left_out() const { return devices_left_out_; }
@@ -59,6 +60,7 @@ class Tree {
     uint32_t mode;
     uint64_t uid, gid;
     struct timespec mtime;
+    Records attributes;
   };
 
   Place place(const std::string& name) const;
@@ -75,7 +77,7 @@ class Tree {
   void add_other(const Header& header, const Place& place);
   bool add_whiteout(const Header& header, const Place& place);
   void make_opaque(int directory, const std::string& path);
-  void set_attributes(const Header& header, int fd);
+  void set_attributes(const Records& attributes, int fd, const std::string& path);
   // `name` in `parent`, or `parent` itself when it is empty.
   void give(int parent, const char* name, uint64_t uid, uint64_t gid, const std::string& path);
 

@@ -109,6 +109,31 @@ def test_file_capabilities_and_acls_are_kept(imported: Import) -> None:
     assert os.getxattr(root / "shared", "system.posix_acl_access") == acl
 
 
+@as_root
+def test_a_default_acl_is_the_directorys_and_not_that_of_what_the_archive_puts_into_it(
+    imported: Import,
+) -> None:
+    entries = [(1, 7, -1), (2, 7, 1000), (4, 5, -1), (16, 7, -1), (32, 5, -1)]
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    with_acl = {"SCHILY.xattr.system.posix_acl_default": _text(acl)}
+    root = imported(
+        tar(
+            directory("d", mode=0o750, pax_headers=with_acl),
+            file("d/f", mode=0o640),
+            directory("d/e", mode=0o700),
+            file("d/e/f"),
+            symlink("d/l", "f"),
+        )
+    )
+    assert os.getxattr(root / "d", "system.posix_acl_default") == acl
+    for name in ("d/f", "d/e", "d/e/f"):
+        assert os.listxattr(root / name) == []
+    assert stat.S_IMODE((root / "d").stat().st_mode) == 0o750
+    assert stat.S_IMODE((root / "d/f").stat().st_mode) == 0o640
+    assert stat.S_IMODE((root / "d/e").stat().st_mode) == 0o700
+    assert (root / "d").stat().st_mtime == 1_000_000_000
+
+
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
