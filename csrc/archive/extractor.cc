@@ -76,6 +76,7 @@ void Extractor::header_block() {
   }
   if (zero_seen_) throw ArchiveError("a damaged archive: a member behind a block of zeros");
   Header header = parse_header(block_);
+  begun_ = true;
   if (std::strchr("xXgLK", header.type) != nullptr) {
     meta(header);
     return;
@@ -105,8 +106,7 @@ void Extractor::meta(const Header& header) {
 void Extractor::end_meta() {
   switch (meta_type_) {
     case 'g':
-      parse_records(meta_, global_);
-      if (global_.size() > 1000) throw ArchiveError("global headers beyond all bounds");
+      parse_global_records(meta_, global_);
       break;
     case 'L':
       long_name_ = meta_.substr(0, meta_.find('\0'));
@@ -226,7 +226,7 @@ void Extractor::finish() {
   // Without the end mark only the caller can know, by a digest, whether this is all.
   if (state_ != State::kEnd &&
       (state_ != State::kHeader || filled_ != 0 || !local_.empty() || !long_name_.empty())) {
-    throw ArchiveError("the archive ends early");
+    throw ArchiveError(begun_ ? "the archive ends early" : "not a tar archive");
   }
   tree_.finish();
 }

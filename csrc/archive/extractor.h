@@ -47,7 +47,8 @@ class Extractor {
   uint64_t entries_ = 0;
   State state_ = State::kHeader;
   Block block_{};
-  size_t filled_ = 0;  // of block_
+  size_t filled_ = 0;   // of block_
+  bool begun_ = false;  // a header was seen
   bool zero_seen_ = false;
 
   std::string meta_;  // a PAX header's or long name's content
@@ -55,7 +56,8 @@ class Extractor {
   uint64_t left_ = 0;     // of the data or meta data
   uint64_t padding_ = 0;  // to the next block
 
-  Records global_, local_;
+  GlobalRecords global_;
+  Records local_;
   std::string long_name_, long_link_;
   Header current_;
   Fd file_;

@@ -63,7 +63,12 @@ void check_sum(const Block& block) {
     sum += block[i];
     with_sign += static_cast<signed char>(block[i]);
   }
-  const int64_t said = number(block, 148, 8, "checksum");
+  int64_t said;
+  try {
+    said = number(block, 148, 8, "checksum");
+  } catch (const ArchiveError&) {
+    throw ArchiveError("not a tar archive, or a damaged one");
+  }
   if (said != sum && said != with_sign) throw ArchiveError("not a tar archive, or a damaged one");
 }
 
@@ -143,6 +148,16 @@ void apply_sparse(std::string_view key, const std::string& value, Header& header
 
 constexpr std::string_view kSparse = "GNU.sparse.";
 constexpr std::string_view kAttribute = "SCHILY.xattr.";
+constexpr std::array<std::string_view, 6> kKeys = {"path", "linkpath", "size",
+                                                   "uid",  "gid",      "mtime"};
+// Tools write a comment or a few names and times for the whole archive.
+constexpr size_t kMostGlobal = 1000;
+constexpr size_t kLargestGlobal = 1 << 20;
+
+bool means_something(std::string_view key) {
+  return key.starts_with(kSparse) || key.starts_with(kAttribute) ||
+         std::find(kKeys.begin(), kKeys.end(), key) != kKeys.end();
+}
 
 void apply(const std::string& key, const std::string& value, Header& header) {
   const std::string_view name = key;
@@ -228,18 +243,42 @@ void parse_records(std::string_view data, Records& records) {
     if (equals == std::string_view::npos || equals == 0) {
       throw ArchiveError("a PAX header that is damaged");
     }
-    records.emplace_back(record.substr(0, equals), record.substr(equals + 1));
+    const auto key = record.substr(0, equals);
+    if (means_something(key)) records.emplace_back(key, record.substr(equals + 1));
     data.remove_prefix(length);
   }
 }
 
-void apply_records(const Records& records, Header& header) {
+void parse_global_records(std::string_view data, GlobalRecords& records) {
+  Records found;
+  parse_records(data, found);
+  for (auto& [key, value] : found) {
+    // A map of holes is one file's.
+    if (!key.starts_with(kSparse)) records[key] = std::move(value);
+  }
+  size_t bytes = 0;
+  for (const auto& [key, value] : records) bytes += key.size() + value.size();
+  if (records.size() > kMostGlobal || bytes > kLargestGlobal) {
+    throw ArchiveError("global headers of more than 1 MiB or 1000 records");
+  }
+}
+
+namespace {
+
+template <typename Any>
+void apply_all(const Any& records, Header& header) {
   for (const auto& [key, value] : records) {
     // An empty value takes an earlier record back: the header's own stands, unless it is an
     // extended attribute, which may be empty.
     if (!value.empty() || key.starts_with(kAttribute)) apply(key, value, header);
   }
 }
+
+}  // namespace
+
+void apply_records(const Records& records, Header& header) { apply_all(records, header); }
+
+void apply_records(const GlobalRecords& records, Header& header) { apply_all(records, header); }
 
 void check_sparse(const Header& header, uint64_t data_size) {
   uint64_t end = 0, sum = 0;

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,6 +20,9 @@ using Block = std::array<unsigned char, kBlock>;
 
 // Keys and values in the order of the archive: sparse maps repeat a key.
 using Records = std::vector<std::pair<std::string, std::string>>;
+
+// Of global headers only the last value of a key counts.
+using GlobalRecords = std::map<std::string, std::string>;
 
 // A piece of a sparse file: where it lies and how much of it is there.
 struct Extent {
@@ -55,11 +59,17 @@ Header parse_header(const Block& block);
 // One of the blocks that continue an old GNU map; whether another follows.
 bool parse_more_extents(const Block& block, Header& header);
 
-// The records of a PAX header, appended to `records`; a later one of a key stands for the earlier.
+// The records of a PAX header that mean something here, appended to `records`; a later one of a key
+// stands for the earlier.
 void parse_records(std::string_view data, Records& records);
+
+// The same of a global header, put over what earlier ones said. Throws ArchiveError when all
+// together are more than anybody needs: every member that follows is given them.
+void parse_global_records(std::string_view data, GlobalRecords& records);
 
 // Puts records over what the header says.
 void apply_records(const Records& records, Header& header);
+void apply_records(const GlobalRecords& records, Header& header);
 
 // Throws ArchiveError unless the map is in order, inside the file, and as long as the data.
 void check_sparse(const Header& header, uint64_t data_size);

@@ -44,6 +44,12 @@ def _info(name: str, kind: bytes, **fields: Any) -> Member:
     return info
 
 
+def global_header(**records: str) -> bytes:
+    """A PAX header for all members that follow; "__" in a key stands for "."."""
+    given = {key.replace("__", "."): value for key, value in records.items()}
+    return tarfile.TarInfo.create_pax_global_header(given)
+
+
 def tar(*members: Member, format: int = tarfile.PAX_FORMAT) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=format) as archive:

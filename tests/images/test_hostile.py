@@ -14,6 +14,7 @@ import lzma
 import os
 import stat
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from pyminicon.errors import SpecError
 from pyminicon.images import resolve
 from pyminicon.images.store import Store
 
-from .tars import Layout, Member, device, directory, file, hardlink, sha, symlink, tar
+from .tars import Layout, Member, device, directory, file, global_header, hardlink, sha, symlink, tar
 
 Refused = Callable[..., str]
 
@@ -420,3 +421,24 @@ def test_deeply_nested_json_is_refused(store: Store, layout: Layout) -> None:
     (layout.path / "index.json").write_bytes(b'{"manifests":' + b"[" * 200_000)
     with pytest.raises(SpecError, match="JSON"):
         resolve(str(layout.path))
+
+
+def test_global_headers_beyond_all_bounds_are_refused_in_time(refused: Refused) -> None:
+    """Every member that follows would be given all of them."""
+    headers = b"".join(global_header(**{f"SCHILY__xattr__user__a{n}": "v" * 1_000_000}) for n in range(100))
+    many = global_header(**{f"SCHILY__xattr__user__a{n}": "v" for n in range(1001)})
+    empty = tar(*(file(f"f{n}", b"") for n in range(5000)))
+    begun = time.monotonic()
+    assert "global headers of more than 1 MiB or 1000 records" in refused(gzip.compress(headers + empty, 1))
+    assert "global headers of more than 1 MiB or 1000 records" in refused(many + empty)
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize(
+    "data", [b"root:x:0:0:root:/root:/bin/sh\n" * 40, b"a short text\n", os.urandom(2000)]
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_file_that_is_no_tar_is_told_so(
+    refused: Refused, data: bytes, pack: Callable[[bytes], bytes]
+) -> None:
+    assert "not a tar archive" in refused(pack(data))

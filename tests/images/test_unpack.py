@@ -20,7 +20,7 @@ from pyminicon.images import unpack as unpack_module
 from pyminicon.images.limits import Limits
 from pyminicon.images.store import Store
 
-from .tars import device, directory, file, hardlink, symlink, tar
+from .tars import device, directory, file, global_header, hardlink, symlink, tar
 
 Import = Callable[..., Path]
 as_root = pytest.mark.skipif(
@@ -284,3 +284,11 @@ def test_a_layer_without_the_end_mark_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     data = tar(file("a"))[:1024]
     assert not unpack_module.unpack(iter([data]), str(tmp_path / "out"), Limits()).complete
+
+
+def test_of_global_records_the_last_of_a_key_counts_and_what_means_nothing_is_dropped(
+    imported: Import,
+) -> None:
+    comments = global_header(comment="c" * 1000) * 1100
+    data = comments + global_header(mtime="5", comment="x") + global_header(mtime="7") + tar(file("a"))
+    assert (imported(data) / "a").stat().st_mtime == 7
