@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from . import challenge, credentials
 from .errors import RegistryError
 from .layout import checked
 from .manifest import INDEXES, MANIFESTS
-from .transport import NETWORK_ERRORS, Answer, Transport, is_loopback
+from .transport import NETWORK_ERRORS, Answer, Transport, is_loopback, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Registry:
         self._looked = False
         host = reference.api_host
         self._base = f"{'http' if plain_http else 'https'}://{host}"
-        if not plain_http and ca is None and is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if not plain_http and ca is None and is_loopback(split(f"//{host}").hostname or ""):
             self._base = self._loopback_base(host)
 
     def _loopback_base(self, host: str) -> str:
@@ -89,6 +89,10 @@ class Registry:
             answer = self._get(f"manifests/{wanted}", {"Accept": _ACCEPT})
             try:
                 length = answer.headers.get("Content-Length")
+                if length is not None and not (length.isascii() and length.isdigit() and len(length) < 19):
+                    raise RegistryError(
+                        f"{self._reference}: an answer with the Content-Length {length[:40]!r}"
+                    )
                 data = answer.whole(_SMALL)
                 if length is None or len(data) == int(length):
                     return data
@@ -193,7 +197,7 @@ class Registry:
         raise RegistryError(f"{self._reference}: a kind of login that isn't known: {header[:200]}")
 
     def _token(self, parameters: dict[str, str], login: Login | None) -> str:
-        realm = urlsplit(parameters.get("realm", ""))
+        realm = split(parameters.get("realm", ""))
         # A password goes over an unprotected line only where the registry itself is spoken to so.
         if realm.scheme != "https" and (realm.scheme != "http" or self._base.startswith("https:")):
             raise RegistryError(
@@ -219,9 +223,9 @@ class Registry:
                 raise self._refusal(answer.status, _first_error(answer))
             raw = json.loads(answer.whole(1 << 20))
             token = raw.get("token") or raw.get("access_token") if isinstance(raw, dict) else None
-        except (ValueError, *NETWORK_ERRORS) as error:
-            if isinstance(error, RegistryError):
-                raise
+        except RegistryError:
+            raise
+        except (ValueError, RecursionError, *NETWORK_ERRORS):
             token = None
         finally:
             answer.close()

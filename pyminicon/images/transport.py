@@ -14,7 +14,7 @@ import random
 import socket
 import ssl
 import time
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .errors import RegistryError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 ATTEMPTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
+#: Those after which a POST goes on as a GET (RFC 9110, 15.4; what all clients do).
+_AS_GET = (301, 302, 303)
 _MOST_REDIRECTS = 6
 #: Worth another try: the server is busy or broken for the moment.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
@@ -95,6 +97,11 @@ class Transport:
                     f"{_place(url)}: the certificate can't be trusted: {error.verify_message}; "
                     "--ca names one that can"
                 ) from None
+            except RegistryError:
+                raise
+            except (ValueError, http.client.InvalidURL) as error:
+                # A host that no name server could have, say (UnicodeError): nothing that waiting helps.
+                raise RegistryError(f"{_place(url)}: an address that can't be: {_reason(error)}") from None
             except NETWORK_ERRORS as error:
                 if attempt == attempts or (
                     isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
@@ -123,18 +130,24 @@ class Transport:
             if answer.status not in _REDIRECTS or not place:
                 return answer
             answer.close()
-            target = urljoin(url, place)
-            old, new = urlsplit(url), urlsplit(target)
+            old, new = split(url), split(_join(url, place))
             if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
-                raise RegistryError(f"{_place(url)}: redirected to {target[:200]!r}, which isn't safe")
-            if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+                raise RegistryError(f"{_place(url)}: redirected to {new.geturl()[:200]!r}, which isn't safe")
+            elsewhere = (old.scheme, old.netloc) != (new.scheme, new.netloc)
+            if elsewhere and body is not None:
+                # What is posted is a refresh token.
+                raise RegistryError(f"{_place(url)}: redirects a login to {new.netloc[:200]!r}")
+            if elsewhere:
                 # A storage host has no business with the registry's password.
                 headers = {key: value for key, value in headers.items() if key != "Authorization"}
-            url = target
+            if body is not None and answer.status in _AS_GET:
+                method, body = "GET", None
+                headers = {key: value for key, value in headers.items() if key != "Content-Type"}
+            url = new.geturl()
         raise RegistryError(f"{_place(url)}: redirected more than {_MOST_REDIRECTS} times")
 
     def _once(self, url: str, headers: dict[str, str], method: str, body: bytes | None) -> Answer:
-        parts = urlsplit(url)
+        parts = split(url)
         connection = self._connect(parts.scheme, parts.hostname or "", parts.port)
         try:
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -173,6 +186,16 @@ class Transport:
         return self._tls
 
 
+def split(url: str) -> SplitResult:
+    """The parts of ``url``, which may be a stranger's. Raises RegistryError for one that can't be."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (raises for what is no port)
+    except ValueError as error:
+        raise RegistryError(f"{url[:200]!r} is an address that can't be: {error}") from None
+    return parts
+
+
 def is_loopback(host: str) -> bool:
     """Whether ``host`` (without port) is this machine by its very name."""
     if host == "localhost":
@@ -183,8 +206,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _join(url: str, place: str) -> str:
+    try:
+        return urljoin(url, place)
+    except ValueError as error:
+        raise RegistryError(f"{_place(url)}: redirected to {place[:200]!r}: {error}") from None
+
+
 def _place(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2]
+    return split(url).netloc.rpartition("@")[2]
 
 
 def _reason(error: Exception) -> str:
@@ -192,4 +222,4 @@ def _reason(error: Exception) -> str:
     return os.fsdecode(text or type(error).__name__)
 
 
-__all__ = ["ATTEMPTS", "NETWORK_ERRORS", "TIMEOUT", "Answer", "Transport", "is_loopback"]
+__all__ = ["ATTEMPTS", "NETWORK_ERRORS", "TIMEOUT", "Answer", "Transport", "is_loopback", "split"]

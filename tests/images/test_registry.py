@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from pyminicon.cli.image import main as image_command
 from pyminicon.errors import SpecError
 from pyminicon.images import resolve
 from pyminicon.images.assemble import Job
@@ -27,7 +28,7 @@ from pyminicon.images.progress import Progress
 from pyminicon.images.pull import pull
 from pyminicon.images.store import Store
 
-from .servers import Front, TokenGate, copy, docker_registry, need, self_signed
+from .servers import Front, Handler, TokenGate, copy, docker_registry, need, self_signed
 from .tars import Layout, directory, file, tar
 
 LAYERS = (
@@ -393,6 +394,57 @@ def test_tls_wants_a_certificate_that_is_trusted(store: Store, registry: str, tm
             pull(job(store), f"{front.address}/test/oci:1", ca="/dev/null")
 
 
+def _with_refresh_token(front: Front, gate: TokenGate) -> None:
+    """Logged in to ``front`` by a refresh token, which is posted."""
+    path = Path(os.environ["HOME"]) / ".docker/config.json"
+    _auths(path, front.address, auth=_basic("me:"), identitytoken="secret")
+    gate.login = "refresh:secret"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_refresh_token_never_goes_to_another_host(
+    store: Store, registry: str, front: Front, status: int
+) -> None:
+    gate = TokenGate()
+    _with_refresh_token(front, gate)
+    with Front(registry) as other:
+        place = f"http://{other.address}/token"
+        front.before = lambda handler: (
+            handler.reply(status, b"", Location=place) if handler.command == "POST" else gate(handler)
+        )
+        with pytest.raises(RegistryError, match="redirects a login to"):
+            pull(job(store), f"{front.address}/test/oci:1")
+        assert other.log == []
+
+
+@pytest.mark.parametrize(
+    ("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST"), (308, "POST")]
+)
+def test_a_post_redirected_on_its_host_goes_on_as_its_status_says(
+    store: Store, front: Front, status: int, method: str
+) -> None:
+    gate = TokenGate()
+    _with_refresh_token(front, gate)
+    seen: list[tuple[str, str | None]] = []
+
+    def before(handler: Handler) -> bool:
+        if handler.path == "/moved":
+            body = handler.rfile.read(int(handler.headers.get("Content-Length", 0))).decode()
+            seen.append((handler.command, body))
+            assert ("Content-Type" in handler.headers) == (method == "POST")
+            gate.tokens["moved"] = 1000
+            return handler.reply(200, b'{"token": "moved"}')
+        if handler.command == "POST":
+            return handler.reply(status, b"", Location="/moved")
+        return gate(handler)
+
+    front.before = before
+    pull(job(store), f"{front.address}/test/oci:1")
+    ((used, body),) = seen
+    assert used == method
+    assert ("refresh_token=secret" in (body or "")) == (method == "POST")
+
+
 def test_tls_redirected_to_plain_http_is_refused(store: Store, registry: str, tmp_path: Path) -> None:
     context, certificate = self_signed(tmp_path)
     with Front(registry) as plain, Front(registry, context) as front:
@@ -415,6 +467,83 @@ def test_a_login_server_without_tls_gets_no_password_from_a_registry_with_it(
         )
         with pytest.raises(RegistryError, match="asks for a login at"):
             pull(job(store), f"{front.address}/test/oci:1", ca=str(certificate))
+
+
+LONG_LABEL = "x" * 64 + ".example"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["http://[", "http://127.0.0.1:99999/x", "http://127.0.0.1:port/x", f"http://{LONG_LABEL}/x", "http://a..b/x",
+     "http://[::1/x", "//[", "http://127.0.0.1:1/a\tb c", "/caf\xe9", "ftp://x/y", "http:///x"],
+)  # fmt: skip
+def test_a_redirection_to_what_cannot_be_is_one_line(
+    store: Store, front: Front, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    front.before = lambda handler: "/manifests/" in handler.path and handler.reply(302, b"", Location=place)
+    _refused_in_one_line(front, capsys)
+
+
+@pytest.mark.parametrize(
+    "realm",
+    ["http://[", "http://127.0.0.1:99999/t", f"http://{LONG_LABEL}/t", "http://[::1", "", "http://127.0.0.1:1/a b"],
+)  # fmt: skip
+@pytest.mark.parametrize("identity", [False, True])
+def test_a_login_server_that_cannot_be_is_one_line(
+    store: Store, front: Front, realm: str, identity: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if identity:
+        path = Path(os.environ["HOME"]) / ".docker/config.json"
+        _auths(path, front.address, auth=_basic("me:"), identitytoken="secret")
+    front.before = lambda handler: (
+        "/manifests/" in handler.path and handler.reply(401, b"", WWW_Authenticate=f'Bearer realm="{realm}"')
+    )
+    _refused_in_one_line(front, capsys)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1" * 5000, "\xb2"])
+def test_a_length_that_is_none_is_one_line(
+    store: Store, front: Front, length: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def before(handler: Handler) -> bool:
+        if "/manifests/" not in handler.path:
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(b"{}")
+        handler.close_connection = True
+        return True
+
+    front.before = before
+    _refused_in_one_line(front, capsys)
+
+
+def test_a_token_nested_beyond_all_bounds_is_one_line(
+    store: Store, front: Front, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def before(handler: Handler) -> bool:
+        if handler.path.startswith("/token"):
+            return handler.reply(200, b"[" * 200_000)
+        challenge = f'Bearer realm="http://{front.address}/token"'
+        return "/manifests/" in handler.path and handler.reply(401, b"", WWW_Authenticate=challenge)
+
+    front.before = before
+    _refused_in_one_line(front, capsys)
+
+
+def _refused_in_one_line(front: Front, capsys: pytest.CaptureFixture[str]) -> None:
+    assert image_command(["pull", "-q", f"{front.address}/test/oci:1"]) == 125
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pyminicon: image: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", [LONG_LABEL, "127.0.0.1:99999"])
+def test_a_registry_that_cannot_be_is_an_error(store: Store, host: str) -> None:
+    with pytest.raises(RegistryError, match="an address that can't be"):
+        pull(job(store), f"{host}/x:1")
 
 
 def test_nobody_there_is_an_error_that_names_the_place(store: Store) -> None:
