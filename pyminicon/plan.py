@@ -76,6 +76,7 @@ class _Builder:
         self.skeleton: list[Op] = []
         self.mounts: list[Op] = []
         self.rootless = os.geteuid() != 0
+        self.ranges: tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]] | None = None
         self.single_map = False  # one id is mapped and the child writes the map itself
         self.has_tty_group = True
         self.private_users = spec.userns != "host" and (spec.userns != "auto" or self.rootless)
@@ -123,7 +124,7 @@ class _Builder:
 
     def _maps(self) -> None:
         """Which id maps, and who writes them: the child its own one id, the parent the rest."""
-        ranges = self._ranges()
+        ranges = self.ranges = self._ranges()
         fields = self.fields
         self.has_tty_group = ranges is not None and any(a <= 5 < a + n for a, _, n in ranges[1])
         if ranges is None:
@@ -358,12 +359,37 @@ class _Builder:
             if spec.read_only:
                 self._cover_volume(source, target[1:])
         config = self.plan.rootfs.config
-        if config is not None and spec.read_only:
-            taken = {mount[3] for _, mount in wanted}
-            for path in config.volumes:
-                if path.strip("/") not in taken and self._directory(path.strip("/")):
-                    wanted.append((path.count("/"), op(ops.TMPFS, path.strip("/"), None, "mode=755")))
+        if config is not None:
+            taken = {row[0][1:] for row in spec.tmpfs} | {row[1][1:] for row in spec.volumes}
+            paths = {os.path.normpath(path).strip("/") for path in config.volumes}
+            wanted += [row for path in sorted(paths - taken) for row in self._image_volume(path)]
         self.mounts += [mount for _, mount in sorted(wanted, key=lambda row: row[0])]
+        if config is not None and config.workdir and spec.cwd is None:
+            path = os.path.normpath(f"/{config.workdir}").strip("/")
+            # Below a mount, or behind a link of the image, it can only be made when that is there.
+            if any(path.startswith(f"{at}/") for at in taken | paths) or not self._directory(path):
+                self.mounts.append(op(ops.DIR, path))
+
+    def _image_volume(self, path: str) -> list[tuple[int, Op]]:
+        """A directory that the image wants to write to: in memory where nothing else is writable."""
+        depth = path.count("/") + 1
+        if not self._directory(path):
+            return [] if self.spec.read_only else [(depth, op(ops.DIR, path))]
+        if not self.spec.read_only or not path:
+            return []
+        found = self.plan.rootfs.entry(path)
+        options = f"mode={found.st_mode & 0o7777:o}" if found else "mode=755"
+        # An ordinary user's images belong to him alone, whoever he is inside.
+        if found and not self.rootless and self._has_name(found.st_uid, found.st_gid):
+            options += f",uid={found.st_uid},gid={found.st_gid}"
+        return [(depth, op(ops.TMPFS, path, None, options))]
+
+    def _has_name(self, *ids: int) -> bool:
+        """Whether a uid and a gid exist inside."""
+        return self.ranges is None or all(
+            any(a <= number < a + n for a, _, n in table)
+            for number, table in zip(ids, self.ranges, strict=True)
+        )
 
     def _cover_volume(self, source: str, target: str) -> None:
         """A read-only image can't be given a mount point later: it goes into the layer that covers it."""
