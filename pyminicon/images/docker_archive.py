@@ -85,5 +85,7 @@ def _choose(entries: list[dict[str, Any]], ref: str | None) -> dict[str, Any]:
             raise ImageError(f"no image {wanted} in the archive")
     if len(entries) > 1:
         tags = ", ".join(tag for entry in entries for tag in entry["RepoTags"][:1])
-        raise ImageError(f"the archive holds {len(entries)} images ({tags}); choose one with --ref")
+        raise ImageError(
+            f"the archive holds {len(entries)} images ({tags}); `pyminicon image import --ref NAME` takes one"
+        )
     return entries[0]

@@ -194,7 +194,9 @@ def _pick(entries: list[Descriptor], platform: str | None, ref: str | None) -> D
         raise ImageError(f"no image for {platform or native_platform()}; there are {have}")
     names = {entry.ref for entry in suitable if entry.ref}
     if len(names) > 1:
-        raise ImageError(f"more than one image ({_list(names)}); choose one with --ref")
+        raise ImageError(
+            f"more than one image ({_list(names)}); `pyminicon image import --ref NAME` takes one"
+        )
     return suitable[0]
 
 

@@ -123,8 +123,10 @@ def test_a_layout_of_several_images_wants_a_name(store: Store, tmp_path: Path) -
         {**layout.image(BASE), "annotations": {key: "one"}},
         {**layout.image(TOP), "annotations": {key: "x/y:two"}},
     )
-    with pytest.raises(ImageError, match="--ref"):
+    with pytest.raises(ImageError, match="`pyminicon image import --ref NAME` takes one"):
         import_path(job(store), str(layout.path))
+    with pytest.raises(SpecError, match="`pyminicon image import --ref NAME` takes one"):
+        resolve(str(layout.path))
     one, two = (
         import_path(job(store), str(layout.path), "one"),
         import_path(job(store), str(layout.path), "two"),
