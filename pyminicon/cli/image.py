@@ -14,6 +14,7 @@ import time
 from ..errors import SpecError
 from ..images import config, limits, lookup, progress, reference, remove
 from ..images.assemble import Job, Stopped
+from ..images.errors import ImageError, Missing
 from ..images.store import Store
 
 TYPE_CHECKING = False
@@ -149,19 +150,27 @@ def _ls(options: argparse.Namespace) -> int:
     store = Store()
     names = store.names()
     found: list[dict[str, Any]] = []
+    status = 0
     for digest in store.digests():
-        about = store.about(digest)
+        try:
+            about = store.about(digest)
+        except Missing:  # removed meanwhile
+            continue
+        except ImageError as error:
+            print(f"pyminicon: {error}", file=sys.stderr)
+            status = _OWN_FAILURE
+            continue
         keys = ("platform", "size", "created_here", "source")
         found.append(
             {"digest": digest, "names": names.get(digest, []), **{key: about.get(key) for key in keys}}
         )
     if options.json:
         print(json.dumps(found, indent=1))
-        return 0
+        return status
     if options.quiet:
         for image in found:
             print(image["digest"])
-        return 0
+        return status
     rows = [("NAME", "DIGEST", "PLATFORM", "SIZE", "SINCE")]
     for image in sorted(found, key=lambda one: one["names"] or ["~"]):
         source = str(image["source"] or "-")
@@ -178,7 +187,7 @@ def _ls(options: argparse.Namespace) -> int:
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
-    return 0
+    return status
 
 
 def _short(store: Store, name: str, digest: str) -> str:

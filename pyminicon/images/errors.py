@@ -30,5 +30,9 @@ class RegistryError(ImageError):
         return type(self), (self.message, self.status)
 
 
+class Missing(ImageError):
+    """An image that isn't in the store, or not any more."""
+
+
 class Busy(ImageError):
     """Something in the store that a running container or another command is using."""

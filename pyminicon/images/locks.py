@@ -123,20 +123,31 @@ class Staging:
             os.close(self._fd)
 
 
-def sweep(directory: str) -> int:
-    """Remove what nobody holds in ``directory`` (leftovers of the killed); how many there were."""
+def sweep(directory: str, tolerant: bool = False) -> int:
+    """Remove what nobody holds in ``directory`` (leftovers of the killed); how many there were.
+
+    ``tolerant``: leave what can't be removed (an ordinary user's container may have made files that belong
+    to its own ids).
+    """
     count = 0
     for name in os.listdir(directory):
-        path = f"{directory}/{name}"
-        fd = lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if fd is None:
-            continue
         try:
-            tree.remove(path)
-            count += 1
-        finally:
-            os.close(fd)
+            count += _remove_unheld(f"{directory}/{name}")
+        except OSError:
+            if not tolerant:
+                raise
     return count
+
+
+def _remove_unheld(path: str) -> bool:
+    fd = lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if fd is None:
+        return False
+    try:
+        tree.remove(path)
+    finally:
+        os.close(fd)
+    return True
 
 
 class StoreLock:

@@ -44,12 +44,13 @@ def remove(store: Store, name: str) -> list[str]:
 
 def prune(store: Store, everything: bool = False) -> list[str]:
     """Remove images that have no name and whose archive is gone (``everything``: all that no
-    container uses), layers of no image, and leftovers. Returns the digests that went."""
+    container uses), those whose record is damaged, layers of no image, and leftovers. Returns the digests
+    that went."""
     gone = []
     with store.locked() as lock:
         kept = set() if everything else set(store.names()) | _archives(store, lock)
         for digest in store.digests():
-            if digest in kept:
+            if digest in kept and _layers(store, digest) is not None:
                 continue
             try:
                 _remove_record(store, digest)
@@ -59,7 +60,21 @@ def prune(store: Store, everything: bool = False) -> list[str]:
         _forget(store, lock)
         _collect_layers(store)
         store.sweep()
+    _sweep_scratch(store)
     return gone
+
+
+def _sweep_scratch(store: Store) -> None:
+    """Remove writable layers on disk whose launcher was killed: whoever has one holds its lock, and that of
+    scratch/ while it makes one."""
+    scratch = f"{store.path}/scratch"
+    fd = locks.lock(scratch, fcntl.LOCK_EX)
+    if fd is None:
+        return
+    try:
+        locks.sweep(scratch, tolerant=True)
+    finally:
+        os.close(fd)
 
 
 def _archives(store: Store, lock: StoreLock) -> set[str]:
@@ -104,11 +119,25 @@ def _remove_record(store: Store, digest: str) -> None:
         os.close(fd)
 
 
+def _layers(store: Store, digest: str) -> list[str] | None:
+    """The layers that an image's record names; None for a damaged one."""
+    data = lookup.read_small(f"{store.path}/images/{digest.partition(':')[2]}")
+    if data is None:
+        return []
+    try:
+        return lookup.decode_record(data)[2]
+    except ValueError:
+        return None
+
+
 def _collect_layers(store: Store) -> None:
     used = set()
     for digest in store.digests():
-        data = lookup.read_small(f"{store.path}/images/{digest.partition(':')[2]}")
-        used.update(lookup.decode_record(data)[2] if data else [])
+        named = _layers(store, digest)
+        if named is None:
+            # A container may run from it, on layers that nobody else names any more.
+            return
+        used.update(named)
     for name in os.listdir(f"{store.path}/layers"):
         path = f"{store.path}/layers/{name}"
         # A pull that found this layer holds it until its image's record names it.

@@ -14,7 +14,7 @@ import os
 import time
 
 from . import locks, lookup
-from .errors import ImageError
+from .errors import ImageError, Missing
 from .locks import StoreLock
 
 TYPE_CHECKING = False
@@ -160,11 +160,18 @@ class Store:
         return found
 
     def about(self, digest: str) -> dict[str, Any]:
-        """What is known of an image. Raises ImageError when it isn't in the store."""
-        data = lookup.read_small(f"{self.path}/images/{digest.partition(':')[2]}.json")
+        """What is known of an image. Raises Missing when it isn't in the store, ImageError for a damaged file."""
+        path = f"{self.path}/images/{digest.partition(':')[2]}.json"
+        data = lookup.read_small(path)
         if data is None:
-            raise ImageError(f"{digest} isn't in the store")
-        found: dict[str, Any] = json.loads(data)
+            raise Missing(f"{digest} isn't in the store")
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            found = None
+        kinds = {"digest": str, "platform": str, "created_here": int, "diff_ids": list}
+        if not isinstance(found, dict) or not all(isinstance(found.get(k), t) for k, t in kinds.items()):
+            raise ImageError(f"{path} is damaged; `pyminicon image rm {digest[7:19]}` removes its image")
         return found
 
     def locked(self) -> StoreLock:

@@ -152,6 +152,82 @@ def test_export_gives_the_merged_tree(store: Store, tmp_path: Path, capsys: Out)
     again.close()
 
 
+def two_images(tmp_path: Path, capsys: Out) -> tuple[str, str]:
+    digests = []
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.tar").write_bytes(tar(file(name)))
+        assert main(["import", "-q", str(tmp_path / f"{name}.tar"), name]) == 0
+        digests.append(capsys.readouterr().out.strip())
+        (tmp_path / f"{name}.tar").unlink()
+    return digests[0], digests[1]
+
+
+def test_ls_leaves_out_what_is_removed_meanwhile(
+    store: Store, tmp_path: Path, capsys: Out, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = two_images(tmp_path, capsys)
+    monkeypatch.setattr(Store, "digests", lambda self: [one, "sha256:" + "0" * 64, two])
+    assert main(["ls", "-q"]) == 0
+    assert capsys.readouterr().out.split() == [one, two]
+
+
+DAMAGED = [b"", b"{", b"[]", b"{}", b"[" * 100_000, b'{"digest": 5}', b"\xff\0"]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+@pytest.mark.parametrize("way", [["rm", "one"], ["prune", "--all"]])
+def test_a_damaged_description_is_named_and_can_be_cleaned_up(
+    store: Store, tmp_path: Path, capsys: Out, content: bytes, way: list[str]
+) -> None:
+    one, two = two_images(tmp_path, capsys)
+    path = Path(f"{store.path}/images/{one[7:]}.json")
+    path.write_bytes(content)
+    assert main(["ls", "-q"]) == 125
+    out, err = capsys.readouterr()
+    assert out.split() == [two]
+    assert str(path) in err
+    assert len(err.splitlines()) == 1
+    assert main(["inspect", "one"]) == 125
+    assert str(path) in capsys.readouterr().err
+    assert main(way) == 0
+    assert not path.exists()
+    assert main(["ls"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"pyminicon image 1\0sha256:", b"\xff" * 100])
+@pytest.mark.parametrize("way", [["rm", "one"], ["prune"], ["prune", "--all"]])
+def test_a_damaged_record_can_be_cleaned_up(
+    store: Store, tmp_path: Path, capsys: Out, content: bytes, way: list[str]
+) -> None:
+    one, two = two_images(tmp_path, capsys)
+    Path(f"{store.path}/images/{one[7:]}").write_bytes(content)
+    with pytest.raises(ImageError, match="can't be read"):
+        resolve("one")
+    if way[0] == "rm":
+        assert main(["rm", "two"]) == 0
+        # While nobody knows what the damaged one needs, no layer goes.
+        assert len(os.listdir(f"{store.path}/layers")) == 2
+    assert main(way) == 0
+    assert one in capsys.readouterr().out
+    assert main(["ls", "-q"]) == 0
+    kept = [two] if way == ["prune"] else []
+    assert capsys.readouterr().out.split() == kept
+    assert len(os.listdir(f"{store.path}/layers")) == len(kept)
+
+
+def test_prune_removes_the_writable_layers_of_the_killed_and_no_other(store: Store, capsys: Out) -> None:
+    pipe = -1
+    with pyminicon.start(["/bin/cat"], storage="disk", stdin=pipe) as running:
+        scratch = Path(store.path, "scratch")
+        (held,) = os.listdir(scratch)
+        (scratch / "layer-killed/root/deep").mkdir(parents=True)
+        (scratch / "layer-killed/root/deep/file").write_text("x")
+        (scratch / "layer-killed/root").chmod(0)
+        assert main(["prune"]) == 0
+        assert os.listdir(scratch) == [held]
+        assert running.poll() is None
+
+
 def names_in(data: bytes) -> list[str]:
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         return archive.getnames()
