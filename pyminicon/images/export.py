@@ -6,6 +6,7 @@ the image (its /proc, its /etc/hosts) gets into the archive.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tarfile
@@ -35,50 +36,52 @@ def export(layers: list[str], out: BinaryIO, add: Callable[[int], None] = lambda
     Owners, modes, times, links, devices and extended attributes are kept; sockets are not, as tar
     has no way to. ``add`` is told of every file's bytes. Raises ImageError.
     """
-    fds = [tree.open_directory(layer, keep_mode=True) for layer in layers]
     try:
         with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            _Merge(archive, add).directory(".", fds)
+            _Merge(archive, add).all(layers)
     except OSError as error:
         raise ImageError(f"the export failed: {error.strerror or error}: {error.filename or ''}") from None
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 class _Merge:
+    """Two descriptors at a time, however many the layers and however deep the tree: every directory is opened
+    anew, name by name from its layer's root."""
+
     def __init__(self, archive: tarfile.TarFile, add: Callable[[int], None]) -> None:
         self._archive = archive
         self._add = add
         self._links: dict[tuple[int, int], str] = {}
 
-    def directory(self, path: str, fds: list[int]) -> None:
-        """``fds``: the directories of that name in the layers, top first, down to an opaque one."""
-        self._header(path, os.fstat(fds[0]), fds[0], "")
-        for name in sorted({name for fd in fds for name in os.listdir(fd)}):
-            self._entry(f"{path}/{name}", name, fds)
+    def all(self, layers: list[str]) -> None:
+        waiting = [(".", layers)]
+        while waiting:
+            path, merged = waiting.pop()
+            below = self._directory(path, merged)
+            waiting += [(f"{path}/{name}", below[name]) for name in sorted(below, reverse=True)]
 
-    def _entry(self, path: str, name: str, fds: list[int]) -> None:
-        below: list[int] = []
-        try:
-            for fd in fds:
-                try:
+    def _directory(self, path: str, layers: list[str]) -> dict[str, list[str]]:
+        """Write a directory, which ``layers`` show together, and the files in it; the directories in it, each
+        with the layers that show it."""
+        below: dict[str, list[str]] = {}
+        settled: set[str] = set()  # hidden from the layers below
+        for layer in layers:
+            fd = _open_below(layer, path)
+            try:
+                if layer is layers[0]:
+                    self._header(path, os.fstat(fd), fd, "")
+                for name in sorted(set(os.listdir(fd)) - settled):
                     status = os.lstat(name, dir_fd=fd)
-                except FileNotFoundError:
-                    continue
-                if stat.S_ISDIR(status.st_mode):
-                    below.append(tree.open_directory(name, fd, keep_mode=True))
-                    if _is_opaque(below[-1]):
-                        break
-                    continue
-                if not below and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
-                    self._file(path, name, fd, status)
-                break  # a file or a whiteout hides what is below it
-            if below:
-                self.directory(path, below)
-        finally:
-            for fd in below:
+                    if stat.S_ISDIR(status.st_mode):
+                        below.setdefault(name, []).append(layer)
+                        if layer is not layers[-1] and _hides(name, fd):
+                            settled.add(name)
+                        continue
+                    settled.add(name)  # a file or a whiteout hides what is below it
+                    if name not in below and not (stat.S_ISCHR(status.st_mode) and status.st_rdev == 0):
+                        self._file(f"{path}/{name}", name, fd, status)
+            finally:
                 os.close(fd)
+        return below
 
     def _file(self, path: str, name: str, parent: int, status: os.stat_result) -> None:
         if stat.S_ISSOCK(status.st_mode):
@@ -145,11 +148,25 @@ def _attributes(fd: int) -> dict[str, str]:
     return found
 
 
-def _is_opaque(fd: int) -> bool:
-    for name in _OPAQUE:
+def _open_below(layer: str, path: str) -> int:
+    fd = tree.open_directory(layer, keep_mode=True)
+    for name in path.split("/")[1:]:
         try:
-            if os.getxattr(fd, name) == b"y":
-                return True
-        except OSError:
-            pass
-    return False
+            below = tree.open_directory(name, fd, keep_mode=True)
+        finally:
+            os.close(fd)
+        fd = below
+    return fd
+
+
+def _hides(name: str, parent: int) -> bool:
+    """Whether a directory is opaque."""
+    fd = tree.open_directory(name, parent, keep_mode=True)
+    try:
+        for attribute in _OPAQUE:
+            with contextlib.suppress(OSError):
+                if os.getxattr(fd, attribute) == b"y":
+                    return True
+        return False
+    finally:
+        os.close(fd)

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -311,6 +312,35 @@ def test_an_output_that_cannot_be_is_named_as_it_was_given(
     monkeypatch.chdir(tmp_path)
     assert main(["export", "-q", "mine", "-o", name]) == 125
     assert capsys.readouterr().err.startswith(f"pyminicon: --output: {name}: ")
+
+
+def test_export_takes_few_descriptors_for_many_layers_and_deep_trees(store: Store, tmp_path: Path) -> None:
+    chain = ["/".join(["d"] * depth) for depth in range(1, 25)]
+    members = [directory(path) for path in chain]
+    layers = [tar(*members, file(f"{chain[-1]}/f{n}"), file(f"d/f{n}")) for n in range(20)]
+    layout = Layout(tmp_path / "layout")
+    layout.index(layout.image(*layers))
+    main(["import", "-q", str(layout.path), "x"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        assert main(["export", "-q", "x", "-o", str(tmp_path / "out.tar")]) == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    names = names_in((tmp_path / "out.tar").read_bytes())
+    assert len(names) == len(set(names)) == 1 + 24 + 20 + 20
+    assert [name for name in names if "f" not in name] == [".", *(f"./{path}" for path in chain)]
+
+
+def test_export_goes_deeper_than_a_path_or_a_recursion_can(store: Store, tmp_path: Path) -> None:
+    """Through links an archive nests deeper than one of its names may be."""
+    deep = "/".join(["d" * 20] * 180)
+    members = [directory(deep), symlink("one", deep), directory(f"one/{deep}"), symlink("two", f"one/{deep}")]
+    members += [directory(f"two/{deep}"), symlink("three", f"two/{deep}"), directory(f"three/{deep}")]
+    (tmp_path / "deep.tar").write_bytes(tar(*members, file(f"three/{deep}/f"), format=tarfile.GNU_FORMAT))
+    assert main(["import", "-q", str(tmp_path / "deep.tar"), "x"]) == 0
+    assert main(["export", "-q", "x", "-o", str(tmp_path / "out.tar")]) == 0
+    assert max(name.count("/") for name in names_in((tmp_path / "out.tar").read_bytes())) == 4 * 180 + 1
 
 
 def test_import_reads_a_tar_from_standard_input(store: Store, archive: Path) -> None:
