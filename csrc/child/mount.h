@@ -54,6 +54,9 @@ class FdName {
   uint32_t size = 0;
 };
 
+// O_PATH descriptor of the scratch directory on disk.
+long open_disk(const Child& child);
+
 // O_PATH descriptor of `path` beneath `root`; symlinks are followed inside the root unless refused.
 long open_beneath(int root, const char* path, int flags, uint64_t resolve);
 

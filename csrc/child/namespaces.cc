@@ -3,7 +3,7 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
-#include "child/child.h"
+#include "child/mount.h"
 
 namespace pyminicon::child {
 namespace {
@@ -36,6 +36,9 @@ long enter_userns(Child& child) {
     if (const long r = receive_maps(child); r < 0) return r;
   }
   if (ids.become_root == 0) return 0;
+  // The last moment at which the caller's own directories can be passed: nobody else may enter the
+  // store. What fails here is tried again, and named, when the root is made.
+  if (child.plan.root.scratch_dir != nullptr) child.scratch = static_cast<int>(open_disk(child));
   // A file made by an unmapped fsuid is EOVERFLOW: the set-up needs a name inside. The groups
   // first, while the capability to do so is certain.
   if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;

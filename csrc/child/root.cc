@@ -24,9 +24,7 @@ uint64_t root_attributes(const RootPlan& root) {
 // takes no directory of a detached mount. It goes away with the old root.
 long open_scratch(Child& child) {
   const RootPlan& root = child.plan.root;
-  if (root.scratch_dir != nullptr) {
-    return sys::openat(AT_FDCWD, root.scratch_dir, kDirectory | O_NOFOLLOW);
-  }
+  if (root.scratch_dir != nullptr) return child.scratch >= 0 ? child.scratch : open_disk(child);
   Fd mount(new_filesystem("tmpfs", root.scratch_tmpfs, kMountAttrNodev | kMountAttrNosuid));
   if (mount.failed()) return mount.get();
   const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
@@ -120,6 +118,10 @@ long prepare_scratch(Child& child) {
 }
 
 }  // namespace
+
+long open_disk(const Child& child) {
+  return sys::openat(AT_FDCWD, child.plan.root.scratch_dir, kDirectory | O_NOFOLLOW);
+}
 
 long mount_root(Child& child) {
   const Fd upper(prepare_scratch(child));

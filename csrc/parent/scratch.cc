@@ -37,11 +37,13 @@ void empty_directory(int fd) {
   closedir(stream);
 }
 
-// mkdir -p. 0711: the container's users reach their own layer, and nobody else's name is listed.
+// mkdir -p. The last two are the store and its scratch/: nobody else may look into them (0700), as
+// images.store.Store has it, because images hold setuid programs.
 void make_directories(const std::string& path) {
+  const size_t store = path.rfind('/');
   for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
     const std::string prefix = path.substr(0, slash);
-    if (mkdir(prefix.c_str(), 0711) < 0 && errno != EEXIST) {
+    if (mkdir(prefix.c_str(), slash >= store ? 0700 : 0777) < 0 && errno != EEXIST) {
       throw LaunchFailure(errno, Stage::kPrepare, prefix);
     }
     if (slash == std::string::npos) return;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import tarfile
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from pyminicon.images.store import Store
 from tests.support import roots
 from tests.support.run import out, sh
 
@@ -112,6 +114,37 @@ def test_the_image_is_writable_and_the_layer_is_gone_afterwards(rootfs: Path, st
     r = sh(line, image=str(rootfs), storage=storage)
     assert (r.returncode, r.stdout, r.stderr) == (0, "changed\n/new\n", "")
     assert out("cat /etc/motd; ls -d /etc/group", image=str(rootfs)) == "from the image\n/etc/group\n"
+
+
+def test_a_store_that_a_layer_on_disk_makes_is_closed_to_others(
+    own_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = own_store / "above/store"
+    monkeypatch.setenv("PYMINICON_STORE", str(store))
+    before = os.umask(0o022)
+    try:
+        assert sh("echo x > /tmp/x", storage="disk").returncode == 0
+    finally:
+        os.umask(before)
+    modes = [
+        stat.S_IMODE(path.stat().st_mode)
+        for path in (own_store, own_store / "above", store, store / "scratch")
+    ]
+    assert modes == [0o755, 0o755, 0o700, 0o700]
+
+
+@pytest.mark.parametrize("made_by", ["the store", "the layer"])
+def test_a_private_user_namespace_has_its_layer_on_disk_in_a_closed_store(
+    own_store: Path, made_by: str, needs_root: None
+) -> None:
+    if made_by == "the store":
+        Store(str(own_store))
+    for image in ("host", "python"):
+        r = sh("echo x > /tmp/x && cat /tmp/x", image=image, storage="disk", userns="private")
+        assert (r.returncode, r.stdout) == (0, "x\n"), r.stderr
+    with pyminicon.Template(storage="disk", userns="private") as t:
+        assert t.run(["cat", "/proc/self/uid_map"], capture_output=True).returncode == 0
+    assert os.listdir(own_store / "scratch") == []
 
 
 def test_the_hosts_programs_are_writable_inside_and_untouched_outside(needs_root: None) -> None:
