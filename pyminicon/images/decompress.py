@@ -173,7 +173,7 @@ class _Gzip:
 
 
 def _by_program(source: Iterator[bytes]) -> Iterator[bytes]:
-    """Through zstd(1), confined like the extractor: it, too, reads a stranger's bytes."""
+    """Through zstd(1) in a container of ours: it reads a stranger's bytes."""
     import shutil
 
     if shutil.which("zstd") is None:
