@@ -1,0 +1,207 @@
+"""A started container on a loop: the AsyncContainer that pyminicon.aio.start gives."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from pyminicon.aio_ending import Ending
+from pyminicon.aio_streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
+from pyminicon.aio_thread import despite_cancelling, in_thread
+from pyminicon.container import check_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon import _core
+    from pyminicon.plan import Plan
+    from pyminicon.result import Usage
+    from pyminicon.spec import Spec
+
+PRIVATE = object()
+
+
+class AsyncContainer:
+    """A running container on an event loop, made by :func:`start`; ``async with`` leaves nothing behind.
+
+    ``pid`` ``pidfd`` ``id`` ``args`` ``returncode`` ``limit`` ``startup`` as :class:`pyminicon.Container`
+    has them. ``stdout`` ``stderr``: asyncio.StreamReader (with ``text=True`` a reader of str with the
+    same read, readline and ``async for``). ``stdin``: ``write`` and ``await drain()``, ``close()`` for its
+    end of file. Each is None where no PIPE was asked for.
+
+    It belongs to the loop that started it; in a process that didn't make it (after os.fork) every
+    method does nothing to the container.
+    """
+
+    _watched = -1
+
+    def __init__(
+        self,
+        private: object,
+        loop: asyncio.AbstractEventLoop,
+        handle: _core.Handle,
+        spec: Spec,
+        plan: Plan,
+        args: Any,
+    ) -> None:
+        if private is not PRIVATE:
+            raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
+        self._loop = loop
+        self._handle = handle
+        self._spec = spec
+        self._plan = plan
+        self._outputs: dict[int, OutputPipe] = {}
+        self._readers: dict[int, asyncio.StreamReader] = {}
+        self.args = args
+        self.id = plan.id
+        self.pid: int = handle.pid
+        self.pidfd: int = handle.pidfd
+        self.startup: float = handle.startup
+        self.returncode: int | None = None
+        self.limit: str | None = None
+        self._settled = False
+        self.stdin: InputStream | None = self._input()
+        self.stdout: Any = self._output(1)
+        self.stderr: Any = self._output(2)
+        # A loop has one callback a descriptor, and pidfd is the user's.
+        self._watched = os.dup(handle.pidfd)
+        self._ending = Ending(loop, handle, self._watched)
+        self._ending.on_end = self._ended
+
+    def _input(self) -> InputStream | None:
+        fd = self._handle.take_stream(0)
+        if fd < 0:
+            return None
+        encoding = (self._spec.encoding or "utf-8") if self._spec.text else None
+        return InputStream(self._loop, fd, encoding, self._spec.errors)
+
+    def _output(self, which: int) -> asyncio.StreamReader | TextReader | None:
+        fd = self._handle.take_stream(which)
+        if fd < 0:
+            return None
+        reader = asyncio.StreamReader(limit=LINE_LIMIT, loop=self._loop)
+        self._readers[which] = reader
+        self._outputs[which] = OutputPipe(self._loop, fd, reader)
+        if not self._spec.text:
+            return reader
+        return TextReader(reader, self._spec.encoding or "utf-8", self._spec.errors or "strict")
+
+    def _ended(self) -> None:
+        self._close_pidfd()
+        if self._spec.max_output is None:  # else the core's relay brings the rest, and the end
+            for output in self._outputs.values():
+                output.finish()
+        if self.stdin is not None:
+            self.stdin.abort()
+        if "disk_parent" not in self._plan.fields:  # whose removal may take long
+            self._settle(self._handle.poll())
+
+    def _close_pidfd(self) -> None:
+        if self._watched >= 0:
+            os.close(self._watched)
+            self._watched = -1
+
+    def __del__(self) -> None:
+        self._close_pidfd()  # if it is still there, the loop was closed
+
+    def fileno(self) -> int:
+        """The pidfd: readable when the container has ended (pidfd_open(2))."""
+        return self.pidfd
+
+    def poll(self) -> int | None:
+        """The returncode if the container has ended, else None; doesn't wait."""
+        if not self._settled and self._handle.owned:
+            self._settle(self._handle.poll())
+        return check_status(self.returncode) if self._settled else None
+
+    def _settle(self, ended: tuple[int | None, str | None] | None) -> None:
+        if ended is None or self._settled:
+            return
+        self._settled = True
+        self.returncode, self.limit = ended
+        locks = self._plan.rootfs.lock_fds
+        while locks:
+            os.close(locks.pop())
+
+    async def wait(self) -> int:
+        """Waits until the container has ended; the returncode. For a timeout: asyncio.wait_for."""
+        await self._ending.wait()
+        if not self._settled and self._handle.owned:
+            if self._ending.gone:
+                self._settle(await in_thread(self._loop, self._handle.poll, None))
+            else:
+                self._settle((-9, None))  # it was killed, and hangs in the kernel
+        return check_status(self.returncode)
+
+    async def communicate(self, input: Any = None) -> tuple[Any, Any]:
+        """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
+
+        ``input``: bytes, or str with ``text=True``. A container that stops reading is no error.
+        """
+        out = asyncio.ensure_future(self.stdout.read()) if self.stdout is not None else None
+        err = asyncio.ensure_future(self.stderr.read()) if self.stderr is not None else None
+        try:
+            await self._feed(input)
+            await self.wait()
+            return (await out if out is not None else None, await err if err is not None else None)
+        finally:
+            for task in (out, err):
+                if task is not None:
+                    task.cancel()
+
+    async def _feed(self, data: Any) -> None:
+        if self.stdin is None:
+            return
+        try:
+            if data and not self.stdin.is_closing():
+                self.stdin.write(data)
+                await self.stdin.drain()
+        except BrokenPipeError:  # as subprocess.communicate does
+            pass
+        self.stdin.close()
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended."""
+        if self.returncode is None and self._handle.owned:
+            self._handle.send_signal(int(number))
+
+    def terminate(self) -> None:
+        """SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must have a handler
+        for it."""
+        self.send_signal(self._plan.stop_signal)
+
+    def kill(self) -> None:
+        """Ends the container with all that is in it, at once; :meth:`wait` tells when it is gone."""
+        self._ending.kill()
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far, or in all once it has ended."""
+        from pyminicon.result import Usage
+
+        return Usage(self._handle.usage())
+
+    async def aclose(self) -> None:
+        """Kills the container if it still runs and waits until it is gone, also when cancelled."""
+        if not self._handle.owned:
+            return
+        cancelled = await self._ending.kill_and_wait()
+        for output in self._outputs.values():
+            output.close()
+        if self.stdin is not None:
+            self.stdin.abort()
+        if not self._settled:
+            await despite_cancelling(self.wait())
+        if cancelled is not None:
+            raise cancelled
+
+    async def __aenter__(self) -> AsyncContainer:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        state = "running" if not self._settled else f"returncode={self.returncode}"
+        return f"<AsyncContainer {self.id} pid={self.pid} {state}>"

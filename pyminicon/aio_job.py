@@ -1,0 +1,193 @@
+"""One run on a loop: fed, read and waited for by callbacks, then a Result."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+
+from pyminicon import container, errors
+from pyminicon.aio_ending import Ending
+from pyminicon.aio_launch import NO_LIMIT
+from pyminicon.aio_streams import PIECE
+from pyminicon.aio_thread import in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from pyminicon import _core
+    from pyminicon.plan import Plan
+    from pyminicon.result import Result
+    from pyminicon.spec import Spec
+
+    T = TypeVar("T")
+
+_SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start
+
+
+class Job(Ending):
+    """What subprocess calls communicate(), for run: callbacks that feed and read until the end.
+
+    The pipes and the pidfd are watched by an epoll of their own, and only that by the loop: a loop's
+    bookkeeping costs ten times what the kernel's does.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handle: _core.Handle,
+        spec: Spec,
+        data: bytes,
+        deadline: float | None,
+    ) -> None:
+        self.epoll = select.epoll()
+        super().__init__(loop, handle, self.epoll.fileno())
+        self.epoll.register(handle.pidfd, select.EPOLLIN)
+        self.spec = spec
+        self.timed_out = False
+        self.limit: str | None = None
+        self.room = NO_LIMIT if spec.max_output is None else spec.max_output
+        self.pieces: dict[int, list[bytes]] = {}
+        self.open: dict[int, int] = {}  # descriptor: 1 or 2
+        self.unsent = memoryview(data)
+        self.input = handle.take_stream(0)
+        self.timers: list[asyncio.TimerHandle] = []
+        if deadline is not None:
+            self.timers.append(loop.call_at(deadline, self._timeout))
+        if spec.wall_time is not None:
+            self.timers.append(loop.call_later(spec.wall_time, self._wall_time))
+        for which in (1, 2):
+            fd = handle.take_stream(which)
+            if fd >= 0:
+                os.set_blocking(fd, False)
+                self.pieces[which] = []
+                self.open[fd] = which
+                self.epoll.register(fd, select.EPOLLIN)
+        if self.input >= 0:
+            os.set_blocking(self.input, False)
+            self._feed(False)
+
+    def _feed(self, watched: bool = True) -> None:
+        try:
+            while self.unsent:
+                self.unsent = self.unsent[os.write(self.input, self.unsent[:PIECE]) :]
+        except (BlockingIOError, InterruptedError):
+            if not watched:
+                self.epoll.register(self.input, select.EPOLLOUT)
+            return
+        except OSError:  # nobody reads any more: as in subprocess, no error
+            pass
+        self._close_input(watched)
+
+    def _close_input(self, watched: bool = True) -> None:
+        if self.input >= 0:
+            if watched:
+                self.epoll.unregister(self.input)
+            os.close(self.input)
+            self.input = -1
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, PIECE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not data:
+            self._close_output(fd)
+            return False
+        if len(data) > self.room:
+            data = data[: self.room]
+            self.limit = self.limit or "output"
+            self.kill()
+        self.room -= len(data)
+        self.pieces[self.open[fd]].append(data)
+        return self.limit != "output"
+
+    def _close_output(self, fd: int) -> None:
+        self.epoll.unregister(fd)  # a copy of it elsewhere would keep it there
+        del self.open[fd]
+        os.close(fd)
+
+    def _timeout(self) -> None:
+        if not self.gone:
+            self.timed_out = not self.killed_at  # else a limit was first
+            self.kill()
+
+    def _wall_time(self) -> None:
+        if not self.gone and not self.killed_at:
+            self.limit = "wall_time"
+            self.kill()
+
+    def ready(self) -> None:
+        over = False
+        for fd, _ in self.epoll.poll(0):
+            if fd in self.open:
+                self._read(fd)
+            elif fd == self.input:
+                self._feed()
+            else:
+                over = True
+        if over:
+            self.ended()
+
+    def ended(self) -> None:
+        # Every writer is dead: what the pipes still hold is all there will be. Their end need not come,
+        # a worker forked meanwhile may hold a write end.
+        for fd in list(self.open):
+            while fd in self.open and self._read(fd):
+                pass
+        super().ended()
+
+    def release(self) -> None:
+        """Nothing of this run stays with the loop."""
+        if not self.handle.owned:
+            return  # a forked worker that drops our coroutine shares the loop's epoll with us: hands off
+        for timer in self.timers:
+            timer.cancel()
+        self.loop.remove_reader(self.pidfd)
+        self._close_input()
+        for fd in list(self.open):
+            self._close_output(fd)
+        self.epoll.close()
+
+    async def finished(self) -> None:
+        """Waits for the end; cancelled, or closed with the loop, it ends the container first."""
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            await self.kill_and_wait()
+            raise
+        finally:
+            self.release()
+
+    def output(self, which: int) -> bytes | None:
+        pieces = self.pieces.get(which)
+        if pieces is None:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def result(self, plan: Plan, args: Any) -> Result:
+        handle, spec = self.handle, self.spec
+        files = None
+        if spec.collect is not None and self.gone:  # before poll, which removes what was left on disk
+            files = await self._maybe_in_thread(
+                bool(spec.volumes), lambda: handle.collect(spec.collect, spec.collect_max)
+            )
+        ended = await self._maybe_in_thread("disk_parent" in plan.fields, handle.poll)
+        returncode, limit = ended or (-9, None)
+        limit = self.limit or limit
+        if limit == "memory" and spec.limits and (spec.limits.memory or _SMALLEST_MEMORY) < _SMALLEST_MEMORY:
+            program = os.fsdecode((spec.args or [""])[0])
+            raise errors.LaunchError(
+                errno.ENOMEM, "exec", program, "killed for memory: below 1M nothing may start"
+            )
+        streams = self.output(1), self.output(2)
+        facts = handle.usage(), handle.startup, handle.trace, files
+        return container.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))
+
+    async def _maybe_in_thread(self, lasts: bool, work: Callable[[], T]) -> T:
+        if lasts and self.gone:  # a large layer to remove, a volume that may hang
+            return await in_thread(self.loop, work, None)
+        return work()

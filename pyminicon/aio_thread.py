@@ -1,0 +1,81 @@
+"""Work that may hang or last, in a thread of its own, awaited on the loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+# A killed process that waits for a FUSE server's answer stays until that server has gone (the kernel's
+# request_wait_answer isn't killable once the server has read the request). Nobody can wait for that.
+PATIENCE = 5.0
+
+
+async def in_thread(
+    loop: asyncio.AbstractEventLoop,
+    work: Callable[[], T],
+    dispose: Callable[[T], None] | None,
+    give_up: Callable[[], None] | None = None,
+    undo: Callable[[T], Coroutine[Any, Any, Any]] | None = None,
+) -> T:
+    """``work()`` in a thread of its own: the loop's executor has few, and this one may wait for long.
+
+    Cancelled, it calls ``give_up`` and waits until the work has ended; what it made nevertheless is
+    undone. Without a ``give_up`` it goes at once and the result is disposed of when it comes.
+    """
+    from threading import Thread
+
+    outcome: asyncio.Future[T] = loop.create_future()
+    abandoned = False
+
+    def deliver(value: T | None, error: BaseException | None) -> None:
+        if abandoned or outcome.done():
+            if value is not None and dispose is not None:
+                dispose(value)
+        elif error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(value)  # type: ignore[arg-type]
+
+    def act() -> None:
+        value, error = None, None
+        try:
+            value = work()
+        except BaseException as caught:
+            error = caught
+        try:
+            loop.call_soon_threadsafe(deliver, value, error)
+        except RuntimeError:  # the loop was closed meanwhile
+            if value is not None and dispose is not None:
+                dispose(value)
+
+    Thread(target=act, name="pyminicon-launch", daemon=True).start()
+    try:
+        return await asyncio.shield(outcome)
+    except asyncio.CancelledError:
+        if give_up is None:
+            abandoned = True
+            outcome.cancel()
+            raise
+        give_up()
+        await despite_cancelling(asyncio.wait([outcome], timeout=PATIENCE))
+        abandoned = True
+        if outcome.done() and outcome.exception() is None and undo is not None:
+            await despite_cancelling(undo(outcome.result()))
+        raise
+
+
+async def despite_cancelling(work: Any) -> None:
+    """Awaits ``work`` to its end, also when this task is cancelled again and again."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                return
