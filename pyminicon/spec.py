@@ -141,8 +141,21 @@ def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozense
             raise SpecError(name, _unknown(name))
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
+    if spec.max_output is not None:
+        _check_counted(spec)
     _finish_limits(spec, limits)
     return spec
+
+
+def _check_counted(spec: Spec) -> None:
+    """What doesn't come through a pipe would pass max_output unseen."""
+    if spec.tty:
+        raise SpecError("max_output", "can't be held at a terminal: what is written there isn't counted")
+    out, err = spec.stdout, spec.stderr
+    if out not in (PIPE, DEVNULL) or err not in (PIPE, STDOUT, DEVNULL) or PIPE not in (out, err):
+        raise SpecError(
+            "max_output", "counts pipes: needs stdout=PIPE and stderr=PIPE or STDOUT, or capture_output=True"
+        )
 
 
 def _finish_limits(spec: Spec, limits: dict[str, Any]) -> None:

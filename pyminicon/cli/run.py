@@ -41,6 +41,8 @@ def main(words: list[str]) -> int:
         if given.get("dry-run"):
             from pyminicon.cli.dry_run import main as dry_run
 
+            if not wanted.get("tty"):
+                _stdio(wanted, given)
             return dry_run(rest[1:], wanted)
         return _run(rest[1:], wanted, given)
     except SpecError as error:

@@ -69,6 +69,14 @@ def test_output_beyond_the_limit_ends_it(cli: Cli) -> None:
     assert r.stderr == "pyminicon: ended by its limit: output\n"
 
 
+def test_output_to_a_terminal_is_not_counted_but_refused(cli: Cli) -> None:
+    for words in (("-t",), ("-t", "--dry-run")):
+        r = cli("run", *words, "--max-output", "4k", "host", "yes")
+        assert (r.returncode, r.stdout) == (125, "")
+        assert r.stderr.startswith("pyminicon: --max-output: can't be held at a terminal")
+    assert cli("run", "--dry-run", "--max-output", "4k", "host", "yes").returncode == 0
+
+
 def test_output_is_seen_while_it_runs(start: Callable[..., Started]) -> None:
     one = start("run", "-i", "host", "sh", "-c", "echo ready; read x; echo got $x", stdin=subprocess.PIPE)
     assert one.line() == "ready\n"

@@ -163,11 +163,16 @@ def test_a_waiting_container_that_is_killed_is_a_failed_run_at_most() -> None:
         assert t.run(["true"]).returncode == 0
 
 
+def test_a_run_whose_output_cant_be_counted_is_refused() -> None:
+    with Template() as t, pytest.raises(pyminicon.SpecError, match="max_output"):
+        t.run(["yes"], stdout=PIPE, max_output=1000)
+
+
 def test_limits_of_a_run_and_of_the_template_hold() -> None:
     with Template(pids=20, usage=True) as t:
         assert t.run(["sleep", "60"], wall_time=0.2).limit == "wall_time"
         assert t.run(["sh", "-c", "while :; do :; done"], cpu_time=0.2).limit == "cpu_time"
-        assert t.run(["yes"], stdout=PIPE, max_output=1000).limit == "output"
+        assert t.run(["yes"], capture_output=True, max_output=1000).limit == "output"
         with pytest.raises(pyminicon.TimeoutExpired) as found:
             t.run(["sh", "-c", "echo so far; sleep 60"], capture_output=True, timeout=0.3)
         assert found.value.stdout == b"so far\n"

@@ -134,7 +134,7 @@ def test_a_write_end_held_by_another_process_doesn_t_keep_the_stream_open() -> N
 def test_max_output_holds_for_start() -> None:
     async def body() -> None:
         async with await aio.start(
-            [*SHELL, "while :; do echo line; done"], stdout=PIPE, max_output=10_000
+            [*SHELL, "while :; do echo line; done"], stdout=PIPE, stderr=STDOUT, max_output=10_000
         ) as box:
             out = await box.stdout.read()
             assert await box.wait() == -9

@@ -167,7 +167,9 @@ def test_max_output_gives_all_that_was_allowed() -> None:
     ) as box:
         out, err = box.communicate(timeout=30)
         assert (len(out) + len(err), box.limit) == (100_000, "output")
-    with pyminicon.start([*SHELL, "head -c 100000 /dev/zero"], stdout=PIPE, max_output=100_000) as box:
+    with pyminicon.start(
+        [*SHELL, "head -c 100000 /dev/zero"], stdout=PIPE, stderr=STDOUT, max_output=100_000
+    ) as box:
         assert len(box.communicate(timeout=30)[0]) == 100_000
         assert (box.limit, box.returncode) == (None, 0)
 

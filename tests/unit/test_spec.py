@@ -28,7 +28,7 @@ GOOD: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", GOOD)
 def test_every_option_of_the_interface_is_taken(name: str) -> None:
-    more = {"memory": "64M"} if name == "memory_swap" else {}
+    more = {"memory_swap": {"memory": "64M"}, "max_output": {"capture_output": True}}.get(name, {})
     parse(["x"], {name: GOOD[name], **more})
 
 
@@ -75,6 +75,24 @@ def test_input_makes_stdin_a_pipe() -> None:
 def test_capture_output_makes_both_pipes() -> None:
     spec = parse(["x"], {"capture_output": True})
     assert (spec.stdout, spec.stderr) == (specs.PIPE, specs.PIPE)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "counted"),
+    [
+        (-1, -1, True), (-1, -2, True), (-1, -3, True), (-3, -1, True),
+        (None, None, False), (-1, None, False), (None, -1, False), (-1, 2, False), (-3, -2, False), (-3, -3, False),
+    ],
+)  # fmt: skip
+def test_max_output_is_refused_where_not_all_is_counted(stdout: Any, stderr: Any, counted: bool) -> None:
+    for refused in (frozenset[str](), specs.ONLY_RUN):
+        try:
+            parse(["x"], {"max_output": 5, "stdout": stdout, "stderr": stderr}, refused)
+        except SpecError as error:
+            assert not counted
+            assert str(error).startswith("max_output: counts pipes")
+        else:
+            assert counted
 
 
 def test_an_encoding_is_text_mode() -> None:
