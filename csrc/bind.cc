@@ -662,6 +662,7 @@ void release(Handle& handle) {
   container.pidfd.reset();
   container.root.reset();
   container.mount_namespace.reset();
+  if (container.reaped) container.cgroup.reset();  // what is left of it are descriptors
 }
 
 py::tuple handle_usage(Handle& handle) {

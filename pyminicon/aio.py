@@ -51,9 +51,9 @@ async def run(args: Any, **options: Any) -> Result:
             handle = await launch(loop, spec, plan, Limits(None, trace), sooner(begun, spec))
         except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
             return container.make_result(spec, args, ended_in_setup(spec))
-        job = Job(loop, handle, spec, data or b"", deadline)
+        job = Job(loop, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
         await job.finished()
-        return await job.result(plan, args)
+        return await job.result(args)
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)

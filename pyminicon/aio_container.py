@@ -66,7 +66,7 @@ class AsyncContainer:
         self.stderr: Any = self._output(2)
         # A loop has one callback a descriptor, and pidfd is the user's.
         self._watched = os.dup(handle.pidfd)
-        self._ending = Ending(loop, handle, self._watched)
+        self._ending = Ending(loop, handle, self._watched, "disk_parent" in plan.fields)
         self._ending.on_end = self._ended
 
     def _input(self) -> InputStream | None:
@@ -94,7 +94,7 @@ class AsyncContainer:
                 output.finish()
         if self.stdin is not None:
             self.stdin.abort()
-        if "disk_parent" not in self._plan.fields:  # whose removal may take long
+        if not self._ending.lasts:
             self._settle(self._handle.poll())
 
     def _close_pidfd(self) -> None:
@@ -193,6 +193,10 @@ class AsyncContainer:
             self.stdin.abort()
         if not self._settled:
             await despite_cancelling(self.wait())
+        self._ending.forget()
+        self._close_pidfd()
+        self._handle.release()
+        self.pidfd = -1
         if cancelled is not None:
             raise cancelled
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pyminicon.aio_thread import PATIENCE
+from pyminicon.aio_thread import PATIENCE, despite_cancelling, in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,15 +16,22 @@ _PATIENCE_IN_D = 1.0
 
 
 class Ending:
-    """Waits for the pidfd of one container; kills it; gives up on what can't die."""
+    """Waits for the pidfd of one container; kills it; gives up on what can't die.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, handle: _core.Handle, pidfd: int) -> None:
+    ``lasts``: what it leaves, a layer on disk, takes long to remove.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, handle: _core.Handle, pidfd: int, lasts: bool
+    ) -> None:
         self.loop = loop
         self.handle = handle
         self.pidfd = pidfd
+        self.lasts = lasts
         self.gone = False
         self.given_up = False
         self.killed_at = 0.0
+        self.look: asyncio.TimerHandle | None = None
         self.on_end: Callable[[], None] | None = None
         self.waiters: list[asyncio.Future[None]] = []
         loop.add_reader(pidfd, self.ready)
@@ -35,10 +42,11 @@ class Ending:
 
     def ended(self) -> None:
         """The pidfd is readable: the kernel has ended everything in the container."""
-        self.loop.remove_reader(self.pidfd)
+        self.forget()
         self.gone = True
-        if self.on_end is not None:
-            self.on_end()
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
         self.wake()
 
     def wake(self) -> None:
@@ -58,9 +66,9 @@ class Ending:
         if self.gone or not self.handle.owned:
             return
         self.handle.kill()
-        if not self.killed_at:
+        if not self.killed_at and not self.loop.is_closed():
             self.killed_at = self.loop.time()
-            self.loop.call_later(_PATIENCE_IN_D, self._look)
+            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
 
     def _look(self) -> None:
         """Long after the kill: is it only slow, or can't it die?"""
@@ -71,7 +79,7 @@ class Ending:
             self.handle.give_up()
             self.wake()
         else:
-            self.loop.call_later(_PATIENCE_IN_D, self._look)
+            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
 
     async def kill_and_wait(self) -> asyncio.CancelledError | None:
         """Kills and waits, however often this task is cancelled meanwhile; the last such cancellation."""
@@ -84,16 +92,30 @@ class Ending:
                 cancelled = error
         return cancelled
 
+    async def bury(self) -> asyncio.CancelledError | None:
+        """Takes the status and removes what it left, however often this task is cancelled meanwhile; the
+        last such cancellation."""
+        cancelled = None
+        if self.lasts:
+            cancelled = await despite_cancelling(in_thread(self.loop, self.handle.poll, None))
+        self.handle.poll()
+        return cancelled
+
     async def undo(self) -> None:
-        """Ends what nobody has got yet."""
+        """Ends what nobody will ask for any more; nothing of it is left."""
         await self.kill_and_wait()
         self.forget()
         if self.gone:
-            self.handle.poll()
+            await self.bury()
+            self.handle.release()
 
     def forget(self) -> None:
-        """Looks at the pidfd no more."""
-        self.loop.remove_reader(self.pidfd)
+        """Looks at the pidfd no more; its number may be another's from now on."""
+        if self.pidfd >= 0:
+            self.loop.remove_reader(self.pidfd)
+            self.pidfd = -1
+        if self.look is not None:
+            self.look.cancel()
 
 
 def _sleeps_for_ever(pid: int) -> bool:

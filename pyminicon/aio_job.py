@@ -15,15 +15,11 @@ from pyminicon.aio_thread import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any, TypeVar
+    from typing import Any
 
     from pyminicon import _core
-    from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.spec import Spec
-
-    T = TypeVar("T")
 
 _SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start
 
@@ -42,9 +38,10 @@ class Job(Ending):
         spec: Spec,
         data: bytes,
         deadline: float | None,
+        lasts: bool,
     ) -> None:
         self.epoll = select.epoll()
-        super().__init__(loop, handle, self.epoll.fileno())
+        super().__init__(loop, handle, self.epoll.fileno(), lasts)
         self.epoll.register(handle.pidfd, select.EPOLLIN)
         self.spec = spec
         self.timed_out = False
@@ -146,18 +143,18 @@ class Job(Ending):
             return  # a forked worker that drops our coroutine shares the loop's epoll with us: hands off
         for timer in self.timers:
             timer.cancel()
-        self.loop.remove_reader(self.pidfd)
+        self.forget()
         self._close_input()
         for fd in list(self.open):
             self._close_output(fd)
         self.epoll.close()
 
     async def finished(self) -> None:
-        """Waits for the end; cancelled, or closed with the loop, it ends the container first."""
+        """Waits for the end; cancelled, it ends the container and removes what is left of it first."""
         try:
             await self.wait()
         except asyncio.CancelledError:
-            await self.kill_and_wait()
+            await self.undo()
             raise
         finally:
             self.release()
@@ -168,15 +165,28 @@ class Job(Ending):
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def result(self, plan: Plan, args: Any) -> Result:
+    async def _collected(self) -> dict[str, bytes] | None:
+        """Before the burial, which removes what is on disk."""
         handle, spec = self.handle, self.spec
-        files = None
-        if spec.collect is not None and self.gone:  # before poll, which removes what was left on disk
-            files = await self._maybe_in_thread(
-                bool(spec.volumes), lambda: handle.collect(spec.collect, spec.collect_max)
-            )
-        ended = await self._maybe_in_thread("disk_parent" in plan.fields, handle.poll)
-        returncode, limit = ended or (-9, None)
+        if spec.collect is None or not self.gone:
+            return None
+        if not spec.volumes:
+            return handle.collect(spec.collect, spec.collect_max)
+        try:
+            return await in_thread(self.loop, lambda: handle.collect(spec.collect, spec.collect_max), None)
+        except asyncio.CancelledError:  # the thread may hang in a volume, and keeps the handle
+            await self.bury()
+            raise
+
+    async def result(self, args: Any) -> Result:
+        handle, spec = self.handle, self.spec
+        files = await self._collected()
+        cancelled = await self.bury() if self.gone else None
+        # An exception that is kept holds this frame and the handle, but no descriptor.
+        handle.release()
+        if cancelled is not None:
+            raise cancelled
+        returncode, limit = handle.poll() or (-9, None)
         limit = self.limit or limit
         if limit == "memory" and spec.limits and (spec.limits.memory or _SMALLEST_MEMORY) < _SMALLEST_MEMORY:
             program = os.fsdecode((spec.args or [""])[0])
@@ -186,8 +196,3 @@ class Job(Ending):
         streams = self.output(1), self.output(2)
         facts = handle.usage(), handle.startup, handle.trace, files
         return container.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))
-
-    async def _maybe_in_thread(self, lasts: bool, work: Callable[[], T]) -> T:
-        if lasts and self.gone:  # a large layer to remove, a volume that may hang
-            return await in_thread(self.loop, work, None)
-        return work()

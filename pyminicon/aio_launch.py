@@ -87,10 +87,11 @@ async def launch(
         return launch()
     give_up = _GiveUp()
     timer = None if deadline is None else loop.call_at(deadline, give_up.now)
+    lasts = "disk_parent" in plan.fields
     try:
         work = lambda: give_up.guard(launch)  # noqa: E731
         return await in_thread(
-            loop, work, None, give_up.now, lambda made: Ending(loop, made, made.pidfd).undo()
+            loop, work, None, give_up.now, lambda made: Ending(loop, made, made.pidfd, lasts).undo()
         )
     except errors.LaunchError as error:
         if error.errno == errno.ETIMEDOUT and deadline is not None and loop.time() >= deadline:

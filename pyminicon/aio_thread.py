@@ -70,12 +70,13 @@ async def in_thread(
         raise
 
 
-async def despite_cancelling(work: Any) -> None:
-    """Awaits ``work`` to its end, also when this task is cancelled again and again."""
+async def despite_cancelling(work: Any) -> asyncio.CancelledError | None:
+    """Awaits ``work`` to its end, however often this task is cancelled; the last such cancellation."""
     task = asyncio.ensure_future(work)
+    cancelled = None
     while not task.done():
         try:
             await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if task.cancelled():
-                return
+        except asyncio.CancelledError as error:
+            cancelled = error
+    return cancelled

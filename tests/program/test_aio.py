@@ -13,7 +13,9 @@ import pytest
 
 import pyminicon
 from pyminicon import aio
+from pyminicon.images.lookup import store_path
 from tests.program.conftest import alive, gone_after
+from tests.support import leftovers as account
 
 
 def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -181,11 +183,22 @@ def test_cancelling_again_and_again_still_waits(mark: str) -> None:
     on_loop(body())
 
 
-def test_cancelling_at_any_moment_leaves_nothing(mark: str) -> None:
+@pytest.fixture(params=["plain", "cgroup", "disk"])
+def kind(request: pytest.FixtureRequest, own_store: object) -> dict[str, Any]:
+    """Options of a container that leaves more or less to be removed."""
+    if request.param == "cgroup" and os.geteuid() != 0:
+        pytest.skip("needs root or a delegated cgroup")
+    os.makedirs(f"{store_path()}/scratch", exist_ok=True)
+    made: dict[str, dict[str, Any]] = {"plain": {}, "cgroup": {"memory": "64M"}, "disk": {"storage": "disk"}}
+    return made[request.param]
+
+
+def test_cancelling_at_any_moment_leaves_nothing(kind: dict[str, Any], mark: str) -> None:
     async def body() -> None:
+        before = account.count()
         for step in range(40):
             task = asyncio.create_task(
-                aio.run(["/bin/sleep", mark], capture_output=True, input=b"x" * 100_000)
+                aio.run(["/bin/sleep", mark], capture_output=True, input=b"x" * 100_000, **kind)
             )
             for _ in range(step % 4):
                 await asyncio.sleep(0)
@@ -194,6 +207,18 @@ def test_cancelling_at_any_moment_leaves_nothing(mark: str) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not alive(mark)
+            assert account.count() == before
+
+    on_loop(body())
+
+
+def test_a_timeout_has_left_nothing_when_it_is_raised(kind: dict[str, Any], mark: str) -> None:
+    async def body() -> None:
+        before = account.count()
+        with pytest.raises(pyminicon.TimeoutExpired) as caught:
+            await aio.run(["/bin/sleep", mark], timeout=0.2, capture_output=True, **kind)
+        assert account.count() == before
+        assert caught.value.__traceback__ is not None  # whose frames hold what they have
 
     on_loop(body())
 

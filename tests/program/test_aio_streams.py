@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import Coroutine
@@ -13,6 +14,7 @@ import pytest
 import pyminicon
 from pyminicon import PIPE, STDOUT, aio
 from tests.program.conftest import alive, eventually
+from tests.support import leftovers as account
 
 
 def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -161,6 +163,23 @@ def test_leaving_the_block_ends_the_container(mark: str) -> None:
         assert not alive(mark)
         assert box.returncode == -9
         await box.aclose()  # again: nothing happens
+
+    on_loop(body())
+
+
+def test_leaving_the_block_closes_every_descriptor_at_once(mark: str) -> None:
+    async def body() -> None:
+        before = account.descriptors()
+        gc.disable()
+        try:
+            for line in ("exit 0", f"sleep {mark}"):
+                async with await aio.start([*SHELL, line], stdin=PIPE, stdout=PIPE, stderr=PIPE) as box:
+                    if line == "exit 0":
+                        await box.wait()
+                assert account.descriptors() == before
+                assert (box.pidfd, box.fileno()) == (-1, -1)
+        finally:
+            gc.enable()
 
     on_loop(body())
 
