@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.result import Result
+    from pyminicon.spec import Spec
+    from pyminicon.terminal import Terminal
 
 __all__ = ["AsyncContainer", "run", "start"]
 
@@ -42,7 +44,7 @@ async def run(args: Any, **options: Any) -> Result:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec = specs.parse(args, options)
+    spec = specs.parse(args, options, container.NOT_RUN)
     data = container.input_bytes(spec)
     plan = await planned(loop, spec)
     try:
@@ -61,11 +63,37 @@ async def run(args: Any, **options: Any) -> Result:
 
 async def start(args: Any, **options: Any) -> AsyncContainer:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
-    loop = asyncio.get_running_loop()
+    if container.wants_terminal(options):
+        return await _start_in_terminal(args, options)
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    return await _start(args, specs.parse(args, options, specs.ONLY_RUN), trace, None)
+
+
+async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer:
+    from pyminicon.terminal import Terminal
+
+    trace = bool(options.pop("trace", False))
     spec = specs.parse(args, options, specs.ONLY_RUN)
+    terminal = Terminal()
+    try:
+        os.set_blocking(terminal.fileno(), False)
+        spec.stdin = spec.stdout = spec.stderr = terminal.inner
+        box = await _start(args, spec, trace, terminal)
+    except BaseException:
+        terminal.close()
+        raise
+    terminal.close_inner()
+    box.terminal = terminal
+    return box
+
+
+async def _start(args: Any, spec: Spec, trace: bool, terminal: Terminal | None) -> AsyncContainer:
+    loop = asyncio.get_running_loop()
     plan = await planned(loop, spec)
     try:
-        handle = await launch(loop, spec, plan, Limits(spec, False), None)
+        if terminal is not None:
+            terminal.give_to(plan)
+        handle = await launch(loop, spec, plan, Limits(spec, trace), None)
     except BaseException:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)

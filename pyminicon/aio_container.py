@@ -8,7 +8,7 @@ import os
 from pyminicon.aio_ending import Ending
 from pyminicon.aio_streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio_thread import despite_cancelling, in_thread
-from pyminicon.container import check_status
+from pyminicon.container import Running, check_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
 
     from pyminicon import _core
     from pyminicon.plan import Plan
-    from pyminicon.result import Usage
     from pyminicon.spec import Spec
+    from pyminicon.terminal import Terminal
 
 PRIVATE = object()
 
 
-class AsyncContainer:
+class AsyncContainer(Running):
     """A running container on an event loop, made by :func:`start`; ``async with`` leaves nothing behind.
 
     ``pid`` ``pidfd`` ``id`` ``args`` ``returncode`` ``limit`` ``startup`` as :class:`pyminicon.Container`
     has them. ``stdout`` ``stderr``: asyncio.StreamReader (with ``text=True`` a reader of str with the
     same read, readline and ``async for``). ``stdin``: ``write`` and ``await drain()``, ``close()`` for its
-    end of file. Each is None where no PIPE was asked for.
+    end of file. Each is None where no PIPE was asked for. ``terminal``, with ``tty=True``: a Terminal that
+    doesn't block: watch its ``fileno()`` with the loop's add_reader.
 
     It belongs to the loop that started it; in a process that didn't make it (after os.fork) every
     method does nothing to the container.
@@ -51,6 +52,7 @@ class AsyncContainer:
         self._handle = handle
         self._spec = spec
         self._plan = plan
+        self.stop_signal = plan.stop_signal
         self._outputs: dict[int, OutputPipe] = {}
         self._readers: dict[int, asyncio.StreamReader] = {}
         self.args = args
@@ -60,6 +62,7 @@ class AsyncContainer:
         self.startup: float = handle.startup
         self.returncode: int | None = None
         self.limit: str | None = None
+        self.terminal: Terminal | None = None
         self._settled = False
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
@@ -106,7 +109,7 @@ class AsyncContainer:
         self._close_pidfd()  # if it is still there, the loop was closed
 
     def fileno(self) -> int:
-        """The pidfd: readable when the container has ended (pidfd_open(2))."""
+        """The pidfd: readable when the container has ended (pidfd_open(2)); -1 once it is closed."""
         return self.pidfd
 
     def poll(self) -> int | None:
@@ -161,26 +164,9 @@ class AsyncContainer:
             pass
         self.stdin.close()
 
-    def send_signal(self, number: int) -> None:
-        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended."""
-        if self.returncode is None and self._handle.owned:
-            self._handle.send_signal(int(number))
-
-    def terminate(self) -> None:
-        """SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must have a handler
-        for it."""
-        self.send_signal(self._plan.stop_signal)
-
     def kill(self) -> None:
         """Ends the container with all that is in it, at once; :meth:`wait` tells when it is gone."""
         self._ending.kill()
-
-    @property
-    def usage(self) -> Usage:
-        """What it has used so far, or in all once it has ended."""
-        from pyminicon.result import Usage
-
-        return Usage(self._handle.usage())
 
     async def aclose(self) -> None:
         """Kills the container if it still runs and waits until it is gone, also when cancelled."""
@@ -191,6 +177,8 @@ class AsyncContainer:
             output.close()
         if self.stdin is not None:
             self.stdin.abort()
+        if self.terminal is not None:
+            self.terminal.close()
         if not self._settled:
             await despite_cancelling(self.wait())
         self._ending.forget()

@@ -57,7 +57,7 @@ class Talk:
         # With max_output a relay stands between: what it still holds comes after the container's end,
         # and then the pipe's own end.
         self.relayed = box._spec.max_output is not None
-        self.ended = False
+        self.ended = box.pidfd < 0  # closed
         self.input = -1
         self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
         if box.stdin is not None and not box.stdin.closed:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _NO_LIMIT = (1 << 64) - 1
 _CHANGEABLE = frozenset(("memory", "memory_swap", "cpus", "cpu_weight", "cpuset", "pids", "io_weight"))
 _PATIENCE = 5.0  # seconds for a killed container to be gone
-_NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
+NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
 
 
 def run(args: Any, **options: Any) -> Result:
@@ -33,7 +33,7 @@ def run(args: Any, **options: Any) -> Result:
     ``check=True``.
     """
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec = specs.parse(args, options, _NOT_RUN)
+    spec = specs.parse(args, options, NOT_RUN)
     plan = plans.build(spec)
     try:
         return run_plan(_core.Plan(plan.fields), spec, args, trace)
@@ -124,6 +124,11 @@ def decode(spec: Spec, data: bytes | None) -> Any:
     return io.TextIOWrapper(io.BytesIO(data), spec.encoding, spec.errors).read()
 
 
+def wants_terminal(options: dict[str, Any]) -> bool:
+    """Whether a terminal is to be made; who gives the streams has made one."""
+    return options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys()
+
+
 def start(args: Any, **options: Any) -> Container:
     """Starts ``args`` in a container of its own and returns at once: subprocess.Popen, in a container.
 
@@ -131,7 +136,7 @@ def start(args: Any, **options: Any) -> Container:
     LaunchError as :func:`run` does. ``tty=True``: a terminal of its own, in the container's ``terminal``
     (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
     """
-    if options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys():
+    if wants_terminal(options):
         from pyminicon import terminal
 
         return terminal.start(args, options)
@@ -198,7 +203,70 @@ def _end_all() -> None:
             box.close()
 
 
-class Container:
+class Running:
+    """What a container tells of itself and takes while it runs, for a thread and for a loop alike."""
+
+    _handle: _core.Handle
+    stop_signal: int
+
+    @property
+    def trace(self) -> list[tuple[str, int]] | None:
+        """With ``trace=True``: (stage, nanoseconds since the call) of each step of the start."""
+        return self._handle.trace
+
+    @property
+    def usage(self) -> Usage:
+        """What it has used so far, or in all once it has ended."""
+        return Usage(self._handle.usage())
+
+    def stats(self) -> Stats:
+        """What it is using at this moment, and has used so far (:class:`Stats`)."""
+        return Stats(self._handle.usage())
+
+    def update(self, **limits: Any) -> None:
+        """Changes limits while it runs: ``memory memory_swap cpus cpu_weight cpuset pids io_weight``.
+
+        The container must have been started with a limit of the same kind, or there is no cgroup to
+        change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses.
+        """
+        from pyminicon import cgroups
+        from pyminicon.cgroup_limits import check
+
+        for name in limits:
+            if name not in _CHANGEABLE:
+                raise errors.SpecError(name, f"can't be changed: takes {', '.join(sorted(_CHANGEABLE))}")
+        changed = check(**limits)
+        if changed is not None and self._mine():
+            self._handle.update(cgroups.plan_update(changed))
+
+    def freeze(self) -> None:
+        """Stops every process of the container until :meth:`thaw` (cgroup freezer)."""
+        if self._mine():
+            self._handle.freeze(True)
+
+    def thaw(self) -> None:
+        """Lets a frozen container go on."""
+        if self._mine():
+            self._handle.freeze(False)
+
+    def terminate(self) -> None:
+        """``stop_signal``: SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must
+        have a handler for it."""
+        self.send_signal(self.stop_signal)
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended. Raises SpecError."""
+        most = 64
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+            raise errors.SpecError("send_signal", f"takes a signal's number, 1 to {most}, not {number!r:.80}")
+        if self._mine():
+            self._handle.send_signal(int(number))
+
+    def _mine(self) -> bool:
+        return bool(self._handle.owned)
+
+
+class Container(Running):
     """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
 
     ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex
@@ -256,7 +324,7 @@ class Container:
         return stream
 
     def fileno(self) -> int:
-        """The pidfd: readable when the container has ended (pidfd_open(2))."""
+        """The pidfd: readable when the container has ended (pidfd_open(2)); -1 once it is closed."""
         return self.pidfd
 
     def poll(self) -> int | None:
@@ -289,63 +357,10 @@ class Container:
 
         return communicate.communicate(self, input, timeout)
 
-    def send_signal(self, number: int) -> None:
-        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended."""
-        if self.poll() is None and self._mine():
-            self._handle.send_signal(int(number))
-
-    def terminate(self) -> None:
-        """``stop_signal``: SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must
-        have a handler for it."""
-        self.send_signal(self.stop_signal)
-
     def kill(self) -> None:
         """Ends the container with all that is in it, at once."""
         if self._mine():
             self._handle.kill()
-
-    @property
-    def trace(self) -> list[tuple[str, int]] | None:
-        """With ``trace=True``: (stage, nanoseconds since the call) of each step of the start."""
-        return self._handle.trace
-
-    @property
-    def usage(self) -> Usage:
-        """What it has used so far, or in all once it has ended."""
-        return Usage(self._handle.usage())
-
-    def stats(self) -> Stats:
-        """What it is using at this moment, and has used so far (:class:`Stats`)."""
-        return Stats(self._handle.usage())
-
-    def update(self, **limits: Any) -> None:
-        """Changes limits while it runs: ``memory memory_swap cpus cpu_weight cpuset pids io_weight``.
-
-        The container must have been started with a limit of the same kind, or there is no cgroup to
-        change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses.
-        """
-        from pyminicon import cgroups
-        from pyminicon.cgroup_limits import check
-
-        for name in limits:
-            if name not in _CHANGEABLE:
-                raise errors.SpecError(name, f"can't be changed: takes {', '.join(sorted(_CHANGEABLE))}")
-        changed = check(**limits)
-        if changed is not None and self._mine():
-            self._handle.update(cgroups.plan_update(changed))
-
-    def freeze(self) -> None:
-        """Stops every process of the container until :meth:`thaw` (cgroup freezer)."""
-        if self._mine():
-            self._handle.freeze(True)
-
-    def thaw(self) -> None:
-        """Lets a frozen container go on."""
-        if self._mine():
-            self._handle.freeze(False)
-
-    def _mine(self) -> bool:
-        return bool(self._handle.owned)
 
     def _release(self) -> None:
         _running.pop(id(self), None)
@@ -367,6 +382,7 @@ class Container:
             else:  # it hangs in the kernel, on a FUSE server that doesn't answer; nobody can end that
                 self.returncode = -9
         self._handle.release()
+        self.pidfd = -1
 
     def __enter__(self) -> Container:
         return self

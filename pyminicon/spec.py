@@ -21,8 +21,8 @@ PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its impo
 
 #: What a Template or a container can't change once it is made, and each run of it can.
 EACH_RUN = frozenset(
-    "args env cwd stdin stdout stderr input capture_output text encoding errors timeout check wall_time "
-    "cpu_time max_output files collect collect_max pass_fds".split()
+    "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
+    "check wall_time cpu_time max_output files collect collect_max pass_fds".split()
 )
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
 ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: A program that is never run: a template's plan is made before anybody says what to run.
 _NOTHING = ("/",)
 
+_NO_TERMINAL = "a template's containers have none: pyminicon.start(tty=True) makes one"
+
 
 class Template:
     """A kind of container, with a stock of single-use ones that wait for their command.
@@ -44,6 +46,8 @@ class Template:
     def __init__(self, *, stock: int = 4, **options: Any) -> None:
         if isinstance(stock, bool) or not isinstance(stock, int) or not 1 <= stock <= 1024:
             raise errors.SpecError("stock", "takes 1 to 1024 containers")
+        if options.get("tty"):
+            raise errors.SpecError("tty", _NO_TERMINAL)
         self._options = options
         spec = specs.parse(_NOTHING, options, specs.EACH_RUN)
         self._held: dict[str, int] = {}  # volume sources, open
@@ -58,7 +62,7 @@ class Template:
         # Files are put into a waiting container from outside, where its ids and its root can be written.
         self._files_go_cold = spec.read_only or "uid_map" in fields
         # A private clock begins when the container is made, not when its run comes.
-        self._parks = spec.time == "host" and spec.pid == "private" and not spec.tty
+        self._parks = spec.time == "host" and spec.pid == "private"
         self._core: _core.Template | None = None
         try:
             if self._parks:
@@ -133,6 +137,8 @@ class Template:
         if self._core is not None and not self._core.owned:
             raise errors.Error("the template belongs to the process that made it; a forked one makes its own")
         for name in options:
+            if name == "tty":
+                raise errors.SpecError(name, _NO_TERMINAL)
             if name not in specs.EACH_RUN:
                 raise errors.SpecError(name, "is the template's: give it to Template, not to each run")
         spec = specs.parse(args, options, refused)

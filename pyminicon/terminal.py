@@ -62,6 +62,18 @@ class Terminal:
         """(rows, columns), as programs inside see it or have set it."""
         return size_of(self._outer)
 
+    def give_to(self, plan: Plan) -> None:
+        """It belongs to whom ``plan`` is for, or he couldn't open /dev/console or change its modes."""
+        if os.geteuid() != 0:  # only root may give files away; a single-id map is its owner's already
+            return
+        uid = plan.fields.get("uid", 0)
+        for line in plan.fields.get("uid_map", "").splitlines():
+            inside, outside, count = (int(word) for word in line.split())
+            if inside <= uid < inside + count:
+                uid += outside - inside
+                break
+        os.fchown(self.inner, uid, -1)
+
     def close_inner(self) -> None:
         """Lets go of the inner side, which the container holds by now."""
         if self.inner >= 0:
@@ -101,7 +113,7 @@ def start(args: Any, options: dict[str, Any]) -> Container:
     try:
         checked.stdin = checked.stdout = checked.stderr = terminal.inner
         made = plan.build(checked)
-        _give(terminal.inner, made)
+        terminal.give_to(made)
         box = container.start_plan(_core.Plan(made.fields), checked, made, args, trace)
     except BaseException:
         terminal.close()
@@ -109,16 +121,3 @@ def start(args: Any, options: dict[str, Any]) -> Container:
     terminal.close_inner()
     box.terminal = terminal
     return box
-
-
-def _give(inner: int, made: Plan) -> None:
-    """The terminal belongs to whom it is for, or he couldn't open /dev/console or change its modes."""
-    if os.geteuid() != 0:  # only root may give files away; a single-id map is its owner's already
-        return
-    uid = made.fields.get("uid", 0)
-    for line in made.fields.get("uid_map", "").splitlines():
-        inside, outside, count = (int(word) for word in line.split())
-        if inside <= uid < inside + count:
-            uid += outside - inside
-            break
-    os.fchown(inner, uid, -1)

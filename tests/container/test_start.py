@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -217,3 +218,16 @@ def test_usage_of_a_running_container_can_be_asked_for() -> None:
     with cat() as c:
         assert c.usage.wall >= 0
         assert c.usage.memory_peak is None
+
+
+def test_after_close_there_is_no_pidfd_that_could_be_anothers() -> None:
+    with pyminicon.start(["/bin/true"], stdout=pyminicon.PIPE) as c:
+        assert c.fileno() >= 0
+    assert (c.pidfd, c.fileno()) == (-1, -1)
+    assert c.communicate() == (b"", None)
+
+
+@pytest.mark.parametrize("number", [9999, -1, 65, "TERM", None, True, 1.5, 10**30], ids=repr)
+def test_what_is_no_signal_is_refused(number: Any) -> None:
+    with pyminicon.start(["/bin/sleep", "60"]) as c, pytest.raises(pyminicon.SpecError, match="1 to 64"):
+        c.send_signal(number)

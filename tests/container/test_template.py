@@ -168,6 +168,18 @@ def test_a_run_whose_output_cant_be_counted_is_refused() -> None:
         t.run(["yes"], stdout=PIPE, max_output=1000)
 
 
+def test_universal_newlines_are_each_runs() -> None:
+    with Template() as t:
+        assert t.run(["echo", "a"], capture_output=True, universal_newlines=True).stdout == "a\n"
+
+
+def test_a_terminal_is_refused_with_what_to_do_instead() -> None:
+    with pytest.raises(pyminicon.SpecError, match=r"tty: .*pyminicon\.start\(tty=True\)"):
+        Template(tty=True)
+    with Template() as t, pytest.raises(pyminicon.SpecError, match=r"tty: .*pyminicon\.start\(tty=True\)"):
+        t.start(["true"], tty=True)
+
+
 def test_limits_of_a_run_and_of_the_template_hold() -> None:
     with Template(pids=20, usage=True) as t:
         assert t.run(["sleep", "60"], wall_time=0.2).limit == "wall_time"

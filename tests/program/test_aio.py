@@ -154,6 +154,14 @@ def test_start_refuses_what_only_run_takes() -> None:
             on_loop(aio.start(["/bin/true"], **{option: True}))
 
 
+def test_run_refuses_a_terminal_as_run_does() -> None:
+    with pytest.raises(pyminicon.SpecError) as caught:
+        on_loop(aio.run(["/bin/true"], tty=True))
+    with pytest.raises(pyminicon.SpecError) as same:
+        pyminicon.run(["/bin/true"], tty=True)
+    assert str(caught.value) == str(same.value)
+
+
 def test_cancelling_kills_the_container_and_waits_for_it(mark: str) -> None:
     async def body() -> None:
         task = asyncio.create_task(aio.run(["/bin/sleep", mark]))

@@ -286,3 +286,68 @@ def test_a_status_that_was_taken_is_said_to_be_or_known(mark: str) -> None:
 def test_it_is_made_by_start_alone() -> None:
     with pytest.raises(TypeError):
         aio.AsyncContainer(None, None, None, None, None, None)  # type: ignore[arg-type]
+
+
+def test_a_terminal_of_its_own_doesnt_block_the_loop() -> None:
+    async def body() -> None:
+        async with await aio.start([*SHELL, "tty; read x; echo got $x"], tty=True) as box:
+            seen, ready = bytearray(), asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def more() -> None:
+                seen.extend(box.terminal.read())
+                ready.set()
+
+            with pytest.raises(BlockingIOError):
+                while True:
+                    seen.extend(box.terminal.read())
+            loop.add_reader(box.terminal.fileno(), more)
+            box.terminal.write(b"it\n")
+            while b"got it" not in seen:
+                ready.clear()
+                await ready.wait()
+            loop.remove_reader(box.terminal.fileno())
+            assert b"/dev/" in seen
+            assert await box.wait() == 0
+        assert box.terminal.fileno() == -1
+
+    on_loop(body())
+
+
+def test_it_can_be_traced() -> None:
+    async def body() -> None:
+        async with await aio.start(["/bin/true"], trace=True) as box:
+            assert "exec" in [stage for stage, _ in box.trace]
+        async with await aio.start(["/bin/true"]) as box:
+            assert box.trace is None
+
+    on_loop(body())
+
+
+def test_limits_change_and_all_stops_while_it_runs(needs_root: None) -> None:
+    async def body() -> None:
+        line = "while :; do echo x; sleep 0.01; done"
+        async with await aio.start([*SHELL, line], stdout=PIPE, memory="32M", pids=20) as box:
+            await box.stdout.readline()
+            assert box.stats().memory > 0
+            box.update(memory="64M")
+            box.freeze()
+            await asyncio.sleep(0.1)
+            with pytest.raises(asyncio.TimeoutError):
+                while True:
+                    await asyncio.wait_for(box.stdout.readline(), 0.3)
+            box.thaw()
+            assert await box.stdout.readline() == b"x\n"
+
+    on_loop(body())
+
+
+def test_killing_goes_on_when_the_loop_is_closed(mark: str) -> None:
+    loop = asyncio.new_event_loop()
+    box = loop.run_until_complete(aio.start(["/bin/sleep", mark]))
+    loop.close()
+    box.terminate()
+    assert eventually(lambda: alive(mark)), "pid 1 without a handler"
+    box.kill()
+    assert eventually(lambda: not alive(mark))
+    assert eventually(lambda: box.poll() == -9)
