@@ -117,7 +117,7 @@ def _check_whole(option: str, value: object, least: int, most: int) -> int | Non
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise SpecError(option, f"takes a whole number from {least} to {most}, not {value!r:.80}")
+        raise SpecError(option, f"takes a whole number from {least} to {most}, not {sizes.shown(value)}")
     return value
 
 
@@ -127,7 +127,7 @@ def _check_cpus(value: object) -> float:
     quota = cgroup_tree.cpu_limit(tree) if tree else None
     most = most if quota is None or quota > most else quota
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not LEAST_CPUS <= value <= most:
-        raise SpecError("cpus", f"takes a number from {LEAST_CPUS} to {most:g}, not {value!r:.80}")
+        raise SpecError("cpus", f"takes a number from {LEAST_CPUS} to {most:g}, not {sizes.shown(value)}")
     return float(value)
 
 
@@ -164,11 +164,13 @@ def check_cpuset(value: object, allowed: str | None = None, why: str = "this mac
         allowed = cgroup_tree.read_or("/sys/devices/system/cpu/online", f"0-{count - 1}").strip()
     cpus = parse_cpus(value) if isinstance(value, str) else None
     if not cpus or not set(cpus) <= set(parse_cpus(allowed) or ()):
-        raise SpecError("cpuset", f'takes a list such as "0-1,3" out of {allowed} ({why}), not {value!r:.80}')
+        raise SpecError(
+            "cpuset", f'takes a list such as "0-1,3" out of {allowed} ({why}), not {sizes.shown(value)}'
+        )
     return form_cpus(cpus)
 
 
 def _check_parent(value: object) -> str:
     if not isinstance(value, str) or not value or "\0" in value or len(value) > 4000:
-        raise SpecError("cgroup_parent", f"takes the path of a cgroup, not {value!r:.80}")
+        raise SpecError("cgroup_parent", f"takes the path of a cgroup, not {sizes.shown(value)}")
     return value

@@ -258,7 +258,7 @@ class Running:
         """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended. Raises SpecError."""
         most = 64
         if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-            raise errors.SpecError("send_signal", f"takes a signal's number, 1 to {most}, not {number!r:.80}")
+            raise errors.SpecError("send_signal", f"takes a signal's number, 1 to {most}")
         if self._mine():
             self._handle.send_signal(int(number))
 

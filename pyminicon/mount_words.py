@@ -1,4 +1,4 @@
-"""Volumes, tmpfs, storage, files: docker's words for what is mounted where."""
+"""Volumes, tmpfs, storage: docker's words for what is mounted where."""
 
 from __future__ import annotations
 
@@ -6,10 +6,6 @@ import os
 
 from pyminicon import sizes
 from pyminicon.errors import SpecError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 # Where a mount would replace what the launch itself makes and relies on (CVE-2019-16884: a volume over
 # /proc steers every later write to it).
@@ -86,29 +82,3 @@ def storage(words: str) -> tuple[str, str]:
         if key == "size":
             return "tmpfs", str(sizes.check("storage", value, 65536))
     raise SpecError("storage", f"takes 'tmpfs', 'tmpfs:size=1g' or 'disk', not {words!r}")
-
-
-def files(value: Any) -> list[tuple[str, bytes, int]]:
-    """``{"dst": bytes or path}`` as (target, bytes, mode): read now, put in before the start.
-
-    What is a program (it begins with ``#!`` or as an ELF file) is 0755, all else 0644; a path's file
-    keeps its own mode. Raises SpecError.
-    """
-    try:
-        items = value.items()
-    except AttributeError:
-        raise SpecError("files", f"takes a dict, not {type(value).__name__}") from None
-    return [(inside("files", os.fsdecode(target)), *_content(source)) for target, source in items]
-
-
-def _content(source: Any) -> tuple[bytes, int]:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data = bytes(source)
-        return data, 0o755 if data.startswith((b"#!", b"\x7fELF")) else 0o644
-    if not isinstance(source, (str, os.PathLike)):
-        raise SpecError("files", f"takes bytes or a path for each file, not {type(source).__name__}")
-    try:
-        with open(source, "rb") as file:
-            return file.read(), os.fstat(file.fileno()).st_mode & 0o777
-    except OSError as error:
-        raise SpecError("files", f"{os.fspath(source)!s}: {error.strerror}") from None

@@ -43,6 +43,14 @@ def form(size: int) -> str:
     return str(size)
 
 
+def shown(value: object) -> str:
+    """``value`` for an error message: its repr, cut. Python itself refuses to write very large numbers."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 def about(size: int) -> str:
     """``size`` for a person, rounded down by less than one in a thousand: 25276514304 is "24105M"."""
     power = 0
@@ -65,5 +73,5 @@ def check(option: str, value: object, least: int = 0, most: int = LARGEST, why: 
     if size is None or not least <= size <= most:
         upper = f" ({why})" if why else ""
         form_of = 'a size such as "64M" or a number of bytes, ' if size is None else ""
-        raise SpecError(option, f"takes {form_of}{about(least)} to {about(most)}{upper}, not {value!r:.80}")
+        raise SpecError(option, f"takes {form_of}{about(least)} to {about(most)}{upper}, not {shown(value)}")
     return size

@@ -27,6 +27,8 @@ EACH_RUN = frozenset(
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
 ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
 
+_LAST_ID = 4294967294  # one more is (uid_t)-1, which is nobody's
+
 _LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
 
 
@@ -143,8 +145,20 @@ def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozense
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
     if spec.max_output is not None:
         _check_counted(spec)
+    if spec.volumes or spec.tmpfs:
+        _check_mount_points(spec)
     _finish_limits(spec, limits)
     return spec
+
+
+def _check_mount_points(spec: Spec) -> None:
+    taken = {target for target, _, _ in spec.tmpfs}
+    if len(taken) < len(spec.tmpfs):
+        raise SpecError("tmpfs", "two of them have one target")
+    for _, target, _ in spec.volumes:
+        if target in taken:
+            raise SpecError("volumes", f"{target} is the target of another volume or tmpfs already")
+        taken.add(target)
 
 
 def _check_counted(spec: Spec) -> None:
@@ -186,6 +200,11 @@ def text(option: str, value: Any) -> str:
         raise SpecError(option, f"takes a string, not {type(value).__name__}")
     if "\0" in value:
         raise SpecError(option, "a NUL byte can't be in it")
+    if not value.isascii():
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError:
+            raise SpecError(option, f"{value[:40]!a} holds a character that names here can't have") from None
     return value
 
 
@@ -197,7 +216,8 @@ def _args(args: Any) -> list[str | bytes]:
     except TypeError:
         raise SpecError("args", f"takes a list of strings, not {type(args).__name__}") from None
     checked: list[str | bytes] = [
-        word if type(word) is str and "\0" not in word else text("args", word) for word in words
+        word if type(word) is str and word.isascii() and "\0" not in word else text("args", word)
+        for word in words
     ]
     if checked and not checked[0]:
         raise SpecError("args", "the program's name is empty")
@@ -231,10 +251,14 @@ def _seconds(spec: Spec, name: str, value: Any) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise SpecError(name, f"takes seconds, not {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise SpecError(name, "takes seconds, not a number that large") from None
     # A timeout of 0 asks once; a limit of 0 would be a container that may not run at all.
-    if not value >= 0 or (value == 0 and name != "timeout"):
-        raise SpecError(name, f"takes seconds above 0, not {value}")
-    setattr(spec, name, float(value))
+    if not seconds >= 0 or (seconds == 0 and name != "timeout"):
+        raise SpecError(name, f"takes seconds above 0, not {seconds:g}")
+    setattr(spec, name, seconds)
 
 
 def _size(spec: Spec, name: str, value: Any) -> None:
@@ -254,7 +278,7 @@ def _image(spec: Spec, name: str, value: Any) -> None:
 
 
 def _stdio(spec: Spec, name: str, value: Any) -> None:
-    if isinstance(value, bool) or (isinstance(value, int) and value < DEVNULL):
+    if isinstance(value, bool) or (isinstance(value, int) and not DEVNULL <= value < 1 << 31):
         raise SpecError(name, "takes a descriptor, a file, PIPE, DEVNULL or None")
     if value == STDOUT and isinstance(value, int) and name != "stderr":
         raise SpecError(name, "STDOUT is for stderr alone")
@@ -295,8 +319,22 @@ def _text_mode(spec: Spec, name: str, value: Any) -> None:
     if name in ("text", "universal_newlines"):
         spec.text = spec.text or bool(value)
     elif value is not None:
-        setattr(spec, name, text(name, value))
+        setattr(spec, name, _known_codec(name, text(name, value)))
         spec.text = True
+
+
+def _known_codec(option: str, name: str) -> str:
+    import codecs
+
+    try:
+        if option == "errors":
+            codecs.lookup_error(name)
+            return name
+        if getattr(codecs.lookup(name), "_is_text_encoding", True):
+            return name
+    except (LookupError, ValueError):
+        pass
+    raise SpecError(option, f"takes what Python's codecs have for text, not {name!r:.80}")
 
 
 def _env(spec: Spec, name: str, value: Any) -> None:
@@ -329,12 +367,19 @@ def _cwd(spec: Spec, name: str, value: Any) -> None:
 def _user(spec: Spec, name: str, value: Any) -> None:
     if value is None:
         return
-    user = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(name, value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value <= _LAST_ID:
+            raise SpecError(name, f"takes ids from 0 to {_LAST_ID}")
+        value = str(value)
+    user = text(name, value)
     head, colon, tail = user.partition(":")
     for part in (head, tail) if colon else (head,):
         number = part.isascii() and part.isdigit()
-        if not part or ":" in part or (number and int(part) > 4294967294) or part.startswith("-"):
-            raise SpecError(name, f"takes uid[:gid] or a name in the image's passwd, not {user!r}")
+        above = number and (
+            len(part) > 10 or int(part) > _LAST_ID
+        )  # int() itself refuses thousands of digits
+        if not part or ":" in part or above or part.startswith("-"):
+            raise SpecError(name, f"takes uid[:gid] or a name in the image's passwd, not {user!r:.80}")
     spec.user = user
 
 
@@ -342,9 +387,9 @@ def _hostname(spec: Spec, name: str, value: Any) -> None:
     if value is None:
         return
     host = text(name, value)
-    if not 0 < len(host.encode()) <= 64:
-        raise SpecError(name, "takes 1 to 64 bytes (HOST_NAME_MAX)")
-    if not all(c.isascii() and (c.isalnum() or c in "-._") for c in host):
+    if not 0 < len(host) <= 64:
+        raise SpecError(name, "takes 1 to 64 letters (HOST_NAME_MAX)")
+    if not host.isascii() or not all(c.isalnum() or c in "-._" for c in host):
         raise SpecError(name, "takes letters, digits, '-', '.' and '_'")
     spec.hostname = host
 
@@ -379,7 +424,7 @@ def _sequence(name: str, value: Any) -> list[Any]:
 
 
 def _files(spec: Spec, name: str, value: Any) -> None:
-    from pyminicon.mount_words import files
+    from pyminicon.put_files import files
 
     spec.files = files(value) if value else ()
 
@@ -429,6 +474,8 @@ def _pass_fds(spec: Spec, name: str, value: Any) -> None:
             os.get_inheritable(fd)
         except OSError:
             raise SpecError(name, f"{fd} is not an open descriptor") from None
+        except OverflowError:
+            raise SpecError(name, "no descriptor has a number that large") from None
     spec.pass_fds = sorted({fd for fd in fds if fd > 2})
 
 

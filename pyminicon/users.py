@@ -37,7 +37,7 @@ def resolve(user: str | None, read: Callable[[str], bytes | None]) -> Identity:
         return Identity(0, 0, [], "/root")
     name, _, group = user.partition(":")
     entry = _find(read("etc/passwd"), name)
-    if entry is None and not (name.isascii() and name.isdigit()):
+    if entry is None and not _is_id(name):
         raise SpecError("user", f"{name!r} is not in the image's /etc/passwd")
     uid = int(entry[2]) if entry else int(name)
     gid = int(entry[3]) if entry and _is_id(entry[3]) else 0
@@ -45,7 +45,7 @@ def resolve(user: str | None, read: Callable[[str], bytes | None]) -> Identity:
     groups: list[int] = []
     if group:
         found = _find(read("etc/group"), group)
-        if found is None and not (group.isascii() and group.isdigit()):
+        if found is None and not _is_id(group):
             raise SpecError("user", f"{group!r} is not in the image's /etc/group")
         gid = int(found[2]) if found else int(group)
     elif entry:
@@ -59,7 +59,8 @@ def _rows(table: bytes | None) -> list[list[str]]:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdigit() and int(text) < 4294967295
+    # The length first: int() refuses thousands of digits.
+    return len(text) <= 10 and text.isascii() and text.isdigit() and int(text) < 4294967295
 
 
 def _find(table: bytes | None, key: str) -> list[str] | None:

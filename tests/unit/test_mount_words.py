@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyminicon.errors import SpecError
-from pyminicon.mount_words import files, inside, mount_point, storage, tmpfs, volume
+from pyminicon.mount_words import inside, mount_point, storage, tmpfs, volume
 
 
 @pytest.mark.parametrize(
@@ -92,19 +92,3 @@ def test_storage_is_tmpfs_with_a_size_or_disk() -> None:
     for words in ("", "disk:size=1g", "tmpfs:1g", "ram", "tmpfs:size="):
         with pytest.raises(SpecError):
             storage(words)
-
-
-def test_files_know_programs_by_their_beginning(tmp_path: Path) -> None:
-    (tmp_path / "p").write_bytes(b"x")
-    (tmp_path / "p").chmod(0o640)
-    got = files(
-        {"/a": b"#!/bin/sh", "/b": b"\x7fELF..", "/c": b"text", "/d": tmp_path / "p", "/e": bytearray(b"#!")}
-    )
-    assert got == [
-        ("/a", b"#!/bin/sh", 0o755), ("/b", b"\x7fELF..", 0o755), ("/c", b"text", 0o644), ("/d", b"x", 0o640), ("/e", b"#!", 0o755),
-    ]  # fmt: skip
-
-
-def test_a_directory_among_the_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="Is a directory"):
-        files({"/a": tmp_path})

@@ -106,6 +106,81 @@ def test_what_is_refused_by_the_caller_is_refused() -> None:
             parse(["x"], {name: GOOD[name]}, specs.ONLY_RUN)
 
 
+LONE = "\ud800"  # a surrogate that stands for no byte: nothing that the kernel could be told
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("env", {"A": LONE}), ("env", {LONE: "a"}), ("cwd", "/" + LONE), ("image", LONE), ("volumes", [f"/a:/{LONE}"]),
+        ("volumes", [f"/{LONE}:/a"]), ("tmpfs", ["/" + LONE]), ("files", {"/" + LONE: b""}), ("files", {"/a": LONE}),
+        ("collect", ["/" + LONE]), ("hostname", LONE), ("hostname", "\udcff"), ("user", LONE), ("entrypoint", LONE),
+        ("encoding", LONE), ("seccomp", LONE), ("cap_add", [LONE]), ("userns", LONE),
+    ],
+    ids=ascii,
+)  # fmt: skip
+def test_a_surrogate_that_stands_for_no_byte_is_refused(option: str, value: Any) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(["x"], {option: value})
+    assert caught.value.option == option
+    assert str(caught.value).isascii()
+
+
+def test_args_may_hold_any_byte_but_no_other_surrogate() -> None:
+    assert parse(["x", "ä\udcff"], {}).args == ["x", "ä\udcff"]
+    with pytest.raises(SpecError, match="args"):
+        parse(["x", LONE], {})
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000), 10**400], ids=["huge", "-huge", "large"])
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in ("capture_output", "text", "usage")])
+def test_a_number_beyond_all_measure_is_a_spec_error_at_most(name: str, number: int) -> None:
+    with pytest.raises(SpecError):
+        parse(["x"], {name: number})
+    for value in ([number], {"nofile": number}):
+        try:
+            parse(["x"], {name: value})
+        except SpecError:
+            continue
+        assert name in ("cap_add", "cap_drop", "seccomp"), "only those are looked at later"
+
+
+@pytest.mark.parametrize("option", ["user", "userns"])
+def test_an_id_of_thousands_of_digits_is_refused(option: str) -> None:
+    for value in ("9" * 5000, "0:" + "9" * 5000, f"0:0:{'9' * 5000}"):
+        with pytest.raises(SpecError, match=option):
+            parse(["x"], {option: value})
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("encoding", "utf-99"),
+        ("encoding", "base64"),
+        ("encoding", "rot13"),
+        ("encoding", "ä"),
+        ("errors", "shrug"),
+    ],
+)
+def test_an_encoding_that_there_isnt_is_refused_before_the_run(option: str, value: str) -> None:
+    with pytest.raises(SpecError, match=f"{option}: takes what Python's codecs have"):
+        parse(["x"], {option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"volumes": ["/a:/x", "/b:/x"]},
+        {"volumes": ["/a:/x/"], "tmpfs": ["/x"]},
+        {"tmpfs": ["/x", "//x:size=1m"]},
+    ],
+    ids=repr,
+)
+def test_two_mounts_on_one_target_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="target"):
+        parse(["x"], options)
+
+
 @given(st.text(max_size=80))
 def test_any_string_is_a_hostname_or_a_spec_error(name: str) -> None:
     try:
@@ -120,6 +195,7 @@ def test_any_string_is_a_hostname_or_a_spec_error(name: str) -> None:
 @given(st.dictionaries(st.text(), st.text()))
 def test_any_environment_is_taken_or_a_spec_error(env: dict[str, str]) -> None:
     good = all(key and "=" not in key and "\0" not in key + value for key, value in env.items())
+    good = good and not any("\ud800" <= c <= "\udfff" for word in (*env, *env.values()) for c in word)
     try:
         assert parse(["x"], {"env": env}).env == env
     except SpecError:

@@ -18,6 +18,22 @@ TABLES = {
 }
 
 
+LONG = "9" * 5000  # int() refuses so many digits
+
+
+def test_ids_of_thousands_of_digits_are_no_ids() -> None:
+    tables = {
+        "etc/passwd": f"evil:x:{LONG}:0::/:\nbob:x:5:{LONG}::/bob:\n".encode(),
+        "etc/group": f"evil:x:{LONG}:bob\nwheel:x:9:bob\n".encode(),
+    }
+    for user, want in (("bob", (5, 0, [9], "/bob")), ("7", (7, 0, [], "/")), ("7:wheel", (7, 9, [], "/"))):
+        who = users.resolve(user, tables.get)
+        assert (who.uid, who.gid, who.groups, who.home) == want
+    for user in ("evil", LONG, f"bob:{LONG}", "bob:evil"):
+        with pytest.raises(SpecError, match="user"):
+            users.resolve(user, tables.get)
+
+
 def resolve(user: str | None) -> tuple[int, int, list[int], str]:
     who = users.resolve(user, TABLES.get)
     return who.uid, who.gid, who.groups, who.home
