@@ -36,6 +36,10 @@ class SpecError(Error, ValueError):
         super().__init__(f"{option}: {message}")
         self.option = option
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From its one argument it couldn't be made again, and a worker pool that gets it would break.
+        return type(self), (self.option, str(self).removeprefix(f"{self.option}: "))
+
 
 class LaunchError(Error, OSError):
     """A launch that failed; no process, mount, cgroup, descriptor or file of it is left.

@@ -25,6 +25,10 @@ PlanHeader& PlanMemory::settle(Arena& arena) {
     return arena.at<PlanHeader>(0);
   }
   size_ = end_ = arena.size();
+  if (size_ > static_cast<size_t>(kHelperPlanMax)) {
+    throw LaunchFailure(E2BIG, Stage::kPrepare, "",
+                        "arguments, environment and files take 64M together at most");
+  }
   if (ftruncate(file_.get(), static_cast<off_t>(size_)) < 0) {
     throw LaunchFailure(errno, Stage::kPrepare, "ftruncate");
   }

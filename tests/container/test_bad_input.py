@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from pyminicon.images import errors as image_errors
 
 ARGS = ["/bin/true"]
 
@@ -217,9 +219,53 @@ def test_an_empty_file_is_refused(tmp_path: Path, own_store: Path) -> None:
         pyminicon.run(ARGS, image=str(tmp_path / "empty.tar"))
 
 
-def test_an_error_of_a_launch_can_be_pickled() -> None:
-    import pickle
+@pytest.mark.parametrize(
+    "error",
+    [
+        pyminicon.Error("words"),
+        pyminicon.SpecError("memory", "takes a size: memory: more"),
+        pyminicon.LaunchError(2, "mount", "/data", "look there"),
+        pyminicon.TimeoutExpired(["x"], 1.5, output=b"o", stderr=b"e"),
+        pyminicon.CalledProcessError(3, ["x"], output=b"o", stderr=b"e"),
+        image_errors.ImageError("not there"),
+        image_errors.RegistryError("not now", 503),
+        image_errors.Busy("in use"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_every_error_can_be_pickled(error: pyminicon.Error) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (str(copy), copy.args, vars(copy)) == (str(error), error.args, vars(error))
 
+
+def test_the_error_classes_tested_are_all() -> None:
+    def below(kind: type) -> set[type]:
+        return {kind}.union(*(below(one) for one in kind.__subclasses__()))
+
+    names = {"Error", "SpecError", "LaunchError", "TimeoutExpired", "CalledProcessError"}
+    assert {kind.__name__ for kind in below(pyminicon.Error)} == names | {
+        "ImageError",
+        "RegistryError",
+        "Busy",
+    }
+
+
+def test_a_worker_of_a_pool_hands_a_refusal_back() -> None:
+    from concurrent.futures import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(1) as pool:
+        with pytest.raises(pyminicon.SpecError) as caught:
+            pool.submit(refuse_me).result(timeout=30)
+        assert caught.value.option == "pids"
+        assert pool.submit(len, "ab").result(timeout=30) == 2
+
+
+def refuse_me() -> None:
+    pyminicon.run(["true"], pids=0)
+
+
+def test_an_error_of_a_launch_can_be_pickled() -> None:
     with pytest.raises(pyminicon.LaunchError) as caught:
         pyminicon.run(["no-such-program"])
     copy = pickle.loads(pickle.dumps(caught.value))
@@ -233,3 +279,8 @@ def test_hundreds_of_mounts_work() -> None:
     tmpfs = [f"/t/{number}" for number in range(300)]
     r = pyminicon.run(["sh", "-c", "ls /t | wc -l"], tmpfs=tmpfs, capture_output=True)
     assert r.stdout.strip() == b"300"
+
+
+def test_more_words_than_a_launch_can_carry_are_said_to_be_too_many() -> None:
+    with pytest.raises(pyminicon.LaunchError, match="prepare: Argument list too long"):
+        pyminicon.run(["true", "x" * (65 << 20)], init=True)
