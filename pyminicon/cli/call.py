@@ -142,8 +142,9 @@ def _variable(into: dict[str, str], word: str) -> None:
 
 def _lines(path: str) -> list[str]:
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-            return file.read().splitlines()
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            # Not splitlines: a value may hold what Unicode takes for the end of a line.
+            return [line.removesuffix("\r") for line in file.read().split("\n")]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError("--env-file", f"{path}: {reason}") from None
@@ -227,7 +228,14 @@ def _name(call: dict[str, Any], given: dict[str, Any]) -> None:
     if not name or not plain or not name[0].isalnum():
         raise SpecError("--name", "takes letters, digits, '_', '.' and '-', the first a letter or digit")
     if "hostname" not in given and given.get("uts") != "host":
+        if len(name) > 64:
+            raise SpecError("--name", "takes 64 characters at most, being the host name too")
         call["hostname"] = name
+
+
+def _rm(call: dict[str, Any], given: dict[str, Any]) -> None:
+    if not given["rm"]:
+        raise SpecError("--rm", "can't be false: nothing is ever left of a container that has ended")
 
 
 # The words that need more than a new name.
@@ -239,4 +247,5 @@ _MADE: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "ulimit": _ulimits,
     "security-opt": _securities,
     "name": _name,
+    "rm": _rm,
 }

@@ -36,6 +36,9 @@ def main() -> NoReturn:
     except (Error, OSError) as error:
         say(str(error))
         status = OWN_FAILURE
+    except Exception as error:  # ours to mend, but not the caller's to read a traceback of
+        say(f"unexpected {type(error).__name__}: {error}")
+        status = OWN_FAILURE
     leave(status)
 
 

@@ -46,8 +46,10 @@ def main(words: list[str]) -> int:
             return dry_run(rest[1:], wanted)
         return _run(rest[1:], wanted, given)
     except SpecError as error:
-        prefix = f"{error.option}: "
-        raise SpecError(call.command_line_name(error.option), str(error).removeprefix(prefix)) from None
+        text = str(error).removeprefix(f"{error.option}: ")
+        if error.option == "image" and "/" not in rest[0] and os.path.exists(rest[0]):
+            text += f"; for the one in this directory: ./{rest[0]}"
+        raise SpecError(call.command_line_name(error.option), text) from None
     except LaunchError as error:
         from pyminicon.cli.main import say
 

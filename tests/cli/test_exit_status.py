@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, environment
 
 
 def test_the_status_is_the_commands_own(anybody: Cli) -> None:
@@ -131,3 +133,58 @@ def test_a_closed_stdout_is_no_traceback(cli: Cli) -> None:
     line = f"{' '.join(COMMAND)} run --help | true; echo ${{PIPESTATUS[0]}}"
     r = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment(), check=True)
     assert r.stderr == ""
+
+
+HOSTILE: dict[str, list[str]] = {
+    "a host name that is no text": ["--hostname", "\udcff"],
+    "a user of thousands of digits": ["-u", "9" * 5000],
+    "an id map of thousands of digits": ["--userns", f"0:{'9' * 5000}:1"],
+    "a number of thousands of digits": ["--pids-limit", "9" * 5000],
+    "two mounts on one target": ["--tmpfs", "/x", "--tmpfs", "/x"],
+    "--rm turned off": ["--rm=false"],
+}
+
+
+@pytest.mark.parametrize("words", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_words_are_125_and_one_line(cli: Cli, words: list[str]) -> None:
+    r = cli("run", *words, "host", "true")
+    assert (r.returncode, r.stdout) == (125, "")
+    assert r.stderr.startswith("pyminicon: -")
+    assert r.stderr.count("\n") == 1
+
+
+def test_a_users_table_full_of_digits_hurts_nobody(cli: Cli, own_rootfs: Path) -> None:
+    (own_rootfs / "etc").mkdir(exist_ok=True)
+    (own_rootfs / "etc/passwd").write_text(f"evil:x:{'9' * 5000}:0::/:\n")
+    r = cli("run", "-u", "0", str(own_rootfs), "/bin/true")
+    assert (r.returncode, r.stderr) == (0, "")
+    assert cli("run", "-u", "evil", str(own_rootfs), "/bin/true").returncode == 125
+
+
+def test_even_a_mistake_of_ours_is_125_and_one_line() -> None:
+    code = (
+        "from pyminicon.cli import main, run\n"
+        "def broken(words): raise KeyError('a\\nb')\n"
+        "run.main = broken\n"
+        "import sys; sys.argv[1:] = ['run']; main.main()"
+    )
+    r = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert (r.returncode, r.stdout, r.stderr.count("\n")) == (125, "", 1)
+    assert "KeyError" in r.stderr
+
+
+def test_an_archive_or_directory_here_is_pointed_at(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my.tar").touch()
+    (tmp_path / "dir").mkdir()
+    for name in ("my.tar", "dir"):
+        r = cli("run", name, "true", cwd=tmp_path)
+        assert r.returncode == 125
+        assert f"./{name}" in r.stderr
+    assert "./none" not in cli("run", "none", "true", cwd=tmp_path).stderr
+
+
+def test_a_name_too_long_for_a_host_name_is_the_names_fault(cli: Cli) -> None:
+    assert cli("run", "--name", "n" * 65, "host", "true").stderr.startswith("pyminicon: --name: ")
+    assert cli("run", "--name", "n" * 65, "--hostname", "h", "host", "true").returncode == 0

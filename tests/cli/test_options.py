@@ -102,6 +102,13 @@ def test_variables_come_from_files_and_then_from_the_options(tmp_path: Path) -> 
     assert found == {"A": "3", "B": "two words # and this", "C": "=", "PYMINICON_HERE": "here"}
 
 
+def test_only_a_newline_ends_a_value_of_an_env_file(tmp_path: Path) -> None:
+    file = tmp_path / "env"
+    file.write_bytes("A=a\u2028b\fc\x85d\x0be\rf\r\nB=2\r\n\r\nC=3".encode())
+    found = call.environment({"env-file": [str(file)]})
+    assert found == {"A": "a\u2028b\fc\x85d\x0be\rf", "B": "2", "C": "3"}
+
+
 def test_a_broken_line_of_an_env_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "env"
     file.write_text("A=1\nnot a name=2\n")
