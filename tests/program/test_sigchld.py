@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
@@ -116,3 +117,60 @@ for _ in range(10):
 print([one.wait() for one in own])
 """)
     assert running.end() == (0, "[0, 1, 2, 3, 4]\n")
+
+
+TAKES = {
+    "ignored": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+    "a thread": """
+def taker():
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            time.sleep(0)
+threading.Thread(target=taker, daemon=True).start()
+""",
+}
+
+
+@pytest.mark.parametrize("how", TAKES)
+def test_what_newuidmap_did_is_known_whoever_took_its_status(
+    how: str, as_user: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = as_user(f"""
+import os, signal, sys, threading, time, pyminicon, pyminicon.users
+if not pyminicon.users.subordinate_range('/etc/subuid') or not os.path.exists('/usr/bin/newuidmap'):
+    sys.exit('needs newuidmap and a range of ids')
+{TAKES[how]}
+maps = ['cat', '/proc/self/uid_map', '/proc/self/gid_map']
+for _ in range(5):
+    told = pyminicon.run(maps, userns='private', capture_output=True, init=True)
+    assert (told.returncode, len(told.stdout.splitlines())) == (0, 4), told
+for _ in range(5):
+    try:
+        print(pyminicon.run(['true'], userns=f'0:{{os.geteuid()}}:1,1:7:5', init=True))
+    except pyminicon.LaunchError as error:
+        assert (error.stage, error.subject) == ('userns', '/usr/bin/newgidmap'), error
+        assert '/etc/subuid' in error.hint
+os.write(1, b'well')
+os._exit(0)
+""")
+    if done.stderr.startswith("needs"):
+        pytest.skip(done.stderr.strip())
+    assert (done.stdout, done.stderr) == ("well", "")
+
+
+def test_a_map_of_the_callers_own_id_needs_no_newuidmap(
+    as_user: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    done = as_user("""
+import os, pyminicon, pyminicon.plan
+pyminicon.plan._has_mappers = lambda: False
+print(pyminicon.run(['cat', '/proc/self/uid_map'], userns=f'0:{os.geteuid()}:1', capture_output=True, text=True).stdout)
+try:
+    pyminicon.run(['true'], userns=f'0:{os.geteuid()}:1', user='5')
+except pyminicon.SpecError as error:
+    print(error.option)
+""")
+    told = done.stdout.split()
+    assert (told[0], told[2:]) == ("0", ["1", "userns"]), done.stderr
