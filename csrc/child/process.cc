@@ -1,5 +1,6 @@
 // What a process carries over from its parent and must not: signal state, limits, session.
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include "base/syscall.h"
 #include "child/child.h"
@@ -22,18 +23,33 @@ long set_rlimit(unsigned resource, const Rlimit& limit) {
   return sys::call(SYS_prlimit64, 0, resource, sys::arg(&limit), 0);
 }
 
+long get_rlimit(unsigned resource, Rlimit* limit) {
+  return sys::call(SYS_prlimit64, 0, resource, 0, sys::arg(limit));
+}
+
+long forbid_cores(View<RlimitPlan> wanted) {
+  Rlimit limit = kNoCore, before{};
+  for (const RlimitPlan& row : wanted) {
+    if (row.resource != kRlimitCore) continue;
+    // The hard limit is what the caller's own row may reach: without CAP_SYS_RESOURCE only once.
+    if (const long got = get_rlimit(kRlimitCore, &before); got < 0) return got;
+    if (before.hard > limit.hard) limit.hard = before.hard;
+  }
+  const long result = set_rlimit(kRlimitCore, limit);
+  if (result >= 0) return 0;
+  // The hard limit is 0, or a filter such as our own keeps the limit as it is: fine if that's low.
+  const long got = get_rlimit(kRlimitCore, &before);
+  return got >= 0 && before.soft <= kNoCore.soft ? 0 : result;
+}
+
 }  // namespace
 
 // CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN, which exec keeps as well, and Python
 // ignores SIGPIPE and SIGXFSZ. The mask stays full until exec.
-long reset_signals(Child&) {
+long reset_signals(Child& child) {
   // The modes of the set-up are meant as they stand.
   if (const long result = sys::call(SYS_umask, 0); result < 0) return result;
-  if (const long result = set_rlimit(kRlimitCore, kNoCore); result < 0) {
-    // The hard limit was below 1 already: then nothing can be written.
-    const Rlimit zero = {0, 0};
-    if (const long none = set_rlimit(kRlimitCore, zero); none < 0) return none;
-  }
+  if (const long result = forbid_cores(child.plan.rlimits); result < 0) return result;
   struct {
     void* handler;
     unsigned long flags;
@@ -53,6 +69,10 @@ long set_rlimits(Child& child) {
   for (uint32_t i = 0; i < child.plan.rlimits.size; ++i) {
     const RlimitPlan& limit = child.plan.rlimits.data[i];
     child.report.index = static_cast<int32_t>(i);
+    if (limit.resource == kRlimitCore && child.plan.helper_fd >= 0) {
+      // Until exec, which undoes it, still no core; the memory is our own (needs_own_memory).
+      if (const long r = sys::prctl(PR_SET_DUMPABLE, 0); r < 0) return r;
+    }
     const long result = set_rlimit(limit.resource, {limit.soft, limit.hard});
     if (result < 0) return result;
   }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <iterator>
 
 #include "child/own_memory.h"
 #include "parent/clone.h"
@@ -74,6 +75,14 @@ std::vector<OpSpec> followed(std::vector<OpSpec> mounts) {
     op.expected = {info.st_ino, major(info.st_dev), minor(info.st_dev)};
   }
   return mounts;
+}
+
+// setrlimit(2)'s names, as pyminicon/rlimits.py takes them.
+std::string limit_name(uint32_t resource) {
+  constexpr const char* kNames[] = {"cpu",      "fsize",  "data",    "stack", "core",  "rss",
+                                    "nproc",    "nofile", "memlock", "as",    "locks", "sigpending",
+                                    "msgqueue", "nice",   "rtprio",  "rttime"};
+  return resource < std::size(kNames) ? kNames[resource] : std::to_string(resource);
 }
 
 }  // namespace
@@ -236,6 +245,8 @@ std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
       return spec.hostname.value_or("");
     case Stage::kCwd:
       return spec.exec.cwd;
+    case Stage::kRlimit:
+      return listed && index < spec.rlimits.size() ? limit_name(spec.rlimits[index].resource) : "";
     case Stage::kUser:
       return std::to_string(spec.uid) + ":" + std::to_string(spec.gid);
     case Stage::kStdio:

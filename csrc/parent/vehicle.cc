@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -64,12 +65,20 @@ bool needs_the_hosts_paths(const OpSpec& op) {
   return op.kind == OpKind::kConsole || (op.flags & (kOpHostBind | kOpBindNodes)) != 0;
 }
 
+// A core limit that is set before exec allows a core before exec: never of the caller's memory.
+bool allows_cores(const PlanSpec& spec) {
+  return std::any_of(spec.rlimits.begin(), spec.rlimits.end(), [](const RlimitPlan& row) {
+    return row.resource == RLIMIT_CORE && row.soft > 1;
+  });
+}
+
 }  // namespace
 
 bool needs_own_memory(const PlanSpec& spec) {
   const bool unsafe = spec.cgroup && spec.cgroup->shared_memory_is_unsafe;
-  return unsafe || spec.own_memory || spec.init || spec.change_user || spec.become_root ||
-         spec.uid_map || spec.private_clock || (spec.foreign_program && !can_landlock(spec));
+  return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
+         spec.become_root || spec.uid_map || spec.private_clock ||
+         (spec.foreign_program && !can_landlock(spec));
 }
 
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {

@@ -42,18 +42,48 @@ def test_a_container_cannot_lower_the_limit_to_the_zero_that_runs_a_handler(host
     assert hostile("sys", 160, 4, zero, seccomp="unconfined")["call"] == (0, 0)
 
 
+@pytest.mark.parametrize("asked", [False, True], ids=["no core limit asked for", "cores asked for"])
 def test_a_profile_that_kills_the_launch_leaves_no_core_of_the_caller(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    limits = {"rlimits": {"core": -1}} if asked else {}
     profile = {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS"}],
     }
     try:
-        assert pyminicon.run(["true"], seccomp=profile).returncode == -31  # SIGSYS at the exec itself
+        assert (
+            pyminicon.run(["true"], seccomp=profile, **limits).returncode == -31
+        )  # SIGSYS at the exec itself
     except pyminicon.LaunchError as error:
         assert error.stage == "exec"
     assert list(tmp_path.iterdir()) == []
     profile["syscalls"] = []
-    assert pyminicon.run(["true"], seccomp=profile).returncode == 0
+    assert pyminicon.run(["true"], seccomp=profile, **limits).returncode == 0
+
+
+def test_cores_may_be_asked_for_without_any_power(as_user: Callable[..., Any]) -> None:
+    done = as_user("""
+import pyminicon, resource
+soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+line = 'ulimit -c; ulimit -Hc'
+told = [pyminicon.run(['sh', '-c', line], capture_output=True, text=True, rlimits={'core': row}, init=init).stdout.split()
+        for row in ((512 * 20, -1), (0, 0)) for init in (False, True)]
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+told.append(pyminicon.run(['sh', '-c', line], capture_output=True, text=True).stdout.split())
+print(told if hard == -1 else 'needs a hard limit')
+""")
+    if "needs" in done.stdout:
+        pytest.skip(done.stdout)
+    high, low = ["20", "unlimited"], ["0", "0"]
+    assert done.stdout == f"{[high, high, low, low, low]}\n", done.stderr
+
+
+def test_a_core_that_was_asked_for_is_written(inside: Run, tmp_path: Path, needs_root: None) -> None:
+    if Path("/proc/sys/kernel/core_pattern").read_text()[0] in "|/":
+        pytest.skip("needs a core_pattern that is a file's name")
+    tmp_path.chmod(0o777)
+    script = "sh -c 'kill -SEGV $$'; exit 0"
+    inside(["sh", "-c", script], volumes=[f"{tmp_path}:/data"], cwd="/data", rlimits={"core": -1})
+    assert list(tmp_path.iterdir()) != []

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,25 @@ def test_a_cgroup_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_limit_above_what_the_kernel_allows_is_an_error() -> None:
     with pytest.raises(pyminicon.LaunchError) as caught:
         pyminicon.run(["true"], rlimits={"nofile": 1 << 40})
-    assert (caught.value.stage, caught.value.errno) == ("rlimit", errno.EPERM)
+    assert (caught.value.stage, caught.value.subject, caught.value.errno) == ("rlimit", "nofile", errno.EPERM)
+
+
+def test_every_limit_is_named_when_it_is_refused(as_user: Callable[..., Any]) -> None:
+    done = as_user("""
+import pyminicon, resource
+from pyminicon.rlimits import NAMES
+for name, number in NAMES.items():
+    hard = resource.getrlimit(number)[1]
+    if hard < 0:
+        continue
+    try:
+        pyminicon.run(['/bin/true'], rlimits={'cpu': 5, name: hard + 1})
+    except pyminicon.LaunchError as error:
+        assert (error.stage, error.subject) == ('rlimit', name), (name, error)
+        print(name, end=' ')
+""")
+    assert done.stderr == ""
+    assert {"nofile", "nice", "rtprio"} <= set(done.stdout.split())
 
 
 def test_a_program_without_descriptors_left_gets_an_error() -> None:
