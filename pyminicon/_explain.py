@@ -22,12 +22,26 @@ def launch_error(number: int, stage: str, subject: str, hint: str | None) -> Lau
     return LaunchError(number, stage, subject, hint)
 
 
-def _first_line(path: str) -> str:
+def _text(path: str) -> str:
     try:
-        with open(path) as file:
-            return file.readline().strip()
+        with open(path, errors="replace") as file:
+            return file.read()
     except OSError:
         return ""
+
+
+def _first_line(path: str) -> str:
+    return _text(path).partition("\n")[0].strip()
+
+
+def filtered() -> str | None:
+    """The remedy, if this process is under a seccomp filter; what that forbids fails as if the kernel did."""
+    if "\nSeccomp:\t2\n" not in _text("/proc/self/status"):
+        return None
+    return (
+        "this process is under a seccomp filter, as docker's default profile without CAP_SYS_ADMIN: run the "
+        "outer container with --security-opt seccomp=unconfined, or a profile that allows clone3 and namespaces"
+    )
 
 
 def _user_namespaces_forbidden() -> str | None:
@@ -41,22 +55,38 @@ def _user_namespaces_forbidden() -> str | None:
             "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
         )
     if _in_container():
-        return (
-            "inside another container whose seccomp profile or capabilities forbid namespaces: "
-            "run that one with --security-opt seccomp=unconfined or --privileged"
+        return filtered() or (
+            "inside another container whose capabilities forbid namespaces: run that one with "
+            "--cap-add SYS_ADMIN or --privileged"
         )
-    return None
+    return filtered()
 
 
 def _in_container() -> bool:
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or "container" in os.environ
 
 
+def _forbidden(number: int, subject: str) -> str | None:
+    if number in (errno.EPERM, errno.ENOSYS) and (remedy := filtered()):
+        return remedy
+    return "the kernel is too old; Linux 5.12 is needed" if number == errno.ENOSYS else None
+
+
+def _network(number: int, subject: str) -> str | None:
+    if number == errno.EPERM:
+        return (
+            'a loopback of its own takes CAP_NET_ADMIN, which the caller lacks: network="host" goes without'
+        )
+    return None
+
+
 def _clone(number: int, subject: str) -> str | None:
     if number in (errno.EPERM, errno.EACCES):
         if os.geteuid() != 0 or _in_container():
             return _user_namespaces_forbidden()
-        return "the caller lacks CAP_SYS_ADMIN"
+        return filtered() or "the caller lacks CAP_SYS_ADMIN"
+    if number == errno.ENOSYS and (remedy := filtered()):
+        return remedy
     if number == errno.ENOSPC:
         return "a limit of /proc/sys/user/max_*_namespaces is reached"
     if number == errno.EAGAIN:
@@ -117,7 +147,10 @@ def _timens(number: int, subject: str) -> str | None:
 
 
 _EXPLAIN = {
+    "watch": _forbidden,
     "clone": _clone,
+    "network": _network,
+    "pivot_root": _forbidden,
     "userns": _userns,
     "mount": _mount,
     "rootfs": _rootfs,

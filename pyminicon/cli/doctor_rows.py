@@ -51,6 +51,8 @@ def _tried(row: Row, work: Callable[[], str], missing: str = "no") -> Row:
             row.seen, row.remedy = str(error).removesuffix(f" ({hint})"), hint
         elif error.errno == errno.EPERM and missing == "no":
             row.remedy = _explain._clone(error.errno, "") or row.remedy
+        elif error.errno == errno.ENOSYS:
+            row.remedy = _explain.filtered() or row.remedy
     except ValueError as error:  # SpecError: refused before anything was tried
         row.mark, row.seen = missing, str(error)
     return row
