@@ -88,7 +88,7 @@ def check(
     limits.io_weight = _check_whole("io_weight", io_weight, 1, 10_000)
     limits.parent = None if cgroup_parent is None else _check_parent(cgroup_parent)
     limits.usage, limits.kill, limits.cpu_time = bool(usage), need_kill, need_cpu_time
-    needed = limits.required() or limits.usage or limits.kill or limits.cpu_time
+    needed = limits.required() or limits.usage or limits.kill or limits.cpu_time or limits.parent
     return limits if needed else None
 
 

@@ -38,6 +38,7 @@ __all__ = ["Limits", "check", "plan", "plan_update"]
 # What a directory is for; csrc/parent/cgroup.h has the same numbers.
 MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2 = (1 << bit for bit in range(8))
 _ROLES = {"memory": MEMORY, "cpu": CPU, "cpuset": CPUSET, "pids": PIDS, "io": IO}
+_V1_HELPERS = {"cpuacct": CPU_TIME, "freezer": FREEZER}
 
 
 def plan(limits: Limits | None) -> Plan | None:
@@ -116,6 +117,20 @@ class _Builder:
         for controller in sorted(required | wished):
             if tree := self.trees.v1.get(controller):
                 self._add(tree, _ROLES[controller], controller in required)
+        if self.limits.parent is not None:
+            self._join_parent(self.limits.parent)
+
+    def _join_parent(self, parent: str) -> None:
+        """A cgroup that is named holds its limits only in the trees where the container is below it: in
+        every one that has it, whatever else needs a directory there."""
+        unified = self.trees.v2
+        if unified is not None and unified.mount not in self.index and self._prefers_v2(unified):
+            self._take_v2(unified, set(), set())
+        for controller, tree in self.trees.v1.items():
+            if parent_directory(self.trees, tree, parent) is not None:
+                self._add(tree, _ROLES.get(controller, _V1_HELPERS.get(controller, 0)), True)
+        if not self.directories:
+            raise SpecError("cgroup_parent", f"there is no cgroup {parent!r} here; make it first, with mkdir")
 
     def _prefers_v2(self, tree: Tree) -> bool:
         """Whether CPU time, freezing and killing come from v2 where v1 has them, too. They cost one
@@ -136,7 +151,8 @@ class _Builder:
             self._add(self.trees.v1[name], FREEZER if name == "freezer" else PIDS, True)
 
     def _take_v2(self, tree: Tree, required: set[str], wished: set[str]) -> None:
-        needed = bool(required) or self.limits.kill or self.limits.cpu_time
+        named = self.limits.parent is not None
+        needed = bool(required) or self.limits.kill or self.limits.cpu_time or named
         parent = self._parent(tree, needed)
         if parent is None:
             return
@@ -189,6 +205,16 @@ class _Builder:
                 file = "cpuset.cpus.effective" if tree.v2 else "cpuset.cpus"
                 allowed = cgroup_tree.read_or(f"{parent}/{file}", "").strip()
                 check_cpuset(self.limits.cpuset, allowed, "what the cgroup above has")
+        cpuset = self.trees.v1.get("cpuset")
+        if self.limits.cpuset is None and cpuset is not None and cpuset.mount in self.index:
+            self._copy_cpuset(self.index[cpuset.mount])
+
+    def _copy_cpuset(self, at: int) -> None:
+        """A fresh v1 cpuset has neither CPUs nor memory nodes and refuses its first task (ENOSPC)."""
+        parent = os.fsdecode(self.directories[at][0])
+        for file in ("cpuset.mems", "cpuset.cpus"):
+            above = cgroup_tree.read_or(f"{parent}/{file}", "").strip()
+            self.writes.append((at, file.encode(), above.encode(), False))
 
 
 def parent_directory(trees: Trees, tree: Tree, cgroup: str | None) -> str | None:

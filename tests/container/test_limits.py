@@ -191,6 +191,38 @@ def test_a_group_that_is_killed_whole_does_not_take_the_parent_with_it(
         group.rmdir()
 
 
+@pytest.fixture
+def parent(needs_root: None) -> Iterator[Path]:
+    """A cgroup of 48M for containers to be put below."""
+    trees = cgroup_tree.trees()
+    tree = trees.v1.get("memory", trees.v2)
+    if tree is None:
+        pytest.skip("needs the controller: memory")
+    group = Path(tree.mount) / f"pyminicon_test-parent-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.max" if tree.v2 else "memory.limit_in_bytes")).write_text("48M")
+        yield group
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.parametrize("more", [{}, {"memory": "200M"}], ids=["alone", "beside another limit"])
+def test_the_limits_of_a_named_cgroup_hold(parent: Path, more: dict[str, Any]) -> None:
+    for name in (str(parent), f"/{parent.name}"):
+        r = pyminicon.run(["python3", "-c", HOG], cgroup_parent=name, init=True, timeout=60, **more)
+        assert r.returncode == -9
+        with pyminicon.start(["sleep", "60"], cgroup_parent=name, **more) as box:
+            assert any(
+                (entry / "cgroup.procs").read_text().split() == [str(box.pid)] for entry in children(parent)
+            )
+        assert children(parent) == []
+
+
+def children(group: Path) -> list[Path]:
+    return [entry for entry in group.iterdir() if entry.is_dir()]
+
+
 # Processes
 
 

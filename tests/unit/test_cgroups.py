@@ -146,7 +146,6 @@ def test_swap_is_on_top_of_memory() -> None:
 
 def test_without_limits_there_is_nothing_to_make() -> None:
     assert cgroups.check() is None
-    assert cgroups.check(cgroup_parent="/somewhere") is None
     assert cgroups.plan(None) is None
 
 
@@ -208,6 +207,37 @@ def test_on_v1_each_limit_goes_to_its_own_tree_and_no_more_are_made(machine: Mac
     assert ("cpu.cfs_quota_us", "50000") in writes
     assert ("cpu.shares", "512") in writes
     assert ("memory.limit_in_bytes", "67108864") in writes
+
+
+def test_a_named_cgroup_is_joined_wherever_it_is(machine: Machine, tmp_path: Path) -> None:
+    machine(v1=["memory", "cpu", "cpuset", "pids", "devices", "freezer"], v2=[])
+    for name in ("memory", "cpuset", "devices", "freezer"):
+        cgroup(tmp_path / name / "jobs", v1=True)
+    for file in ("cpus", "mems"):
+        (tmp_path / "cpuset/jobs" / f"cpuset.{file}").write_text("0\n")
+    directories, writes = made(cgroups.check(cgroup_parent="/jobs"))
+    roles = {"memory": cgroups.MEMORY, "cpuset": cgroups.CPUSET, "devices": 0, "freezer": cgroups.FREEZER}
+    assert {name: role for name, role, _ in directories} == roles
+    assert all(required for _, _, required in directories)
+    assert writes == [("cpuset.mems", "0"), ("cpuset.cpus", "0")]
+    directories, writes = made(cgroups.check(cgroup_parent="/jobs", memory="1M"))  # no fewer for a limit
+    assert {name for name, _, _ in directories} == set(roles)
+    cgroup(tmp_path / "unified/jobs")
+    assert {name for name, _, _ in made(cgroups.check(cgroup_parent="/jobs"))[0]} == {*roles, "unified"}
+
+
+def test_a_named_cgroup_is_joined_on_v2(machine: Machine, tmp_path: Path) -> None:
+    machine(v2=["memory"])
+    cgroup(tmp_path / "unified/jobs", controllers=["memory"])
+    roles = cgroups.V2 | cgroups.FREEZER | cgroups.CPU_TIME
+    assert made(cgroups.check(cgroup_parent="/jobs")) == ([("unified", roles, True)], [])
+
+
+def test_a_named_cgroup_that_is_nowhere_is_refused(machine: Machine) -> None:
+    for trees in ({"v1": ["memory"], "v2": []}, {"v2": []}, {"v1": ["memory"]}):
+        machine(**trees)
+        with pytest.raises(SpecError, match=r"cgroup_parent: .*'/jobs'"):
+            cgroups.plan(cgroups.check(cgroup_parent="/jobs"))
 
 
 def test_on_v1_swap_is_off_unless_asked_for(machine: Machine, tmp_path: Path) -> None:
