@@ -95,11 +95,6 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
   }
 }
 
-bool exited_at_once(const Parked& parked) {
-  pollfd ended{parked.container.pidfd.get(), POLLIN, 0};
-  return poll(&ended, 1, 0) > 0;
-}
-
 }  // namespace
 
 void rename_id(std::string& text, const std::string& from, const std::string& to) {
@@ -267,7 +262,7 @@ void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, 
 void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
   const Report& report = *parked.report;
   const bool reached = report.stage == static_cast<uint32_t>(Stage::kExec);
-  if (report.error == 0 && (reached || stopped || !exited_at_once(parked))) return;
+  if (report.error == 0 && (reached || stopped)) return;
   PlanSpec told;
   told.exec = exec;
   throw_failure(subject_of(told, told.mounts, report), report, SIGKILL);

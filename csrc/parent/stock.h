@@ -74,8 +74,9 @@ void rename_id(std::string& text, const std::string& from, const std::string& to
 // and throws LaunchFailure if it couldn't be; else failed_run() tells when the container has ended.
 void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, bool confirm);
 
-// Throws LaunchFailure if the parked container's run never got to exec. `stopped`: the caller or a
-// limit has ended it; then that is its end, wherever it was.
+// Once its failure pipe is closed or it has ended: throws LaunchFailure if the parked container's
+// run never got to exec. `stopped`: the caller or a limit has ended it; then that is its end,
+// wherever it was.
 void check_run(const Parked& parked, const ExecSpec& exec, bool stopped);
 
 }  // namespace pyminicon::parent

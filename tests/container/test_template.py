@@ -161,6 +161,11 @@ def test_a_waiting_container_that_is_killed_is_a_failed_run_at_most() -> None:
         with pytest.raises(pyminicon.LaunchError, match="park"):
             t.run(["true"])
         assert t.run(["true"]).returncode == 0
+        assert soon(lambda: t.ready == 1)
+        (waiting,) = children() - before
+        os.kill(int(waiting), signal.SIGKILL)
+        with pytest.raises(pyminicon.LaunchError, match="park"):
+            t.start(["true"])
 
 
 def test_a_run_whose_output_cant_be_counted_is_refused() -> None:
@@ -228,7 +233,7 @@ def test_passed_descriptors_keep_their_numbers() -> None:
 @pytest.mark.parametrize(
     "options",
     [{"read_only": True}, {"init": True}, {"user": "1000"}, {"userns": "private"}, {"network": "host"},
-     {"time": "private"}, {"tmpfs": ["/data"]}, {"seccomp": "unconfined"}, {"storage": "disk"}],
+     {"time": "private", "init": True}, {"tmpfs": ["/data"]}, {"seccomp": "unconfined"}, {"storage": "disk"}],
     ids=lambda options: next(iter(options)),
 )  # fmt: skip
 def test_every_kind_of_container_has_templates(options: dict[str, object]) -> None:
@@ -240,7 +245,7 @@ def test_every_kind_of_container_has_templates(options: dict[str, object]) -> No
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"userns": "private"}, {"time": "private"}], ids=["plain", "mapped", "cold"]
+    "options", [{}, {"userns": "private"}, {"time": "private", "init": True}], ids=["plain", "mapped", "cold"]
 )
 def test_a_volume_is_what_its_source_was_when_the_template_was_made(
     tmp_path: Path, options: dict[str, object]
