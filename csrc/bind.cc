@@ -275,9 +275,7 @@ void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEn
       *ours[i] = std::move(i == 0 ? pipe.write : pipe.read);
       options.stdio[i] = ends.owned[i].get();
     } else if (choice == kDevnull || absent) {
-      ends.owned[i] = parent::Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
-      if (!ends.owned[i]) throw parent::LaunchFailure(errno, Stage::kStdio, "/dev/null");
-      options.stdio[i] = ends.owned[i].get();
+      options.stdio[i] = kNullDevice;
     }
   }
 }

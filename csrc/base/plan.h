@@ -139,6 +139,10 @@ struct SeccompPlan {
   uint32_t before_capabilities;  // without no_new_privs it needs CAP_SYS_ADMIN
 };
 
+// In the place of a descriptor: the container's own /dev/null. Through one of the host's node its
+// mode could be changed for the whole machine.
+constexpr int32_t kNullDevice = -1;
+
 struct StdioPlan {
   int32_t fd[3];
   int32_t terminal;    // stdio[0] becomes the controlling terminal
@@ -184,7 +188,8 @@ struct LaunchPlan {
 
 // What a parked container is told when its run comes, in the shared plan memory.
 struct RunPlan {
-  View<int32_t> pass;  // the numbers of the descriptors sent behind the three of stdio
+  View<int32_t> pass;  // the numbers of the descriptors sent behind those of stdio
+  uint32_t sent;       // bit i: stdio[i] was sent; else it is kNullDevice
   ExecPlan exec;
 };
 

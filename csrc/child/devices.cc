@@ -116,6 +116,13 @@ long open_null(int root) {
   return null.release();
 }
 
+long open_own_null() {
+  Fd null(sys::openat(AT_FDCWD, "/dev/null", O_RDWR | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC));
+  if (null.failed()) return null.get();
+  if (const long result = check_device(null.get(), 1, 3); result < 0) return result;
+  return null.release();
+}
+
 // The pty belongs to the host's devpts. It can't be cloned by its descriptor: that is of the
 // caller's mount namespace, and open_tree clones mounts of its own alone (EINVAL). So it is by its
 // name, but what counts is that the descriptor is the same file (a name can be swapped:

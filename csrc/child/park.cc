@@ -26,8 +26,9 @@ long receive(int socket, Received& got) {
   message.msg_controllen = sizeof control;
   const long size = sys::call(SYS_recvmsg, socket, sys::arg(&message), MSG_CMSG_CLOEXEC);
   if (size <= 0) return size < 0 ? size : -ECANCELED;
+  if (size != sizeof got.run) return -EPROTO;
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || size != sizeof got.run) return -EPROTO;
+  if (header == nullptr) return 0;  // a run that was given no descriptor at all
   got.count = static_cast<int>((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
   const int* fds = reinterpret_cast<const int*>(CMSG_DATA(header));
   for (int i = 0; i < got.count; ++i) got.fds[i] = fds[i];
@@ -72,11 +73,12 @@ long park(Child& child) {
     return r;
   }
   const auto& run = *reinterpret_cast<const RunPlan*>(kHelperPlanAddress + got.run);
-  constexpr int kStdio = 3;
-  if (got.count != kStdio + static_cast<int>(run.pass.size)) return -EPROTO;
+  int given = 0;
+  for (int i = 0; i < 3; ++i) given += static_cast<int>(run.sent >> i & 1);
+  if (got.count != given + static_cast<int>(run.pass.size)) return -EPROTO;
   int highest = 2;
   for (const int32_t number : run.pass) highest = number > highest ? number : highest;
-  for (int i = 0; i < kStdio; ++i) {
+  for (int i = 0; i < given; ++i) {
     if (const long r = save(&got.fds[i], highest); r < 0) return r;
   }
   // The plan is this process's own copy of what it still has to do.
@@ -86,9 +88,11 @@ long park(Child& child) {
     if (const long r = save(fd, highest); r < 0) return r;
   }
   if (run.pass.size > 0) {
-    if (const long r = place(run.pass, got, kStdio); r < 0) return r;
+    if (const long r = place(run.pass, got, given); r < 0) return r;
   }
-  for (int i = 0; i < kStdio; ++i) child.stdio.fd[i] = got.fds[i];
+  for (int i = 0, next = 0; i < 3; ++i) {
+    child.stdio.fd[i] = (run.sent >> i & 1) != 0 ? got.fds[next++] : kNullDevice;
+  }
   child.stdio.pass = run.pass;
   child.exec = &run.exec;
   return 0;

@@ -3,21 +3,37 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/child.h"
+#include "child/devices.h"
 
 namespace pyminicon::child {
 
-// Descriptors 0 to 2 are moved out of each other's way first: stdout may be the caller's 0.
+namespace {
+
+// Above 2, where the last step takes it from; `fd` itself, if it was low, closes at exec.
+long above_stdio(long fd) {
+  return fd < 0 || fd > 2 ? fd : sys::fcntl(static_cast<int>(fd), F_DUPFD_CLOEXEC, 3);
+}
+
+}  // namespace
+
+// Descriptors 0 to 2 are moved out of each other's way first: stdout may be the caller's 0. Only
+// then is anything opened, which may take one of their numbers.
 long move_stdio(Child& child) {
   int from[3];
   for (int i = 0; i < 3; ++i) {
     from[i] = child.stdio.fd[i];
-    if (from[i] > 2 || from[i] == i) continue;
-    const long copy = sys::fcntl(from[i], F_DUPFD_CLOEXEC, 3);
+    if (from[i] == kNullDevice || from[i] == i) continue;
+    const long copy = above_stdio(from[i]);
     if (copy < 0) return copy;
     from[i] = static_cast<int>(copy);
   }
   for (int i = 0; i < 3; ++i) {
     child.report.index = i;
+    if (from[i] == kNullDevice) {
+      const long null = above_stdio(open_own_null());
+      if (null < 0) return null;
+      from[i] = static_cast<int>(null);
+    }
     const long result =
         from[i] == i ? sys::fcntl(i, F_SETFD, 0) : sys::call(SYS_dup3, from[i], i, 0);
     if (result < 0) return result;

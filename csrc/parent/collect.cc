@@ -39,8 +39,8 @@ void receive_pair(int socket, Fd& first, Fd& second) {
   }
   int fds[2];
   std::memcpy(fds, CMSG_DATA(header), sizeof fds);
-  first.reset(fds[0]);
-  second.reset(fds[1]);
+  first = Fd(fds[0]);
+  second = Fd(fds[1]);
 }
 
 namespace {

@@ -195,8 +195,12 @@ class Builder {
 
 }  // namespace
 
-void build_run(const ExecSpec& exec, const std::vector<int>& pass, Arena& arena) {
+void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<int>& pass,
+               Arena& arena) {
   arena.reserve(sizeof(RunPlan), alignof(RunPlan));
+  for (uint32_t i = 0; i < 3; ++i) {
+    if (stdio[i] != kNullDevice) arena.at<RunPlan>(0).sent |= 1U << i;
+  }
   put_exec(offsetof(RunPlan, exec), exec, arena);
   if (pass.empty()) return;
   const auto numbers = arena.put_bytes(pass.data(), pass.size() * sizeof(int), alignof(int));

@@ -11,6 +11,7 @@ void build_plan(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const L
                 bool trace, Arena& arena);
 
 // Lays out a RunPlan, what a parked container is told, at the beginning of `arena`.
-void build_run(const ExecSpec& exec, const std::vector<int>& pass, Arena& arena);
+void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<int>& pass,
+               Arena& arena);
 
 }  // namespace pyminicon::parent

@@ -55,6 +55,7 @@ Parked make_parked(const PlanSpec& spec, const std::string& own_id, const Launch
   LaunchOptions options;
   options.deadline = asked.deadline;
   options.interrupted = asked.interrupted;
+  for (int& fd : options.stdio) fd = kNullDevice;  // each run brings its own
   options.trace = true;  // the stamps tell a run when its program was exec'd
   parked.container = Launched(mine);
   LaunchJob job(mine, options);
@@ -70,24 +71,29 @@ Parked make_parked(const PlanSpec& spec, const std::string& own_id, const Launch
 }
 
 void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
-  std::vector<int> fds(options.stdio, options.stdio + 3);
+  std::vector<int> fds;
+  for (const int fd : options.stdio) {
+    if (fd != kNullDevice) fds.push_back(fd);
+  }
   fds.insert(fds.end(), options.pass.begin(), options.pass.end());
   std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
   iovec data{&offset, sizeof offset};
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  if (!fds.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
   if (sendmsg(parked.socket.get(), &message, MSG_NOSIGNAL) < 0) {
     const int error = errno;
     for (int i = 0; i < 3; ++i) {
-      if (fcntl(options.stdio[i], F_GETFD) < 0) {
+      if (options.stdio[i] != kNullDevice && fcntl(options.stdio[i], F_GETFD) < 0) {
         throw LaunchFailure(EBADF, Stage::kStdio, "descriptor " + std::to_string(i));
       }
     }
@@ -247,7 +253,7 @@ void Stock::close() {
 void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, bool confirm) {
   parked.container.begun = now_ns();
   Arena arena;
-  build_run(exec, options.pass, arena);
+  build_run(exec, options.stdio, options.pass, arena);
   const uint64_t offset = parked.memory->append(arena);
   send_run(parked, offset, options);
   parked.container.started = now_ns();

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyminicon.container import Container
 
 OWN_FAILURE, TIME_IS_UP, CANT_RUN, NOT_FOUND = 125, 124, 126, 127
+_PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
 
 
 def main(words: list[str]) -> int:
@@ -96,20 +97,34 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
 def _stdio(wanted: dict[str, Any], given: dict[str, Any]) -> bool:
     """Which descriptors go in as they are, and which through a pipe; whether there is one to serve.
 
-    Files and pipes are handed over: not a byte is copied. A terminal never is: whoever holds it can read
-    what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)).
+    Pipes and sockets are handed over: not a byte is copied. A terminal never is: whoever holds it can read
+    what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)). Neither is
+    what has a name here: by /proc/self/fd it can be opened again for writing, and its mode changed.
     """
-    interactive = given.get("interactive", False)
-    terminals = [os.isatty(fd) for fd in (0, 1, 2)]
-    wanted["stdin"] = -3 if not interactive else -1 if terminals[0] else None
+    stdin, stdout, stderr = (_way(fd) for fd in (0, 1, 2))
+    wanted["stdin"] = stdin if given.get("interactive") else _NULL
     counted = "max_output" in wanted
-    if terminals[1] or counted:
-        wanted["stdout"] = -1
-    if terminals[2] or counted:
-        # One pipe for one terminal: what comes out keeps its order.
-        same = terminals[1] and terminals[2] and os.fstat(1).st_rdev == os.fstat(2).st_rdev
-        wanted["stderr"] = -2 if same else -1
-    return wanted["stdin"] == -1 or "stdout" in wanted or "stderr" in wanted
+    wanted["stdout"] = _PIPE if counted else stdout
+    wanted["stderr"] = _PIPE if counted else stderr
+    if stdout == stderr == _PIPE and _same_file(1, 2):
+        wanted["stderr"] = _STDOUT  # one pipe for one file: what comes out keeps its order
+    return _PIPE in (wanted["stdin"], wanted["stdout"], wanted["stderr"])
+
+
+def _way(fd: int) -> int | None:
+    """How one of our own descriptors goes in: as it is (None), through a pipe, or as the null device."""
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # closed: the container finds the null device there
+        return None
+    if name.startswith(("pipe:[", "socket:[")):
+        return None
+    return _NULL if name == "/dev/null" else _PIPE
+
+
+def _same_file(one: int, other: int) -> bool:
+    first, second = os.fstat(one), os.fstat(other)
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
 def finish(box: Container, given: dict[str, Any], ended_by: int) -> int:

@@ -1,12 +1,21 @@
-"""Streams are docker's: no stdin without -i, and nothing is copied that can be handed over."""
+"""Streams are docker's: no stdin without -i, pipes handed over, and nothing that has a name on this machine."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import COMMAND, Cli, Started, environment
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=False, timeout=60
+    )
 
 
 def test_without_i_there_is_no_input(cli: Cli) -> None:
@@ -17,15 +26,67 @@ def test_with_i_stdin_goes_in(anybody: Cli) -> None:
     assert anybody("run", "-i", "host", "cat", input="some\nlines").stdout == "some\nlines"
 
 
-def test_a_file_goes_in_as_it_is(tmp_path: Path) -> None:
-    """The very file, not a copy of what is in it: the command reads on where it stopped."""
+def test_a_file_comes_in_whole_and_its_end_is_seen(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    data.write_text("first\nsecond\n")
-    line = f"{{ {' '.join(COMMAND)} run -i host head -c 6; cat; }} <{data}"
-    out = subprocess.run(
-        ["sh", "-c", line], capture_output=True, text=True, env=environment(), check=True
-    ).stdout
-    assert out == "first\nsecond\n"
+    data.write_bytes(b"line\n" * 500_000)
+    line = f"{' '.join(COMMAND)} run -i host cat < {data} | cmp - {data} && echo same"
+    assert shell(line).stdout == "same\n"
+
+
+def test_a_command_that_reads_a_part_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_bytes(b"line\n" * 500_000)
+    assert shell(f"{' '.join(COMMAND)} run -i host head -n 1 < {data}").stdout == "line\n"
+
+
+WRITE = "echo X 1<>/proc/self/fd/0"  # opened anew, for writing, whatever it was opened for before
+
+
+def test_a_command_cannot_write_the_file_it_reads(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.write_text("mine\n")
+    shell(f"{' '.join(COMMAND)} run -i host sh -c '{WRITE}' < {data}")
+    assert data.read_text() == "mine\n"
+    shell(f"sh -c '{WRITE}' < {data}")
+    assert data.read_text() == "X\nne\n"  # without a container in between it can
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_command_cannot_change_the_mode_of_the_file_it_writes(number: int, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = f"echo before >&{number}; chmod 4777 /proc/self/fd/{number}; echo after >&{number}"
+    shell(f"{' '.join(COMMAND)} run host sh -c '{script}' {number}> {out}")
+    assert out.stat().st_mode & 0o7000 == 0
+    assert out.read_text().startswith("before\n") and out.read_text().endswith("after\n")
+    shell(f"sh -c '{script}' {number}> {out}")
+    assert out.stat().st_mode & 0o7777 == 0o4777
+
+
+def test_output_to_one_file_keeps_its_order(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("was there\n")
+    shell(f"{' '.join(COMMAND)} run host sh -c 'echo 1; echo 2 >&2; echo 3; echo 4 >&2' >> {out} 2>&1")
+    assert out.read_text() == "was there\n1\n2\n3\n4\n"
+
+
+def test_a_named_pipe_is_served_and_not_handed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo", 0o600)
+    script = "echo through; chmod 777 /proc/self/fd/1"
+    r = shell(f"cat {tmp_path}/fifo & {' '.join(COMMAND)} run host sh -c '{script}' > {tmp_path}/fifo; wait")
+    assert r.stdout == "through\n" and (tmp_path / "fifo").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("way", ["< /dev/null", "<&-"])
+def test_the_null_device_is_the_containers_own(way: str, needs_root: None) -> None:
+    script = "stat -L -c %d /proc/self/fd/0; stat -c %d /dev; chmod 667 /proc/self/fd/0"
+    before = os.stat("/dev/null").st_mode
+    try:
+        r = shell(f"{' '.join(COMMAND)} run -i host sh -c '{script}' {way}")
+        assert os.stat("/dev/null").st_mode == before
+    finally:
+        os.chmod("/dev/null", before & 0o7777)
+    device, dev = r.stdout.split()
+    assert device == dev != str(os.stat("/dev/null").st_dev)
 
 
 def test_the_ends_of_pipes_are_the_containers_own(cli: Cli) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,86 @@ def test_pass_fds_keep_their_numbers_and_only_they(init: bool, tmp_path: Path) -
     finally:
         os.close(fd)
         os.close(high)
+
+
+NULL = "stat -L -c %d,%t:%T /proc/self/fd/0; chmod 667 /proc/self/fd/0; :"
+
+
+@pytest.fixture
+def null_device() -> Iterator[None]:
+    """The host's /dev/null keeps its mode; put right if it didn't, for the rest of the machine."""
+    before = os.stat("/dev/null").st_mode
+    yield
+    after = os.stat("/dev/null").st_mode
+    if after != before:
+        os.chmod("/dev/null", before & 0o7777)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"init": True}, {"user": "1000"}, {"volumes": ["/opt:/mnt"]}], ids=repr
+)
+@pytest.mark.parametrize("cold", [True, False])
+def test_the_null_device_is_the_containers_own(
+    cold: bool, options: dict[str, Any], null_device: None, needs_root: None
+) -> None:
+    """Through a descriptor of the host's, root inside could take it from everybody (chmod 0)."""
+    if cold:
+        r = pyminicon.run(["sh", "-c", NULL], stdin=DEVNULL, stdout=PIPE, stderr=PIPE, **options)
+    else:
+        with pyminicon.Template(stock=1, **options) as template:
+            r = template.run(["sh", "-c", NULL], stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
+    device, kind = r.stdout.decode().strip().split(",")
+    assert kind == "1:3" and device != str(os.stat("/dev/null").st_dev)
+    assert b"Read-only" in r.stderr
+
+
+def test_the_null_device_of_a_user_namespace_is_the_hosts_and_has_no_owner_in_it(null_device: None) -> None:
+    r = pyminicon.run(["sh", "-c", NULL], stdin=DEVNULL, stdout=PIPE, stderr=PIPE, userns="private")
+    assert b"1:3" in r.stdout and (b"not permitted" in r.stderr or b"Read-only" in r.stderr)
+
+
+@pytest.mark.parametrize("missing", [(0,), (1, 2), (0, 1, 2)], ids=repr)
+@pytest.mark.parametrize("template", [False, True])
+def test_a_caller_that_has_closed_its_own_gives_the_null_device(
+    missing: tuple[int, ...], template: bool, tmp_path: Path
+) -> None:
+    """As daemons do; whatever opened a file since has one of these numbers, and keeps it to itself."""
+    code = f"""
+import os, pyminicon
+os.dup2(os.open({str(tmp_path / "log")!r}, os.O_WRONLY | os.O_CREAT), 9)
+for n in {missing}: os.close(n)
+line = "a=$(stat -L -c %t:%T /proc/1/fd/0 /proc/1/fd/1 /proc/1/fd/2); echo $a >&9"
+if {template}:
+    with pyminicon.Template(stock=1) as t: t.run(["sh", "-c", line], pass_fds=[9])
+else:
+    pyminicon.run(["sh", "-c", line], pass_fds=[9])
+"""
+    streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), PIPE)
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, **streams)
+    kinds = (tmp_path / "log").read_text().split()
+    assert [n for n in range(3) if kinds[n] == "1:3"] == [*missing]
+
+
+def test_every_stream_may_be_the_null_device_of_a_template() -> None:
+    with pyminicon.Template(stock=1) as template:
+        streams = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": DEVNULL}
+        r = template.run(["sh", "-c", "read x && exit 1; echo y && echo z >&2 && exit 7"], **streams)
+    assert r.returncode == 7
+
+
+@pytest.mark.parametrize("userns", ["host", "private"])
+def test_a_file_that_is_given_is_granted_but_to_a_user_namespace_belongs_to_nobody(
+    userns: str, tmp_path: Path, needs_root: None
+) -> None:
+    """As subprocess has it: the descriptor itself, its offset shared. Root inside owns what root owns."""
+    given = tmp_path / "given"
+    given.write_text("read on")
+    given.chmod(0o600)
+    with open(given, "rb", buffering=0) as file:
+        file.read(5)
+        script = "cat; chmod 4777 /proc/self/fd/0; (echo X 1<>/proc/self/fd/0) 2>&1; :"
+        r = pyminicon.run(["sh", "-c", script], stdin=file, capture_output=True, userns=userns)
+    assert r.stdout.startswith(b"on")
+    changed = given.stat().st_mode & 0o7777 == 0o4777
+    assert changed is (userns == "host") and (given.read_text() == "read on") is not changed

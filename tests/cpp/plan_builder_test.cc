@@ -145,11 +145,12 @@ void for_the_helper_every_pointer_lies_in_its_own_memory() {
 
 void a_run_of_a_template_has_its_words_and_descriptors() {
   Arena arena;
-  build_run({{"/bin/x"}, {"x"}, {}, "/"}, {3, 4}, arena);
+  build_run({{"/bin/x"}, {"x"}, {}, "/"}, {5, kNullDevice, 6}, {3, 4}, arena);
   arena.settle(reinterpret_cast<uint64_t>(arena.data()));
   const RunPlan& run = arena.at<RunPlan>(0);
   CHECK(std::string(run.exec.argv[0]) == "x" && run.exec.envp[0] == nullptr);
   CHECK(run.pass.size == 2 && run.pass.data[1] == 4);
+  CHECK(run.sent == 0b101);
 }
 
 void garbage_for_a_stage_is_unknown() {
