@@ -621,6 +621,7 @@ bool with_running(Handle& handle, Act act) {
 
 bool send_signal(Handle& handle, int number) {
   return with_running(handle, [number](Launched& container) {
+    if (number == SIGKILL) return container.kill();  // ends what is frozen, too
     syscall(kernel::kSysPidfdSendSignal, container.pidfd.get(), number, nullptr, 0);
   });
 }
@@ -638,7 +639,10 @@ parent::Cgroup& cgroup_of_running(Launched& container) {
 }
 
 bool freeze(Handle& handle, bool frozen) {
-  return with_running(handle, [frozen](Launched& c) { cgroup_of_running(c).freeze(frozen); });
+  return with_running(handle, [frozen](Launched& container) {
+    cgroup_of_running(container);
+    container.freeze(frozen);
+  });
 }
 
 bool update(Handle& handle, const py::iterable& changes) {

@@ -118,6 +118,16 @@ def _kill_all(directory: str) -> None:
     finally:
         for _, descriptor in held:
             os.close(descriptor)
+    _let_go(directory)
+
+
+def _let_go(directory: str) -> None:
+    """v1: what has been killed while it was frozen dies only when it goes on."""
+    try:
+        with open(f"{directory}/freezer.state", "w") as file:
+            file.write("THAWED")
+    except OSError:
+        pass  # nothing is frozen by this one
 
 
 def _send_kill(descriptor: int) -> None:
@@ -186,10 +196,12 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
     """Sweep below the caller's own cgroup in every tree, and ``directories``; each once per process.
 
     In every tree, not only in those that this launch needs: the dead owner may have had other
-    limits. One readdir each, about 10 us.
+    limits. One readdir each, about 10 us. v1's freezer is first: what is frozen stays in all trees.
     """
     gone = []
-    wanted = [caller_directory(tree) for tree in found.all()] + (directories or [])
+    freezer = found.v1.get("freezer")
+    trees = sorted(found.all(), key=lambda tree: tree is not freezer)
+    wanted = [caller_directory(tree) for tree in trees] + (directories or [])
     for directory in wanted:
         if directory not in found.swept:
             found.swept.add(directory)

@@ -53,11 +53,12 @@ def plan(limits: Limits | None) -> Plan | None:
     trees = cgroup_tree.trees()
     builder = _Builder(trees, limits)
     builder.choose()
-    cgroup_sweep.sweep(trees, [os.fsdecode(entry[0]) for entry in builder.directories])
+    late_freezer, late_freezer_v2 = builder.late_freezer()
+    above = [late_freezer] if late_freezer else []
+    cgroup_sweep.sweep(trees, above + [os.fsdecode(entry[0]) for entry in builder.directories])
     builder.write_limits()
     if not builder.directories:
         return None  # usage=True where there is no tree: what the kernel can't tell is None
-    late_freezer, late_freezer_v2 = builder.late_freezer()
     return (
         os.fsencode(cgroup_sweep.owner()),
         builder.directories,

@@ -69,20 +69,24 @@ void kill_process(int pid) {
   sys::close(static_cast<int>(pidfd));
 }
 
+long write_file(const char* path, const char* text, uint32_t size) {
+  const long fd = sys::openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  const long written = sys::write(static_cast<int>(fd), text, size);
+  sys::close(static_cast<int>(fd));
+  return written;
+}
+
 // Kills what cgroup.procs lists until it lists nothing; a forking bomb loses by its pids limit.
 void kill_cgroup(const char* directory) {
   char path[300];
   const uint32_t size = append(path, 0, directory);
   append(path, size, "/cgroup.kill");
-  const long all = sys::openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC);
-  if (all >= 0) {
-    sys::write(static_cast<int>(all), "1", 1);
-    sys::close(static_cast<int>(all));
-    return;
-  }
-  append(path, size, "/cgroup.procs");
+  if (write_file(path, "1", 1) >= 0) return;
   static char text[65536];
-  for (int round = 0; round < 1000 && read_file(path, text, sizeof text) > 0; ++round) {
+  for (int round = 0; round < 1000; ++round) {
+    append(path, size, "/cgroup.procs");
+    if (read_file(path, text, sizeof text) <= 0) return;
     int pid = 0;
     for (const char* at = text; *at != 0; ++at) {
       if (*at != '\n') {
@@ -92,6 +96,9 @@ void kill_cgroup(const char* directory) {
       sys::call(SYS_kill, pid, SIGKILL);
       pid = 0;
     }
+    // v1: what is frozen dies only when it goes on.
+    append(path, size, "/freezer.state");
+    write_file(path, "THAWED", 6);
   }
 }
 

@@ -115,6 +115,10 @@ class Cgroup {
   bool kill(int patience_us = 2'000'000);
   // Stops and continues all of it. Throws LaunchFailure where no cgroup can.
   void freeze(bool frozen);
+  // Where freeze() freezes on v1, whether it has been made yet or not; "" elsewhere.
+  std::string v1_freezer() const;
+  // v1: what has been killed while it was frozen dies only when it goes on. Nothing elsewhere.
+  void let_go() const;
   // Throws LaunchFailure when the kernel refuses one, or no directory has the role.
   void update(const std::vector<CgroupChange>& changes);
   // False if a directory is still busy after `patience_us`.

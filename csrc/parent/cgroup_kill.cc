@@ -128,6 +128,17 @@ void Cgroup::freeze(bool frozen) {
   if (error != 0) throw LaunchFailure(error, Stage::kCgroup, place->path);
 }
 
+std::string Cgroup::v1_freezer() const {
+  const Place* place = with(kRoleFreezer);
+  if (place != nullptr) return (place->roles & kRoleV2) != 0 ? "" : place->path;
+  return late_freezer_.empty() || late_freezer_v2_ ? "" : late_freezer_ + "/" + name_;
+}
+
+void Cgroup::let_go() const {
+  if (!is_mine() || with(kRoleFreezer) == nullptr) return;
+  if (const std::string freezer = v1_freezer(); !freezer.empty()) freeze_v1(freezer, false);
+}
+
 // None of the limits needed a cgroup that can freeze, and making one for every container would cost
 // each launch 0.04 ms. So it is made when it is first asked for, and all processes are moved into
 // it; it is frozen before, so that whoever is in there forks no more and the moving comes to an

@@ -45,9 +45,10 @@ class Launched {
   Launched& operator=(Launched&&) = default;
   ~Launched();
 
-  bool owned() const;     // made by this process, not by the one that forked it
-  void kill();            // SIGKILL to pid 1, and with it everything in the container
-  bool reap(bool block);  // true once the status is known
+  bool owned() const;        // made by this process, not by the one that forked it
+  void kill();               // SIGKILL to pid 1, and with it everything in the container
+  void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
+  bool reap(bool block);     // true once the status is known
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
   void keep_usage();                        // reads last_usage before its cgroup goes
   void remove_leftovers();                  // cgroups, scratch directory; after reap

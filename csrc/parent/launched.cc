@@ -114,6 +114,14 @@ void Launched::kill() {
   if (!owned() || reaped || !pidfd) return;
   if (kill_by_cgroup && cgroup) cgroup->kill();
   syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
+  if (cgroup) cgroup->let_go();
+}
+
+void Launched::freeze(bool frozen) {
+  // Before anything is frozen: whoever ends it in our stead has to let it go.
+  const std::string freezer = cgroup->v1_freezer();
+  if (frozen && !freezer.empty()) watch_.set_cgroup(freezer, kill_by_cgroup);
+  cgroup->freeze(frozen);
 }
 
 // Blocks by poll and not by waitid: a blocking waitid whose child another thread reaps, or whose
