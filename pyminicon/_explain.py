@@ -114,6 +114,10 @@ def _mount(number: int, subject: str) -> str | None:
             "the kernel refuses a new one where the caller's own is partly hidden, as in a container: "
             "run that one with --security-opt systempaths=unconfined"
         )
+    if number == errno.EOPNOTSUPP:
+        return (
+            "a device can't be a volume: each is mounted nodev, and there are no devices but the usual ones"
+        )
     if number == errno.ENODEV:
         return "the kernel has no such file system, or the device isn't what its name says"
     return None

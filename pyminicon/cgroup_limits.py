@@ -22,6 +22,7 @@ class Limits:
         "cpu_weight",
         "cpus",
         "cpuset",
+        "devices",
         "io_weight",
         "kill",
         "memory",
@@ -42,6 +43,7 @@ class Limits:
     parent: str | None
     kill: bool
     cpu_time: bool
+    devices: bool
 
     def required(self) -> set[str]:
         """The controllers without which a limit wouldn't hold."""
@@ -68,13 +70,15 @@ def check(
     cgroup_parent: str | None = None,
     need_kill: bool = False,
     need_cpu_time: bool = False,
+    need_devices: bool = False,
 ) -> Limits | None:
     """The options as :class:`Limits`, or None when no cgroup is needed.
 
     ``memory`` and ``memory_swap`` (bytes, or "64M"; memory_swap is memory and swap together, -1 or
     "-1" for no limit of swap), ``cpus`` (1.5 is one and a half), weights 1 to 10000 with 100 for
     normal, ``cpuset`` ("0-1,3"), ``pids`` (processes and threads). ``need_kill``: a cgroup to kill by;
-    ``need_cpu_time``: one that tells the CPU time of the whole container.
+    ``need_cpu_time``: one that tells the CPU time of the whole container; ``need_devices``: one that lets it
+    open no device but the usual ones.
 
     Raises :class:`SpecError` with the range of the option; nothing is made.
     """
@@ -88,7 +92,9 @@ def check(
     limits.io_weight = _check_whole("io_weight", io_weight, 1, 10_000)
     limits.parent = None if cgroup_parent is None else _check_parent(cgroup_parent)
     limits.usage, limits.kill, limits.cpu_time = bool(usage), need_kill, need_cpu_time
-    needed = limits.required() or limits.usage or limits.kill or limits.cpu_time or limits.parent
+    limits.devices = need_devices
+    other = limits.usage or limits.kill or limits.cpu_time or limits.devices or limits.parent
+    needed = limits.required() or other
     return limits if needed else None
 
 

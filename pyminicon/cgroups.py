@@ -36,7 +36,14 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "check", "plan", "plan_update"]
 
 # What a directory is for; csrc/parent/cgroup.h has the same numbers.
-MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2 = (1 << bit for bit in range(8))
+MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES = (1 << bit for bit in range(9))
+# What a container may open wherever it finds or makes the node: docker's list. Nodes it may make of any kind.
+_DEVICES = (
+    ("deny", "a"),
+    ("allow", "c *:* m"),
+    ("allow", "b *:* m"),
+    *(("allow", f"c {device} rw") for device in "1:3 1:5 1:7 1:8 1:9 5:0 5:1 5:2 136:*".split()),
+)
 _ROLES = {"memory": MEMORY, "cpu": CPU, "cpuset": CPUSET, "pids": PIDS, "io": IO}
 _V1_HELPERS = {"cpuacct": CPU_TIME, "freezer": FREEZER}
 
@@ -115,6 +122,8 @@ class _Builder:
                 self._take_v2(self.trees.v2, required & unified, wished & unified)
         else:
             self._take_v1_helpers(clock)
+        if self.limits.devices:
+            self._hold_devices()
         for controller in sorted(required | wished):
             if tree := self.trees.v1.get(controller):
                 self._add(tree, _ROLES[controller], controller in required)
@@ -132,6 +141,18 @@ class _Builder:
                 self._add(tree, _ROLES.get(controller, _V1_HELPERS.get(controller, 0)), True)
         if not self.directories:
             raise SpecError("cgroup_parent", f"there is no cgroup {parent!r} here; make it first, with mkdir")
+
+    def _hold_devices(self) -> None:
+        """v1 has a controller for it; on v2 the core attaches a program to the directory with this role."""
+        tree = self.trees.v1.get("devices", self.trees.v2)
+        if tree is None:
+            hint = "no cgroup tree is mounted here to hold a container with CAP_SYS_ADMIN off the devices"
+            refuse(errno.EOPNOTSUPP, "devices", hint)
+        self._add(tree, DEVICES | (V2 | FREEZER | CPU_TIME if tree.v2 else 0), True)
+        if not tree.v2:
+            at = self.index[tree.mount]
+            for file, rule in _DEVICES:
+                self.writes.append((at, f"devices.{file}".encode(), rule.encode(), False))
 
     def _prefers_v2(self, tree: Tree) -> bool:
         """Whether CPU time, freezing and killing come from v2 where v1 has them, too. They cost one

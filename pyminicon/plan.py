@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyminicon.cgroup_limits import Limits
     from pyminicon.ops import Op
     from pyminicon.rootfs import Rootfs
     from pyminicon.spec import Spec
@@ -81,6 +82,11 @@ class _Builder:
         self.has_tty_group = True
         self.private_users = spec.userns != "host" and (spec.userns != "auto" or self.rootless)
         self.made: set[str] = set()  # directories that the skeleton has
+        self.capabilities = DEFAULT_CAPABILITIES
+        if spec.cap_add or spec.cap_drop:
+            from pyminicon.capabilities import resolve
+
+            self.capabilities = resolve(spec.cap_add, spec.cap_drop)
 
     def build(self) -> Plan:
         try:
@@ -181,11 +187,24 @@ class _Builder:
         # be waited for with a timeout and killed, where vfork would hold this thread.
         fields["own_memory"] = bool(spec.volumes)
         fields["hand_out"] = spec.collect is not None
-        if spec.limits is not None:
+        limits = self._limits()
+        if limits is not None:
             from pyminicon import cgroups
 
-            fields["cgroup"] = cgroups.plan(spec.limits)
-            fields["memory_limit"] = spec.limits.memory or 0
+            fields["cgroup"] = cgroups.plan(limits)
+            fields["memory_limit"] = limits.memory or 0
+
+    def _limits(self) -> Limits | None:
+        """The limits that were asked for; whoever can mount without nodev is held off the devices as well."""
+        limits = self.spec.limits
+        if self.private_users or not self.capabilities >> _CAP_SYS_ADMIN & 1:
+            return limits
+        if limits is None:
+            from pyminicon.cgroup_limits import check
+
+            return check(need_devices=True)
+        limits.devices = True
+        return limits
 
     def _names(self) -> None:
         spec = self.spec
@@ -422,12 +441,7 @@ class _Builder:
 
     def _privileges(self) -> None:
         spec, fields = self.spec, self.fields
-        capabilities = DEFAULT_CAPABILITIES
-        if spec.cap_add or spec.cap_drop:
-            from pyminicon.capabilities import resolve
-
-            capabilities = resolve(spec.cap_add, spec.cap_drop)
-        fields["capabilities"] = capabilities
+        capabilities = fields["capabilities"] = self.capabilities
         fields["no_new_privs"] = spec.no_new_privileges
         plain = capabilities == DEFAULT_CAPABILITIES and spec.no_new_privileges
         if isinstance(spec.seccomp, str) and spec.seccomp == "default" and plain:

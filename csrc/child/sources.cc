@@ -21,6 +21,7 @@ long is_directory(int fd) {
   const long result =
       sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_TYPE, sys::arg(&info));
   if (result < 0) return result;
+  if (S_ISCHR(info.stx_mode) || S_ISBLK(info.stx_mode)) return -EOPNOTSUPP;  // mounted nodev
   if (S_ISLNK(info.stx_mode)) return -ELOOP;
   return S_ISDIR(info.stx_mode) ? 1 : 0;
 }

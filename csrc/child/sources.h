@@ -8,7 +8,8 @@ namespace pyminicon::child {
 // The attributes that the operation's mount gets.
 uint64_t attributes(const FsOp& op);
 
-// 1 or 0; a symbolic link is -ELOOP, since a volume that was replaced by one is a trap.
+// 1 or 0; a symbolic link is -ELOOP, since a volume that was replaced by one is a trap, a device
+// -EOPNOTSUPP.
 long is_directory(int fd);
 
 // Detached clones with their attributes; the report's subject is the source.

@@ -98,6 +98,7 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     made.name_ = spec.prefix + "-" + std::to_string(next_number.fetch_add(1));
     if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
     made.write_limits(spec);
+    made.hold_devices();
     made.open_join_fds();
     if (spec.watch_oom) made.watch_oom();
     return made;

@@ -26,6 +26,7 @@ enum CgroupRole : uint32_t {
   kRoleCpuTime = 1 << 5,
   kRoleFreezer = 1 << 6,
   kRoleV2 = 1 << 7,
+  kRoleDevices = 1 << 8,
 };
 
 struct CgroupSpec {
@@ -136,6 +137,7 @@ class Cgroup {
 
   bool make_directories(const CgroupSpec& spec, const std::string& name);
   void write_limits(const CgroupSpec& spec);
+  void hold_devices() const;
   void open_join_fds();
   void watch_oom();
   const Place* with(uint32_t role) const;

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import pyminicon
+from pyminicon import plan as plans
+from pyminicon import spec as specs
+
 Run = Callable[..., Any]
 
 WHERE = ["/", "/tmp", "/root", "/dev/shm", "/usr", "/run", "/mnt/volume", "/mnt/tmpfs"]
 
 
-@pytest.mark.parametrize("options", [{}, {"cap_add": ["SYS_ADMIN"]}, {"init": True}])
+@pytest.mark.parametrize("options", [{}, {"init": True}])
 def test_a_container_cannot_open_a_device_it_makes(
     options: dict[str, Any], inside: Run, tmp_path: Path, needs_root: None
 ) -> None:
@@ -94,14 +99,48 @@ def test_ptys_are_the_containers_own(inside: Run) -> None:
         os.close(host[1])
 
 
-@pytest.mark.parametrize("init", [False, True])
-def test_one_that_may_mount_in_a_user_namespace_of_its_own_opens_no_device_either(
-    init: bool, inside: Run, needs_root: None
+KMSG = "mount -t tmpfs none /mnt && mknod /mnt/kmsg c 1 11 && mknod /mnt/disk b {disk} && mknod /mnt/zero c 1 5 && echo made; for n in kmsg disk zero; do (: < /mnt/$n) && echo $n; done; :"
+
+
+def disk() -> str:
+    """The numbers of a block device that this kernel has."""
+    for name in sorted(os.listdir("/sys/block")):
+        return Path(f"/sys/block/{name}/dev").read_text().strip().replace(":", " ")
+    return "7 0"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"init": True}, {"seccomp": "unconfined"}, {"memory": "64M"}, {"cap_add": ["ALL"]}],
+    ids=repr,
+)
+def test_one_that_may_mount_without_nodev_opens_only_the_usual_devices(
+    options: dict[str, Any], inside: Run, needs_root: None
 ) -> None:
-    """On a mount of its own nodev isn't there: its user namespace is. With CAP_SYS_ADMIN in the host's, nothing
-    would hold: docs/security.md says so."""
+    """It is in a cgroup that holds it off the others, whatever the node is called and wherever it lies."""
+    script = KMSG.format(disk=disk())
+    wanted: dict[str, Any] = {"cap_add": ["SYS_ADMIN", "SYSLOG"], **options}
+    assert inside(["sh", "-c", script], **wanted).stdout.split() == ["made", "zero"]
+    r = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True)
+    assert {"made", "kmsg", "zero"} <= set(r.stdout.split())
+
+
+def test_one_that_may_mount_in_a_user_namespace_of_its_own_makes_none_and_needs_no_cgroup(
+    inside: Run, needs_root: None
+) -> None:
     script = "mount -t tmpfs none /mnt && echo mounted; mknod /mnt/zero c 1 5 && echo made; mount -t devtmpfs none /mnt && echo all; head -c 1 /mnt/zero | wc -c"
-    r = inside(["sh", "-c", script], cap_add=["SYS_ADMIN"], userns="private", init=init)
+    r = inside(["sh", "-c", script], cap_add=["SYS_ADMIN"], userns="private")
     assert r.stdout.split() == ["mounted", "0"], r
-    r = inside(["sh", "-c", script], cap_add=["SYS_ADMIN"], init=init)
-    assert r.stdout.split()[:2] == ["mounted", "made"]
+    for userns, held in (("private", False), ("host", True)):
+        plan = plans.build(specs.parse(["true"], {"cap_add": ["SYS_ADMIN"], "userns": userns}))
+        assert (plan.fields.get("cgroup") is not None) is held
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/kmsg"])
+def test_a_device_is_refused_as_a_volume(device: str, tmp_path: Path, inside: Run, needs_root: None) -> None:
+    """It could be opened nowhere, every volume being nodev; a directory with one in it can be a volume."""
+    with pytest.raises(pyminicon.LaunchError, match="a device can't be a volume"):
+        inside(["true"], volumes=[f"{device}:/mnt/device"])
+    os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    r = inside(["sh", "-c", "ls /data; : < /data/null"], volumes=[f"{tmp_path}:/data"])
+    assert r.stdout == "null\n" and "Permission denied" in r.stderr

@@ -44,6 +44,19 @@ def test_nor_in_namespaces_of_its_own(
     assert "written" not in r.stdout, r
 
 
+def test_one_that_may_mount_in_a_user_namespace_of_its_own_cannot_name_an_agent(
+    inside: Run, v1: str, needs_root: None
+) -> None:
+    """In the host's user namespace it can, as under docker: docs/security.md says so."""
+    look = f"mkdir /tmp/cg; mount -t cgroup -o {v1} none /tmp/cg && echo mounted; (: >> /tmp/cg/release_agent) && echo open; :"
+    options: dict[str, Any] = {"cap_add": ["SYS_ADMIN"], "cgroupns": "private"}
+    assert inside(["sh", "-c", look], userns="private", **options).stdout in ("", "mounted\n")
+    assert (
+        inside(["sh", "-c", look], userns="host", **{**options, "cgroupns": "host"}).stdout
+        == "mounted\nopen\n"
+    )
+
+
 def test_the_cgroups_it_is_shown_are_read_only(inside: Run, v1: str, needs_root: None) -> None:
     script = "for f in $(find /sys/fs/cgroup -name release_agent -o -name notify_on_release -o -name cgroup.procs); do echo 0 > $f && echo written; done; :"
     assert inside(["sh", "-c", script], memory="64M").stdout == ""

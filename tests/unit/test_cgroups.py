@@ -345,6 +345,19 @@ def test_a_place_to_freeze_in_is_named_but_not_made(machine: Machine, tmp_path: 
     assert place() == (b"", False)
 
 
+def test_devices_are_held_by_v1s_controller_or_a_program_on_v2(machine: Machine) -> None:
+    machine(v1=["memory", "devices"], v2=[])
+    directories, writes = made(cgroups.check(need_devices=True))
+    assert directories == [("devices", cgroups.DEVICES, True)]
+    assert [line for line in writes if "deny" in str(line)] == writes[:1]  # nothing, then what is allowed
+    machine(v2=[])
+    roles = cgroups.DEVICES | cgroups.V2 | cgroups.FREEZER | cgroups.CPU_TIME
+    assert made(cgroups.check(need_devices=True))[0][0][1:] == (roles, True)
+    machine(v1=["memory"])
+    with pytest.raises(LaunchError, match="off the devices"):
+        cgroups.plan(cgroups.check(need_devices=True))
+
+
 def test_on_a_v1_machine_they_come_from_v1(machine: Machine) -> None:
     machine(v1=["memory", "cpuacct", "pids", "freezer"])
     directories, _ = made(cgroups.check(need_cpu_time=True, need_kill=True))
