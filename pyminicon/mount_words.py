@@ -52,7 +52,7 @@ def volume(words: str) -> tuple[str, str, str]:
 def tmpfs(words: str) -> tuple[str, str, bool]:
     """``"dst[:size=64m,mode=1777,exec]"`` as (target, options for the kernel, noexec)."""
     place, _, rest = words.partition(":")
-    options = {"size": "512m", "mode": "1777"}
+    options = {"size": "512m", "mode": "1777", "nr_inodes": "1m"}
     noexec = True  # docker's default for --tmpfs
     for word in filter(None, rest.split(",")):
         key, _, value = word.partition("=")

@@ -354,7 +354,7 @@ class _Builder:
         dev |= ops.CONSOLE_TARGET if spec.tty else 0
         # devpts takes only a group that has a name in the user namespace.
         tty_group = ",gid=5" if self.has_tty_group else ""
-        mounts.append(op(ops.DEV, "dev", f"ptmxmode=0666,mode=0620{tty_group}", "size=64m,mode=1777", dev))
+        mounts.append(op(ops.DEV, "dev", f"ptmxmode=0666,mode=0620{tty_group}", "size=64m,mode=1777,nr_inodes=64k", dev))
         if spec.ipc == "host":
             mounts.append(op(ops.BIND, "dev/shm", "/dev/shm", flags=ops.RECURSIVE))
         if spec.tty:
@@ -404,7 +404,7 @@ class _Builder:
         # An ordinary user's images belong to him alone, whoever he is inside.
         if found and not self.rootless and self._has_name(found.st_uid, found.st_gid):
             options += f",uid={found.st_uid},gid={found.st_gid}"
-        return [(depth, op(ops.TMPFS, path, None, options))]
+        return [(depth, op(ops.TMPFS, path, None, f"{options},nr_inodes=1m"))]
 
     def _has_name(self, *ids: int) -> bool:
         """Whether a uid and a gid exist inside."""

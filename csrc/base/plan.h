@@ -114,6 +114,13 @@ struct IdPlan {
   View<uint32_t> groups;
 };
 
+// What would make the container matter more than others to the kernel.
+struct FavourPlan {
+  uint32_t level;     // the caller is real-time or has a negative nice value: back to normal
+  int32_t oom_score;  // for oom_score_adj; 0: what is inherited is right
+  uint32_t write_oom_score;
+};
+
 struct RlimitPlan {
   uint32_t resource;
   uint32_t reserved;
@@ -169,6 +176,7 @@ struct LaunchPlan {
   View<FsOp> skeleton;  // made in the scratch directory before the root is mounted
   View<FsOp> mounts;    // made in the root
   StdioPlan stdio;
+  FavourPlan favour;
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
   CapabilityPlan capabilities;

@@ -1,6 +1,8 @@
 // What a process carries over from its parent and must not: signal state, limits, session.
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/syscall.h"
 #include "child/child.h"
@@ -42,11 +44,41 @@ long forbid_cores(View<RlimitPlan> wanted) {
   return got >= 0 && before.soft <= kNoCore.soft ? 0 : result;
 }
 
+// By the host's /proc, which is still there. The kernel raises the least value that can be gone
+// back to if the writer has CAP_SYS_RESOURCE in the host's user namespace (fs/proc/base.c); for a
+// child in one of its own the parent writes the same once more.
+long write_oom_score(int32_t score) {
+  char text[8];
+  int at = sizeof text;
+  do {
+    text[--at] = static_cast<char>('0' + score % 10);
+    score /= 10;
+  } while (score > 0);
+  const long fd = sys::openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return fd;
+  const long written = sys::write(static_cast<int>(fd), text + at, sizeof text - at);
+  sys::close(static_cast<int>(fd));
+  return written;
+}
+
+// A real-time caller's container could hold the processors, one with a negative nice value or OOM
+// score outlive what matters more.
+long level(const FavourPlan& favour) {
+  if (favour.write_oom_score != 0) {
+    if (const long r = write_oom_score(favour.oom_score); r < 0) return r;
+  }
+  if (favour.level == 0) return 0;
+  const int priority = 0;
+  const long normal = sys::call(SYS_sched_setscheduler, 0, SCHED_OTHER, sys::arg(&priority));
+  return normal < 0 ? normal : sys::call(SYS_setpriority, PRIO_PROCESS, 0, 0);
+}
+
 }  // namespace
 
 // CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN, which exec keeps as well, and Python
 // ignores SIGPIPE and SIGXFSZ. The mask stays full until exec.
 long reset_signals(Child& child) {
+  if (const long result = level(child.plan.favour); result < 0) return result;
   // The modes of the set-up are meant as they stand.
   if (const long result = sys::call(SYS_umask, 0); result < 0) return result;
   if (const long result = forbid_cores(child.plan.rlimits); result < 0) return result;

@@ -20,6 +20,7 @@
 #include "parent/helper_image.h"
 #include "parent/id_maps.h"
 #include "parent/idmapped.h"
+#include "parent/oom_score.h"
 #include "parent/scratch.h"
 #include "parent/vehicle.h"
 
@@ -155,6 +156,8 @@ void LaunchJob::attend(int pid) {
     char byte;
     if (::read(ready_.read.get(), &byte, 1) == 1) {
       write_id_maps(spec_, pid);
+      const FavourPlan& favour = header_->plan.favour;
+      if (favour.write_oom_score != 0) hold_oom_score(pid, favour.oom_score);
       send_go(go_.write.get(), spec_, mounts(), pid);
     }
   }

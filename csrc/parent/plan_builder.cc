@@ -1,11 +1,16 @@
 #include "parent/plan_builder.h"
 
+#include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <string>
+
+#include "parent/oom_score.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -27,6 +32,24 @@ void put_exec(size_t slot, const ExecSpec& exec, Arena& arena) {
   arena.point(slot + offsetof(ExecPlan, cwd), arena.put(exec.cwd));
 }
 
+// What the kernel counts for a uid and not for a container: one that has root's uid would use up
+// what root has on the whole machine. docs/usage.md has the numbers.
+std::vector<RlimitPlan> with_defaults(std::vector<RlimitPlan> limits) {
+  constexpr struct {
+    __rlimit_resource resource;
+    rlim_t most;
+  } kDefaults[] = {{RLIMIT_SIGPENDING, 1024}, {RLIMIT_MSGQUEUE, 409600}};
+  for (const auto& [resource, most] : kDefaults) {
+    const auto same = [number = resource](const RlimitPlan& row) { return row.resource == number; };
+    if (std::any_of(limits.begin(), limits.end(), same)) continue;
+    rlimit own{};
+    if (getrlimit(resource, &own) < 0) continue;
+    limits.push_back({static_cast<uint32_t>(resource), 0, std::min(most, own.rlim_cur),
+                      std::min(most, own.rlim_max)});
+  }
+  return limits;
+}
+
 class Builder {
  public:
   Builder(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const LaunchFds& fds,
@@ -42,6 +65,7 @@ class Builder {
     root();
     ops(spec_.skeleton, PLAN_FIELD(skeleton));
     ops(mounts_, PLAN_FIELD(mounts));
+    favour();
     limits();
     stdio();
     exec();
@@ -141,8 +165,20 @@ class Builder {
     text(at + offsetof(FsOp, data), from.data);
   }
 
+  // SCHED_BATCH and SCHED_IDLE, a positive nice value and a higher OOM score stay: they favour
+  // others.
+  void favour() {
+    const int policy = sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+    plan().favour.level =
+        policy == SCHED_FIFO || policy == SCHED_RR || getpriority(PRIO_PROCESS, 0) < 0;
+    const int score = own_oom_score();
+    plan().favour.write_oom_score = score != 0;
+    plan().favour.oom_score = std::max(score, 0);
+  }
+
   void limits() {
-    view(PLAN_FIELD(rlimits), spec_.rlimits.data(), spec_.rlimits.size());
+    const std::vector<RlimitPlan> rlimits = with_defaults(spec_.rlimits);
+    view(PLAN_FIELD(rlimits), rlimits.data(), rlimits.size());
     plan().capabilities = {spec_.capabilities, last_capability(), spec_.no_new_privs};
     plan().new_keyring = spec_.new_keyring;
     plan().landlock = fds_.landlock;

@@ -66,10 +66,13 @@ def test_no_way_of_writing_it_leads_a_mount_onto_proc_sys_or_dev(path: str) -> N
 @pytest.mark.parametrize(
     ("words", "want"),
     [
-        ("/t", ("/t", {"size": "512m", "mode": "1777"}, True)),
-        ("/t:size=64m", ("/t", {"size": str(64 << 20), "mode": "1777"}, True)),
-        ("/t:size=1g,mode=755,uid=5,exec", ("/t", {"size": str(1 << 30), "mode": "755", "uid": "5"}, False)),
-        ("/t:rw,nosuid,nodev,noexec", ("/t", {"size": "512m", "mode": "1777"}, True)),
+        ("/t", ("/t", {"size": "512m", "mode": "1777", "nr_inodes": "1m"}, True)),
+        ("/t:size=64m", ("/t", {"size": str(64 << 20), "mode": "1777", "nr_inodes": "1m"}, True)),
+        (
+            "/t:size=1g,mode=755,uid=5,exec",
+            ("/t", {"size": str(1 << 30), "mode": "755", "uid": "5", "nr_inodes": "1m"}, False),
+        ),
+        ("/t:rw,nosuid,nodev,noexec", ("/t", {"size": "512m", "mode": "1777", "nr_inodes": "1m"}, True)),
     ],
 )
 def test_a_tmpfs_has_a_place_options_and_exec(words: str, want: tuple[str, dict[str, str], bool]) -> None:
