@@ -1,10 +1,13 @@
 #include "parent/collect.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -47,6 +50,33 @@ namespace {
 
 constexpr char kRegularOnly[] = "only a regular file, reached without a link, is collected";
 
+// Where the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may
+// mount can lay such a file over the one that is collected.
+bool is_made_up(int fd) {
+  constexpr uint32_t kMadeUp[] = {PROC_SUPER_MAGIC,
+                                  SYSFS_MAGIC,
+                                  CGROUP_SUPER_MAGIC,
+                                  CGROUP2_SUPER_MAGIC,
+                                  DEBUGFS_MAGIC,
+                                  TRACEFS_MAGIC,
+                                  SECURITYFS_MAGIC,
+                                  BPF_FS_MAGIC,
+                                  EFIVARFS_MAGIC,
+                                  PSTOREFS_MAGIC,
+                                  SELINUX_MAGIC,
+                                  SMACK_MAGIC,
+                                  NSFS_MAGIC,
+                                  BINFMTFS_MAGIC,
+                                  RDTGROUP_SUPER_MAGIC,
+                                  0x62656570 /* configfs */,
+                                  0x67596969 /* rpc_pipefs */,
+                                  0x65735543 /* fusectl */};
+  struct statfs info{};
+  if (fstatfs(fd, &info) < 0) return true;
+  const auto type = static_cast<uint32_t>(info.f_type);
+  return std::find(std::begin(kMadeUp), std::end(kMadeUp), type) != std::end(kMadeUp);
+}
+
 std::string read_up_to(int fd, const std::string& path, uint64_t max) {
   std::string bytes;
   char buffer[65536];
@@ -86,6 +116,9 @@ std::optional<std::string> collect_file(int root, const std::string& path, uint6
   if (!S_ISREG(info.st_mode)) {
     const int error = S_ISLNK(info.st_mode) ? ELOOP : S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
     throw LaunchFailure(error, Stage::kCollect, path, kRegularOnly);
+  }
+  if (is_made_up(found.get())) {
+    throw LaunchFailure(EINVAL, Stage::kCollect, path, "it is a file of the kernel's, as in /proc");
   }
   const Fd fd(
       static_cast<int>(syscall(kernel::kSysOpenat2, root, relative.c_str(), &how, sizeof how)));

@@ -148,3 +148,16 @@ def test_nothing_but_a_regular_file_of_bounded_size_is_collected(
     else:
         assert b"host" not in b"".join(r.files.values()) and sum(map(len, r.files.values())) <= 1 << 20
     assert inside(["sh", "-c", "echo fine > /tmp/x"], collect=["/tmp/x"]).files == {"/tmp/x": b"fine\n"}
+
+
+@pytest.mark.parametrize("source", ["/proc/slabinfo", "/proc/version", "/sys/kernel/profiling"])
+def test_a_file_of_the_kernels_laid_over_a_result_is_not_read_by_the_caller(
+    source: str, inside: Run, needs_root: None
+) -> None:
+    """Inside it belongs to somebody else; whoever collects is root on the host."""
+    options: dict[str, Any] = {"userns": "private", "cap_add": ["SYS_ADMIN"], "collect": ["/out"]}
+    script = "echo mine > /tmp/x; : > /out; mount --bind {} /out && echo mounted"
+    with pytest.raises(pyminicon.LaunchError, match="file of the kernel's"):
+        inside(["sh", "-c", script.format(source)], **options)
+    r = inside(["sh", "-c", script.format("/tmp/x")], **options)
+    assert (r.stdout, r.files) == ("mounted\n", {"/out": b"mine\n"})
