@@ -354,7 +354,9 @@ class _Builder:
         dev |= ops.CONSOLE_TARGET if spec.tty else 0
         # devpts takes only a group that has a name in the user namespace.
         tty_group = ",gid=5" if self.has_tty_group else ""
-        mounts.append(op(ops.DEV, "dev", f"ptmxmode=0666,mode=0620{tty_group}", "size=64m,mode=1777,nr_inodes=64k", dev))
+        mounts.append(
+            op(ops.DEV, "dev", f"ptmxmode=0666,mode=0620{tty_group}", "size=64m,mode=1777,nr_inodes=64k", dev)
+        )
         if spec.ipc == "host":
             mounts.append(op(ops.BIND, "dev/shm", "/dev/shm", flags=ops.RECURSIVE))
         if spec.tty:
@@ -447,14 +449,15 @@ class _Builder:
         if isinstance(spec.seccomp, str) and spec.seccomp == "default" and plain:
             fields["seccomp"] = True  # the program that was compiled with the core
         else:
-            from pyminicon.seccomp import program
+            from pyminicon.seccomp import program_and_keys
 
-            fields["seccomp"] = program(spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges)
+            fields["seccomp"], fields["new_keyring"] = program_and_keys(
+                spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges
+            )
         # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
         # the container is given CAP_SYS_ADMIN.
         mounts = spec.seccomp != "default" or capabilities >> _CAP_SYS_ADMIN & 1
         fields["may_landlock"] = spec.no_new_privileges and not mounts
-        fields["new_keyring"] = spec.seccomp != "default"  # the default profile denies keyctl
         fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
 
     def _execution(self) -> None:

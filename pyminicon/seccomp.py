@@ -31,7 +31,10 @@ LATE_CALLS = (
     *("prctl", "rt_sigprocmask", "execve"),
 )
 
-_programs: dict[tuple[str, int, bool], bytes] = {}
+_KEY_CALLS = ("add_key", "keyctl", "request_key")
+
+_Key = tuple[str, int, bool]
+_programs: dict[_Key, tuple[bytes, bool]] = {}  # and whether it opens the key rings
 _lock = allocate_lock()
 _library: Library | None = None
 
@@ -59,8 +62,16 @@ def program(
     Raises SpecError("seccomp", …) for what is no profile, for a program beyond 4096 instructions, and where
     libseccomp is not installed.
     """
+    return program_and_keys(profile, caps, no_new_privs=no_new_privs)[0]
+
+
+def program_and_keys(
+    profile: str | os.PathLike[str] | Mapping[str, Any], caps: int, *, no_new_privs: bool = True
+) -> tuple[bytes | None, bool]:
+    """:func:`program`'s answer, and whether any of add_key, keyctl and request_key may be called under it:
+    then the container needs a session key ring of its own."""
     if isinstance(profile, str) and profile == "unconfined":
-        return None
+        return None, True
     content = _content(profile)
     key = (content, caps, no_new_privs)
     made = _programs.get(key)
@@ -116,7 +127,7 @@ def _file(path: str) -> str:
         raise SpecError("seccomp", f"{path!r}: {error}") from None
 
 
-def _compile(content: str, caps: int, no_new_privs: bool) -> bytes:
+def _compile(content: str, caps: int, no_new_privs: bool) -> tuple[bytes, bool]:
     from pyminicon import seccomp_rules
 
     library = _loaded()
@@ -124,7 +135,8 @@ def _compile(content: str, caps: int, no_new_privs: bool) -> bytes:
     rules = seccomp_rules.prepared(profile.rules, profile.default)
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
-    return library.compile(profile.default, rules, profile.absent)
+    keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
+    return library.compile(profile.default, rules, profile.absent), keys
 
 
 def _loaded() -> Library:
@@ -208,6 +220,18 @@ def _ranges(numbers: list[int], end: int) -> list[tuple[int, int]]:
         else:
             ranges.append((number, number))
     return [*ranges, (end, 0xFFFFFFFF)]
+
+
+def _may_pass(name: str, profile: Profile, rules: list[Prepared], library: Library) -> bool:
+    """Whether some call of ``name`` gets through."""
+    from pyminicon.seccomp_rules import ALLOW, LOG
+
+    number = library.number(name)
+    answers = [(answer, comparisons) for at, answer, comparisons in rules if at == number]
+    if any(answer in (ALLOW, LOG) for answer, _ in answers):
+        return True
+    always_refused = any(not comparisons for _, comparisons in answers)
+    return profile.default in (ALLOW, LOG) and not always_refused
 
 
 def _check_late_calls(profile: Profile, rules: list[Prepared], library: Library) -> None:

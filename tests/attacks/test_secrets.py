@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from pyminicon import plan as plans
+from pyminicon import spec as specs
+
 Run = Callable[..., Any]
 
 
@@ -43,3 +46,26 @@ def test_a_container_cannot_use_the_callers_keyring(hostile: Run, outside: Run) 
     assert hostile(*get_session)["call"] == (-1, 1)
     theirs = hostile(*get_session, seccomp="unconfined")["call"]
     assert theirs[0] == -1 or theirs[0] != ours[0]
+
+
+NO_KEYS: dict[str, Any] = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["add_key", "keyctl", "request_key"], "action": "SCMP_ACT_ERRNO"}],
+}
+KEYCTL: dict[str, Any] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": NO_KEYS["syscalls"][:0]}
+
+
+@pytest.mark.parametrize("seccomp", ["unconfined", KEYCTL], ids=["unconfined", "a profile"])
+def test_a_container_that_may_call_keyctl_has_a_session_keyring_of_its_own(
+    seccomp: Any, hostile: Run, outside: Run, needs_root: None
+) -> None:
+    """keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 0) tells its number."""
+    one, other = (hostile("sys", 250, 0, -3, 0, seccomp=seccomp)["call"][0] for _ in range(2))
+    assert one > 0 and other > 0 and len({one, other, outside("sys", 250, 0, -3, 0)["call"][0]}) == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"seccomp": NO_KEYS}, {"cap_add": ["SYS_ADMIN"]}], ids=str)
+def test_one_that_may_not_gets_none_made(options: dict[str, Any], hostile: Run) -> None:
+    """A user may have 200: a launch that makes one for nothing would take them from others."""
+    assert hostile("sys", 250, 0, -3, 0, **options)["call"] == (-1, 1)
+    assert not plans.build(specs.parse(["true"], options)).fields.get("new_keyring")
