@@ -62,6 +62,19 @@ def _user_namespaces_forbidden() -> str | None:
     return filtered()
 
 
+def _not_dumpable() -> str | None:
+    """A change of uid leaves a process so until it execs: then its files in /proc are root's."""
+    import ctypes
+
+    get_dumpable = 3
+    if ctypes.CDLL(None).prctl(get_dumpable, 0, 0, 0, 0) == 1:
+        return None
+    return (
+        "the calling process isn't dumpable, as after setuid() without exec, so it may not write its own "
+        "id maps: call prctl(PR_SET_DUMPABLE, 1) after the change of uid, or exec"
+    )
+
+
 def _in_container() -> bool:
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or "container" in os.environ
 
@@ -100,8 +113,10 @@ def _clone(number: int, subject: str) -> str | None:
 
 def _userns(number: int, subject: str) -> str | None:
     if number in (errno.EPERM, errno.EACCES):
-        return _user_namespaces_forbidden() or (
-            "the id maps may not be written: AppArmor restricts it, or the calling process isn't dumpable"
+        return (
+            _not_dumpable()
+            or _user_namespaces_forbidden()
+            or "the id maps may not be written: a security module restricts it"
         )
     return None
 
@@ -150,8 +165,18 @@ def _timens(number: int, subject: str) -> str | None:
     return None
 
 
+def _signals(number: int, subject: str) -> str | None:
+    if number == errno.EPERM and _first_line("/proc/sys/kernel/core_pattern").startswith("|"):
+        return (
+            "the caller's hard limit on core files is 0, at which the handler that kernel.core_pattern pipes to "
+            "would run on the host for a crash inside; only 1 keeps it away: raise the hard limit (ulimit -Hc)"
+        )
+    return None
+
+
 _EXPLAIN = {
     "watch": _forbidden,
+    "signals": _signals,
     "clone": _clone,
     "network": _network,
     "pivot_root": _forbidden,

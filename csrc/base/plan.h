@@ -177,6 +177,7 @@ struct LaunchPlan {
   View<FsOp> mounts;    // made in the root
   StdioPlan stdio;
   FavourPlan favour;
+  uint32_t core_handler;  // the core pattern is a pipe: a limit of 0 is no help
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
   CapabilityPlan capabilities;

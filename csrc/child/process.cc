@@ -29,9 +29,9 @@ long get_rlimit(unsigned resource, Rlimit* limit) {
   return sys::call(SYS_prlimit64, 0, resource, 0, sys::arg(limit));
 }
 
-long forbid_cores(View<RlimitPlan> wanted) {
+long forbid_cores(const LaunchPlan& plan) {
   Rlimit limit = kNoCore, before{};
-  for (const RlimitPlan& row : wanted) {
+  for (const RlimitPlan& row : plan.rlimits) {
     if (row.resource != kRlimitCore) continue;
     // The hard limit is what the caller's own row may reach: without CAP_SYS_RESOURCE only once.
     if (const long got = get_rlimit(kRlimitCore, &before); got < 0) return got;
@@ -39,9 +39,11 @@ long forbid_cores(View<RlimitPlan> wanted) {
   }
   const long result = set_rlimit(kRlimitCore, limit);
   if (result >= 0) return 0;
-  // The hard limit is 0, or a filter such as our own keeps the limit as it is: fine if that's low.
+  // The hard limit is 0, or a filter such as our own keeps the limit as it is: fine if that's low,
+  // unless it is 0 and a handler would run.
   const long got = get_rlimit(kRlimitCore, &before);
-  return got >= 0 && before.soft <= kNoCore.soft ? 0 : result;
+  if (got < 0 || before.soft > kNoCore.soft) return result;
+  return plan.core_handler != 0 && before.soft != kNoCore.soft ? result : 0;
 }
 
 // By the host's /proc, which is still there. The kernel raises the least value that can be gone
@@ -81,7 +83,7 @@ long reset_signals(Child& child) {
   if (const long result = level(child.plan.favour); result < 0) return result;
   // The modes of the set-up are meant as they stand.
   if (const long result = sys::call(SYS_umask, 0); result < 0) return result;
-  if (const long result = forbid_cores(child.plan.rlimits); result < 0) return result;
+  if (const long result = forbid_cores(child.plan); result < 0) return result;
   struct {
     void* handler;
     unsigned long flags;

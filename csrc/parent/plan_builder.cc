@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <string>
 
+#include "parent/cgroup_file.h"
 #include "parent/oom_score.h"
 
 namespace pyminicon::parent {
@@ -48,6 +49,14 @@ std::vector<RlimitPlan> with_defaults(std::vector<RlimitPlan> limits) {
                       std::min(most, own.rlim_max)});
   }
   return limits;
+}
+
+// Looked at only where the child may not be able to set a limit of 1, which keeps handlers away
+// too.
+bool core_handler_would_run() {
+  rlimit core{};
+  if (getrlimit(RLIMIT_CORE, &core) < 0 || core.rlim_max > 0) return false;
+  return read_file("/proc/sys/kernel/core_pattern").value_or("").starts_with('|');
 }
 
 class Builder {
@@ -179,6 +188,7 @@ class Builder {
   void limits() {
     const std::vector<RlimitPlan> rlimits = with_defaults(spec_.rlimits);
     view(PLAN_FIELD(rlimits), rlimits.data(), rlimits.size());
+    plan().core_handler = core_handler_would_run();
     plan().capabilities = {spec_.capabilities, last_capability(), spec_.no_new_privs};
     plan().new_keyring = spec_.new_keyring;
     plan().landlock = fds_.landlock;

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +90,51 @@ def test_a_core_that_was_asked_for_is_written(inside: Run, tmp_path: Path, needs
     script = "sh -c 'kill -SEGV $$'; exit 0"
     inside(["sh", "-c", script], volumes=[f"{tmp_path}:/data"], cwd="/data", rlimits={"core": -1})
     assert list(tmp_path.iterdir()) != []
+
+
+@pytest.fixture
+def handler(tmp_path: Path, needs_root: None) -> Iterator[Path]:
+    """What the core pattern pipes to leaves this file. The pattern is the whole machine's."""
+    if "PYMINICON_VM" not in os.environ:
+        pytest.skip("needs a machine of its own")
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    before, script, ran = pattern.read_text(), tmp_path / "handler", tmp_path / "ran"
+    script.write_text(f"#!/bin/sh\ncat > {ran}\n")
+    script.chmod(0o755)
+    pattern.write_text(f"|{script}")
+    yield ran
+    pattern.write_text(before)
+
+
+def has_run(ran: Path) -> bool:
+    until = time.monotonic() + 3
+    while not ran.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    found = ran.exists()
+    ran.unlink(missing_ok=True)
+    return found
+
+
+def test_a_crash_runs_no_handler_that_the_core_pattern_pipes_to(handler: Path) -> None:
+    crash = ["sh", "-c", "kill -SEGV $$"]
+    for options in ({}, {"init": True}, {"user": "1000"}, {"userns": "private"}):
+        pyminicon.run(["sh", "-c", "sh -c 'kill -SEGV $$'; :"], **options)  # type: ignore[arg-type]
+        assert not has_run(handler), options
+    # Zero doesn't keep it away; that is why the limit is 1.
+    for limit in (resource.RLIM_INFINITY, 0):
+        subprocess.run(
+            crash, check=False, preexec_fn=lambda limit=limit: resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+        )  # fmt: skip
+        assert has_run(handler), limit
+
+
+def test_a_caller_who_cannot_keep_the_handler_away_gets_no_container(handler: Path, as_user: Run) -> None:
+    code = """
+import resource, pyminicon
+print(pyminicon.run(["true"]).returncode)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for options in ({}, {"init": True}):
+    try: print(pyminicon.run(["true"], **options).returncode)
+    except pyminicon.LaunchError as error: print(error.stage, "core_pattern" in str(error))
+"""
+    assert as_user(code).stdout.splitlines() == ["0", "signals True", "signals True"]

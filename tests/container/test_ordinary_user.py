@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.python import fresh
+
 AsUser = Callable[..., subprocess.CompletedProcess[str]]
 
 HEAD = """
@@ -231,3 +233,19 @@ def test_many_threads_launch_at_once(as_user: AsUser) -> None:
         """,
     )
     assert told["wrong"] == []
+
+
+def test_a_worker_that_has_changed_its_uid_is_told_what_it_lacks(needs_root: None) -> None:
+    """As a daemon does for its workers: the change of uid makes it undumpable until it execs."""
+    code = """
+import ctypes, os, pyminicon._explain, pyminicon.container, pyminicon.plan
+prctl = ctypes.CDLL(None).prctl
+os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(1234, 1234, 1234)
+try: pyminicon.run(["true"])
+except pyminicon.LaunchError as error: print(error.stage, error.hint)
+prctl(4, 1, 0, 0, 0)
+print(pyminicon.run(["true"]).returncode)
+"""
+    refused, made = fresh(code).stdout.splitlines()
+    assert refused.startswith("userns ") and "PR_SET_DUMPABLE" in refused
+    assert made == "0"
