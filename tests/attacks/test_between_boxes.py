@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import pyminicon
 
 Run = Callable[..., Any]
@@ -77,3 +79,37 @@ def test_a_shared_volume_is_no_boundary(tmp_path: Path) -> None:
         assert pyminicon.run(["flock", "-n", "/data/lock", "true"], volumes=volume).returncode == 1
         # Its own inode, unlike the volume's: no lock is seen.
         assert pyminicon.run(["sh", "-c", "touch /tmp/lock; flock -n /tmp/lock true"]).returncode == 0
+
+
+NOTIFY = """
+import fcntl, os, signal, sys, time
+seen = []
+signal.signal(signal.SIGIO, lambda number, frame: seen.append(number))
+fd = os.open(sys.argv[1], os.O_RDONLY)
+fcntl.fcntl(fd, fcntl.F_NOTIFY, fcntl.DN_ACCESS | fcntl.DN_CREATE | fcntl.DN_MULTISHOT)
+print("ready", flush=True)
+input()
+print(len(seen) > 0, flush=True)
+os.close(os.open(sys.argv[1] + "/made-by-itself", os.O_CREAT | os.O_WRONLY))
+time.sleep(0.1)
+print(len(seen) > 0, flush=True)
+"""
+
+
+@pytest.mark.parametrize("place, shared", [("/usr/share", False), ("/data", True)])
+def test_who_asks_for_notices_of_a_directory_hears_of_its_own_use_alone(
+    place: str, shared: bool, tmp_path: Path
+) -> None:
+    """F_NOTIFY. The directory that both see by the image is an inode of each; a volume's is one for both."""
+    options: dict[str, Any] = {"volumes": [f"{tmp_path}:/data"]}
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with pyminicon.start(
+        ["python", "-c", NOTIFY, place], image="python", init=True, **streams, **options
+    ) as box:
+        assert box.stdin is not None and box.stdout is not None and box.stdout.readline() == b"ready\n"
+        other = ["sh", "-c", f"echo x > {place}/made && cat {place}/made"]
+        assert pyminicon.run(other, image="python", capture_output=True, **options).stdout == b"x\n"
+        box.stdin.write(b"\n")
+        box.stdin.flush()
+        assert box.stdout.readline() == f"{shared}\n".encode()
+        assert box.stdout.readline() == b"True\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,25 @@ def test_nor_one_that_a_volume_brings(
         )
     finally:
         control.unlink()
+
+
+def test_a_program_with_file_capabilities_gains_nothing(
+    own_rootfs: Path, inside: Run, needs_root: None
+) -> None:
+    net_raw = 1 << 13
+    program = own_rootfs / "bin" / "capable"
+    shutil.copy2(own_rootfs / "bin" / "cat", program)
+    # struct vfs_cap_data, revision 2, effective: cap_net_raw=ep, which root inside has.
+    os.setxattr(program, "security.capability", struct.pack("<5I", 0x02000001, net_raw, 0, 0, 0))
+    for given, has in ((True, 0), (False, net_raw)):
+        r = inside(
+            ["/bin/capable", "/proc/self/status"],
+            image=str(own_rootfs),
+            user="1000",
+            no_new_privileges=given,
+        )
+        status = dict(line.split(":", 1) for line in r.stdout.splitlines())
+        assert int(status["CapEff"], 16) == has
 
 
 def test_no_new_privileges_and_the_bounding_set_cannot_be_undone(hostile: Run, outside: Run) -> None:

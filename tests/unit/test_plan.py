@@ -168,3 +168,16 @@ def test_locks_of_an_image_are_released_when_the_plan_fails(
         fields(args=())
     with pytest.raises(OSError):
         os.fstat(fd)
+
+
+def test_how_often_each_processor_was_throttled_is_masked(
+    root: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tells what others compute; many machines, all virtual ones, don't have it."""
+    masks = [f"sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in (0, 11)]
+    monkeypatch.setattr(plan, "_throttles", None, raising=False)
+    monkeypatch.setattr(plan, "_known", {}, raising=False)
+    monkeypatch.setattr(os, "listdir", lambda path: ["cpu0", "cpu11", "cpufreq", "online"])
+    lexists = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: path[1:] in masks or lexists(path))
+    assert {(ops.MASK_DIR, mask) for mask in masks} <= set(mounts())
