@@ -71,13 +71,13 @@ def tmpfs(words: str) -> tuple[str, str, bool]:
 
 
 def storage(words: str) -> tuple[str, str]:
-    """``"tmpfs"``, ``"tmpfs:size=1g"`` or ``"disk"`` as (kind, size in bytes or "")."""
+    """``"tmpfs"``, ``"tmpfs:size=1g"`` or ``"disk"`` as (kind, size in bytes or "", where none was asked for)."""
     kind, _, rest = words.partition(":")
     if kind == "disk" and not rest:
         return "disk", ""
     if kind == "tmpfs":
         if not rest:
-            return "tmpfs", "512m"
+            return "tmpfs", ""
         key, _, value = rest.partition("=")
         if key == "size":
             return "tmpfs", str(sizes.check("storage", value, 65536))

@@ -224,6 +224,11 @@ class _Builder:
         fields["allow_setuid"] = not spec.no_new_privileges
         kind, size = spec.storage
         if kind == "tmpfs" and self.private_users and not _tmpfs_can_be_a_layer():
+            if size and not spec.read_only:
+                raise SpecError(
+                    "storage",
+                    "a tmpfs can be the layer in a user namespace from Linux 6.6 on, and only a tmpfs has a size: use 'disk'",
+                )
             kind = "disk"
         if kind == "disk" and not spec.read_only:
             from pyminicon.images.lookup import store_path

@@ -84,7 +84,7 @@ class Spec:
         self.args: list[str | bytes] = []
         self.image: str = "host"
         self.read_only = False
-        self.storage: tuple[str, str] = ("tmpfs", "512m")  # (kind, size)
+        self.storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
         self.stdin: Any = None
         self.stdout: Any = None
         self.stderr: Any = None

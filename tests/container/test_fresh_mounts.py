@@ -54,7 +54,8 @@ def test_no_mount_of_the_hosts_is_ever_in_the_containers_namespace(
 
 
 def test_no_mount_inside_is_a_peer_of_one_outside(rootfs: Path, tmp_path: Path) -> None:
-    for options in ({}, {"memory": "64M"}, {"image": str(rootfs)}, {"volumes": [f"{tmp_path}:/v"]}):
+    limits = [{"memory": "64M"}] if os.geteuid() == 0 else []
+    for options in ({}, {"image": str(rootfs)}, {"volumes": [f"{tmp_path}:/v"]}, *limits):
         r = pyminicon.run(
             ["cat", "/proc/self/mountinfo"], capture_output=True, text=True, check=True, **options
         )

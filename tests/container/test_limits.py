@@ -18,22 +18,11 @@ import pytest
 
 import pyminicon
 from pyminicon import cgroup_sweep, cgroup_tree, cgroups
+from tests.support.placement import placement
 
 MEBI = 1 << 20
 HOG = "x = []\nwhile True: x.append(bytearray(4096))"
 BUSY = "import threading\ndef burn():\n  while True: pass\nthreading.Thread(target=burn).start()\nburn()"
-
-
-def _placement(option: str, value: Any) -> dict[str, Any]:
-    """What else `run` needs here so that the limit can be applied; skips where it can't."""
-    for more in ({}, {"cgroup_parent": ".."}):
-        try:
-            cgroups.plan(cgroups.check(**{option: value}, **more))  # type: ignore[arg-type]
-        except pyminicon.Error as error:
-            reason = str(error)
-        else:
-            return more
-    pytest.skip("needs root" if os.geteuid() else f"needs the controller: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +35,7 @@ def warm(warm: None) -> None:
 @pytest.fixture
 def place() -> dict[str, Any]:
     """`cgroup_parent` where an ordinary user on cgroup v2 needs one, else nothing."""
-    return _placement("memory", "64M")
+    return placement("memory", "64M")
 
 
 @pytest.fixture
@@ -227,7 +216,7 @@ def children(group: Path) -> list[Path]:
 
 
 def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
-    more = _placement("pids", 32)
+    more = placement("pids", 32)
     before = len([name for name in os.listdir("/proc") if name.isdigit()])
     bomb = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
     most = 0
@@ -250,7 +239,7 @@ def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
 
 
 def test_a_refused_fork_is_an_error_inside() -> None:
-    more = _placement("pids", 3)
+    more = placement("pids", 3)
     line = "sleep 5 & sleep 5 & sleep 5 & wait"
     result = pyminicon.run(["sh", "-c", line], pids=3, capture_output=True, text=True, **more)
     assert "fork" in result.stderr.lower()
@@ -262,7 +251,7 @@ def test_a_refused_fork_is_an_error_inside() -> None:
 
 
 def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
-    more = _placement("cpus", 0.5)
+    more = placement("cpus", 0.5)
     result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3, **more)
     assert result.limit == "wall_time"
     assert result.usage.user is not None and result.usage.system is not None
@@ -274,7 +263,7 @@ def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
 
 
 def test_a_cpuset_is_what_the_container_may_run_on() -> None:
-    more = _placement("cpuset", "0")
+    more = placement("cpuset", "0")
     code = "import os; print(sorted(os.sched_getaffinity(0)))"
     for cpuset in {"0", str(max(os.sched_getaffinity(0)))}:
         result = pyminicon.run(
@@ -284,14 +273,14 @@ def test_a_cpuset_is_what_the_container_may_run_on() -> None:
 
 
 def test_a_weight_arrives() -> None:
-    more = _placement("cpu_weight", 50)
+    more = placement("cpu_weight", 50)
     line = "cat /sys/fs/cgroup/cpu.weight 2>/dev/null || cat /sys/fs/cgroup/cpu*/cpu.shares"
     shown = pyminicon.run(["sh", "-c", line], cpu_weight=50, capture_output=True, text=True, **more).stdout
     assert shown.strip() in ("50", "512")
 
 
 def test_cpu_time_is_that_of_the_whole_container() -> None:
-    more = _placement("need_cpu_time", True)
+    more = placement("need_cpu_time", True)
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     line = f"for i in 1 2 3 4; do {sys.executable} -c '{burn}'; done; sleep 30"
     result = pyminicon.run(["sh", "-c", line], image="python", cpu_time=0.8, **more)
@@ -493,7 +482,7 @@ COUNT = "import sys, time\ni = 0\nwhile True:\n  i += 1\n  print(i, flush=True)\
 @pytest.mark.parametrize("options", [{"usage": True}, {"memory": "64M"}, {"pids": 20}], ids=repr)
 def test_a_frozen_container_stands_still_and_goes_on(place: dict[str, Any], options: dict[str, Any]) -> None:
     if not options.get("usage"):
-        place = _placement(*next(iter(options.items())))
+        place = placement(*next(iter(options.items())))
     with running(python(COUNT), image="python", stdout=subprocess.PIPE, **options, **place) as container:
         stream = container.stdout
         assert stream is not None

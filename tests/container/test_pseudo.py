@@ -33,7 +33,8 @@ def test_what_tells_of_the_host_reads_as_empty(path: str) -> None:
         assert sh(f"test -e {path}").returncode == 1
         return
     assert out(f"cat {path}") == ""
-    if os.access(path, os.R_OK):  # so there is something to hide
+    # So there is something to hide; an ordinary user may have no keys.
+    if os.access(path, os.R_OK) and (path != "/proc/keys" or os.geteuid() == 0):
         assert os.path.getsize(path) > 0 or Path(path).read_bytes() != b""
 
 

@@ -198,11 +198,17 @@ def test_a_read_only_root_cannot_be_made_writable_again(rootfs: Path) -> None:
 
 
 def test_the_layer_has_the_size_that_was_asked_for(rootfs: Path) -> None:
-    r = sh(
-        "head -c 8m /dev/zero > /big 2>/dev/null || echo full; wc -c < /big",
-        image=str(rootfs),
-        storage="tmpfs:size=4m",
-    )
+    try:
+        r = sh(
+            "head -c 8m /dev/zero > /big 2>/dev/null || echo full; wc -c < /big",
+            image=str(rootfs),
+            storage="tmpfs:size=4m",
+        )
+    except (
+        pyminicon.SpecError
+    ) as error:  # an ordinary user before Linux 6.6 gets it, or is told that he can't
+        assert os.geteuid() != 0 and "storage" in str(error) and "6.6" in str(error)
+        return
     assert r.stdout.startswith("full\n")
     assert int(r.stdout.split()[1]) < 4 << 20
 

@@ -14,6 +14,7 @@ import pytest
 
 import pyminicon
 from pyminicon import PIPE, Template
+from tests.support.placement import placement
 
 
 def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
@@ -186,7 +187,7 @@ def test_a_terminal_is_refused_with_what_to_do_instead() -> None:
 
 
 def test_limits_of_a_run_and_of_the_template_hold() -> None:
-    with Template(pids=20, usage=True) as t:
+    with Template(pids=20, usage=True, **placement("pids", 20)) as t:
         assert t.run(["sleep", "60"], wall_time=0.2).limit == "wall_time"
         assert t.run(["sh", "-c", "while :; do :; done"], cpu_time=0.2).limit == "cpu_time"
         assert t.run(["yes"], capture_output=True, max_output=1000).limit == "output"

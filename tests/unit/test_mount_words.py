@@ -89,7 +89,7 @@ def test_a_tmpfs_with_other_words_is_refused(words: str) -> None:
 
 
 def test_storage_is_tmpfs_with_a_size_or_disk() -> None:
-    assert storage("tmpfs") == ("tmpfs", "512m")
+    assert storage("tmpfs") == ("tmpfs", "")
     assert storage("tmpfs:size=1g") == ("tmpfs", str(1 << 30))
     assert storage("disk") == ("disk", "")
     for words in ("", "disk:size=1g", "tmpfs:1g", "ram", "tmpfs:size="):

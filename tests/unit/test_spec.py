@@ -43,7 +43,7 @@ def test_a_bad_value_names_its_option(name: str) -> None:
 
 def test_defaults_are_the_interfaces() -> None:
     spec = parse(["x"], {})
-    assert (spec.image, spec.read_only, spec.storage) == ("host", False, ("tmpfs", "512m"))
+    assert (spec.image, spec.read_only, spec.storage) == ("host", False, ("tmpfs", ""))
     assert (spec.network, spec.pid, spec.ipc, spec.uts, spec.cgroupns, spec.time) == (
         "none", "private", "private", "private", "private", "host",
     )  # fmt: skip

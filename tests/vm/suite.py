@@ -30,7 +30,10 @@ QUICK = [
     ),
     *(f"tests/container/test_{name}.py" for name in ("limits", "start", "template")),
     *(f"tests/attacks/test_{name}.py" for name in ("old_root", "proc_and_sys", "privilege", "syscalls")),
-    *(f"tests/attacks/test_{name}.py" for name in ("release_agent", "host_memory")),
+    *(
+        f"tests/attacks/test_{name}.py"
+        for name in ("release_agent", "host_memory", "core_dumps", "device_nodes")
+    ),
 ]
 # Names the one kernel of a process that --parallel started.
 ONLY = "PYMINICON_VM_ONLY"
