@@ -1,4 +1,4 @@
-"""The compiled core (csrc/bind.cc). Internal: the public API is pyminicon's own.
+"""The compiled core (csrc/bind). Internal: the public API is pyminicon's own.
 
 Every call releases the GIL while it launches, waits or reads. A launch that fails raises
 :class:`pyminicon.LaunchError`.

@@ -1,4 +1,4 @@
-// A launch that failed, on its way up to Python: bind.cc turns it into pyminicon.LaunchError.
+// A launch that failed, on its way up to Python: bind turns it into pyminicon.LaunchError.
 #pragma once
 
 #include <exception>

@@ -1,0 +1,193 @@
+#include "bind/from_python.h"
+
+#include "parent/launch.h"
+#include "seccomp_default.h"  // made by the build: kDefaultSeccomp
+
+namespace pyminicon::bind {
+
+using parent::OpSpec;
+using parent::PlanSpec;
+
+std::string bytes_of(py::handle value) {
+  if (PyBytes_Check(value.ptr())) {
+    return {PyBytes_AS_STRING(value.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(value.ptr()))};
+  }
+  // Names on Linux are bytes: surrogates carry what isn't UTF-8 (PEP 383).
+  const auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(value.ptr()));
+  if (!encoded) throw py::error_already_set();
+  return encoded;
+}
+
+std::optional<std::string> optional_bytes(py::handle value) {
+  if (value.is_none()) return std::nullopt;
+  return bytes_of(value);
+}
+
+std::vector<std::string> list_of_bytes(py::handle value) {
+  std::vector<std::string> all;
+  for (py::handle item : value) all.push_back(bytes_of(item));
+  return all;
+}
+
+namespace {
+
+// (kind, flags, source, target, data, mode, uid, gid, held)
+std::vector<OpSpec> ops_of(py::handle value) {
+  std::vector<OpSpec> all;
+  for (py::handle item : value) {
+    const auto row = py::reinterpret_borrow<py::tuple>(item);
+    OpSpec op;
+    op.kind = static_cast<OpKind>(row[0].cast<uint32_t>());
+    op.flags = row[1].cast<uint32_t>();
+    op.source = optional_bytes(row[2]);
+    op.target = optional_bytes(row[3]);
+    op.data = optional_bytes(row[4]);
+    op.mode = row[5].cast<uint32_t>();
+    op.uid = row[6].cast<uint32_t>();
+    op.gid = row[7].cast<uint32_t>();
+    op.held = row[8].cast<int>();
+    all.push_back(std::move(op));
+  }
+  return all;
+}
+
+parent::CgroupSpec cgroup_of(py::handle value) {
+  const auto row = py::reinterpret_borrow<py::tuple>(value);
+  parent::CgroupSpec spec;
+  spec.prefix = bytes_of(row[0]);
+  for (py::handle item : row[1]) {
+    const auto entry = py::reinterpret_borrow<py::tuple>(item);
+    spec.directories.push_back(
+        {bytes_of(entry[0]), bytes_of(entry[1]), entry[2].cast<uint32_t>(), entry[3].cast<bool>()});
+  }
+  for (py::handle item : row[2]) {
+    const auto entry = py::reinterpret_borrow<py::tuple>(item);
+    spec.writes.push_back(
+        {entry[0].cast<uint32_t>(), bytes_of(entry[1]), bytes_of(entry[2]), entry[3].cast<bool>()});
+  }
+  spec.remedy = bytes_of(row[3]);
+  spec.watch_oom = row[4].cast<bool>();
+  spec.shared_memory_is_unsafe = row[5].cast<bool>();
+  spec.late_freezer = bytes_of(row[6]);
+  spec.late_freezer_v2 = row[7].cast<bool>();
+  return spec;
+}
+
+// A dict with the fields' names: what isn't in it keeps PlanSpec's default.
+class Fields {
+ public:
+  explicit Fields(const py::dict& dict) : dict_(dict) {}
+
+  py::handle get(const char* name) const { return PyDict_GetItemString(dict_.ptr(), name); }
+  template <typename T>
+  void value(const char* name, T& into) const {
+    if (const py::handle found = get(name)) into = found.cast<T>();
+  }
+  void text(const char* name, std::optional<std::string>& into) const {
+    if (const py::handle found = get(name)) into = optional_bytes(found);
+  }
+  void list(const char* name, std::vector<std::string>& into) const {
+    if (const py::handle found = get(name)) into = list_of_bytes(found);
+  }
+
+ private:
+  const py::dict& dict_;
+};
+
+void read_ids(const Fields& fields, PlanSpec& spec) {
+  fields.text("own_uid_map", spec.own_uid_map);
+  fields.text("own_gid_map", spec.own_gid_map);
+  fields.text("uid_map", spec.uid_map);
+  fields.text("gid_map", spec.gid_map);
+  fields.list("uid_mapper", spec.uid_mapper);
+  fields.list("gid_mapper", spec.gid_mapper);
+  fields.value("become_root", spec.become_root);
+  fields.value("change_user", spec.change_user);
+  fields.value("set_groups", spec.set_groups);
+  fields.value("uid", spec.uid);
+  fields.value("gid", spec.gid);
+  if (const py::handle groups = fields.get("groups")) {
+    for (py::handle group : groups) spec.groups.push_back(group.cast<uint32_t>());
+  }
+}
+
+void read_root(const Fields& fields, PlanSpec& spec) {
+  uint32_t kind = static_cast<uint32_t>(spec.root);
+  fields.value("root", kind);
+  spec.root = static_cast<RootKind>(kind);
+  fields.value("read_only", spec.read_only);
+  fields.value("allow_setuid", spec.allow_setuid);
+  fields.list("layers", spec.layers);
+  fields.text("scratch_tmpfs", spec.scratch_tmpfs);
+  fields.text("disk_parent", spec.disk_parent);
+  fields.text("overlay_options", spec.overlay_options);
+  if (const py::handle ops = fields.get("skeleton")) spec.skeleton = ops_of(ops);
+  if (const py::handle ops = fields.get("mounts")) spec.mounts = ops_of(ops);
+}
+
+void read_privileges(const Fields& fields, PlanSpec& spec) {
+  if (const py::handle rows = fields.get("rlimits")) {
+    for (py::handle item : rows) {
+      const auto row = py::reinterpret_borrow<py::tuple>(item);
+      spec.rlimits.push_back(
+          {row[0].cast<uint32_t>(), 0, row[1].cast<uint64_t>(), row[2].cast<uint64_t>()});
+    }
+  }
+  fields.value("capabilities", spec.capabilities);
+  fields.value("no_new_privs", spec.no_new_privs);
+  fields.value("new_keyring", spec.new_keyring);
+  const py::handle seccomp = fields.get("seccomp");
+  if (!seccomp || seccomp.is_none()) return;
+  spec.has_seccomp = true;
+  if (seccomp.is(py::bool_(true))) {  // the default profile, compiled when this module was
+    spec.seccomp.assign(reinterpret_cast<const char*>(kDefaultSeccomp), sizeof kDefaultSeccomp);
+  } else {
+    spec.seccomp = bytes_of(seccomp);
+  }
+}
+
+void read_exec(const Fields& fields, parent::ExecSpec& exec) {
+  fields.list("candidates", exec.candidates);
+  fields.list("argv", exec.argv);
+  fields.list("env", exec.env);
+  if (const py::handle cwd = fields.get("cwd")) exec.cwd = bytes_of(cwd);
+}
+
+}  // namespace
+
+std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
+  auto spec = std::make_shared<PlanSpec>();
+  const Fields fields(dict);
+  fields.value("namespaces", spec->namespaces);
+  read_ids(fields, *spec);
+  fields.text("hostname", spec->hostname);
+  fields.value("loopback", spec->loopback);
+  fields.value("private_clock", spec->private_clock);
+  read_root(fields, *spec);
+  read_privileges(fields, *spec);
+  fields.value("init", spec->init);
+  fields.value("own_memory", spec->own_memory);
+  fields.value("foreign_program", spec->foreign_program);
+  fields.value("may_landlock", spec->may_landlock);
+  fields.value("hand_out", spec->hand_out);
+  fields.value("can_park_ready", spec->can_park_ready);
+  fields.value("kill_by_cgroup", spec->kill_by_cgroup);
+  fields.value("memory_limit", spec->memory_limit);
+  const py::handle cgroup = fields.get("cgroup");
+  if (cgroup && !cgroup.is_none()) spec->cgroup = cgroup_of(cgroup);
+  read_exec(fields, spec->exec);
+  return spec;
+}
+
+int64_t deadline_in(const py::object& seconds, int64_t from) {
+  if (seconds.is_none()) return parent::kNever;
+  const double wait = seconds.cast<double>() * 1e9;
+  return wait > 9e18 ? parent::kNever : from + static_cast<int64_t>(wait);
+}
+
+void check_signals() {
+  const py::gil_scoped_acquire gil;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,202 @@
+#include "bind/handle.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+
+#include "base/kernel.h"
+#include "bind/from_python.h"
+#include "bind/to_python.h"
+#include "parent/collect.h"
+#include "parent/failure.h"
+
+namespace pyminicon::bind {
+
+using parent::Launched;
+
+namespace {
+
+// As in subprocess: PIPE, STDOUT, DEVNULL; any other value is a descriptor.
+constexpr int kPipe = -1, kStdout = -2, kDevnull = -3;
+
+// Puts the watchdog between the container's pipe and the reader's.
+void count_output(Handle& handle) {
+  parent::Fd* ours[2] = {&handle.streams.output, &handle.streams.error};
+  for (int i = 0; i < 2; ++i) {
+    if (!*ours[i]) continue;
+    parent::Pipe pipe = parent::make_pipe();
+    handle.guarded->relays[i].from = std::move(*ours[i]);
+    handle.guarded->relays[i].to = std::move(pipe.write);
+    *ours[i] = std::move(pipe.read);
+  }
+}
+
+// Runs `act` on the container with the lock and without the GIL, if it is ours and still there.
+template <typename Act>
+bool with_running(Handle& handle, Act act) {
+  const py::gil_scoped_release nogil;
+  if (!handle.container().owned()) return false;  // after a fork the lock may be held for ever
+  const std::lock_guard lock(handle.guarded->lock);
+  Launched& container = handle.container();
+  if (container.reaped) return false;
+  act(container);
+  return true;
+}
+
+parent::Cgroup& cgroup_of_running(Launched& container) {
+  if (!container.cgroup) {
+    throw parent::LaunchFailure(EOPNOTSUPP, Stage::kCgroup, "",
+                                "the container has no cgroup; start it with usage=True or a limit");
+  }
+  return *container.cgroup;
+}
+
+}  // namespace
+
+void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEnds& ends,
+                parent::Streams& streams) {
+  parent::Fd* ours[3] = {&streams.input, &streams.output, &streams.error};
+  for (int i = 0; i < 3; ++i) {
+    const int choice = wanted[static_cast<size_t>(i)].cast<int>();
+    options.stdio[i] = choice;
+    const bool absent = choice == i && fcntl(i, F_GETFD) < 0;  // a daemon that has closed its own
+    if (choice == kStdout) {
+      options.stdio[i] = options.stdio[1];
+    } else if (choice == kPipe) {
+      parent::Pipe pipe = parent::make_pipe();
+      ends.owned[i] = std::move(i == 0 ? pipe.read : pipe.write);
+      *ours[i] = std::move(i == 0 ? pipe.write : pipe.read);
+      options.stdio[i] = ends.owned[i].get();
+    } else if (choice == kDevnull || absent) {
+      options.stdio[i] = kNullDevice;
+    }
+  }
+}
+
+void hold_limits(Handle& handle, const py::object& wall_time, double cpu_time,
+                 uint64_t max_output) {
+  parent::Guarded& guarded = *handle.guarded;
+  guarded.limits.wall = deadline_in(wall_time, guarded.container.started);
+  guarded.limits.cpu = cpu_time;
+  guarded.limits.output = max_output;
+  if (max_output != UINT64_MAX) count_output(handle);
+  if (guarded.needs_watchdog()) parent::watch_over(handle.guarded);
+}
+
+py::object collected(const Handle& handle, const py::object& paths, uint64_t max) {
+  if (paths.is_none()) return py::none();
+  py::dict files;
+  for (py::handle path : paths) {
+    std::optional<std::string> bytes;
+    const std::string name = bytes_of(path);
+    {
+      const py::gil_scoped_release nogil;
+      bytes = parent::collect_file(handle.container().root.get(), name, max);
+    }
+    if (bytes) files[path] = py::bytes(*bytes);
+  }
+  return files;
+}
+
+// None while it runs, else (returncode or None, limit or None); the cgroups are gone then.
+py::object poll_handle(Handle& handle) {
+  parent::Guarded& guarded = *handle.guarded;
+  bool done;
+  {
+    const py::gil_scoped_release nogil;
+    // After a fork the lock may be held by a thread that isn't here.
+    if (!guarded.container.owned()) return py::none();
+    const std::lock_guard lock(guarded.lock);
+    Launched& container = guarded.container;
+    const bool before = container.reaped;
+    done = container.owned() && container.reap(false);
+    if (done && !before) {
+      const bool oom =
+          container.cgroup && container.memory_limit != 0 && container.cgroup->oom_killed();
+      if (guarded.limit == parent::Limit::kNone && oom) guarded.limit = parent::Limit::kMemory;
+      container.keep_usage();
+      container.remove_leftovers();
+    }
+  }
+  if (!done) return py::none();
+  return py::make_tuple(or_none(guarded.container.returncode), parent::limit_name(guarded.limit));
+}
+
+// Waits for the pidfd without the lock, so that others may kill meanwhile.
+bool wait_handle(Handle& handle, const py::object& timeout) {
+  const int64_t deadline = deadline_in(timeout, parent::now_ns());
+  const auto interrupted = check_signals;
+  const py::gil_scoped_release nogil;
+  for (;;) {
+    pollfd watched{handle.container().pidfd.get(), POLLIN, 0};
+    int wait = -1;
+    if (deadline != parent::kNever) {
+      const int64_t left = deadline - parent::now_ns();
+      wait =
+          left <= 0 ? 0 : static_cast<int>(std::min<int64_t>((left + 999999) / 1000000, 1 << 30));
+    }
+    const int ready = ::poll(&watched, 1, wait);
+    if (ready > 0) return true;
+    if (ready == 0 && wait == 0) return false;
+    if (ready < 0 && errno == EINTR) interrupted();
+  }
+}
+
+bool send_signal(Handle& handle, int number) {
+  return with_running(handle, [number](Launched& container) {
+    if (number == SIGKILL) return container.kill();  // ends what is frozen, too
+    syscall(kernel::kSysPidfdSendSignal, container.pidfd.get(), number, nullptr, 0);
+  });
+}
+
+bool kill_handle(Handle& handle) {
+  return with_running(handle, [](Launched& container) { container.kill(); });
+}
+
+bool freeze(Handle& handle, bool frozen) {
+  return with_running(handle, [frozen](Launched& container) {
+    cgroup_of_running(container);
+    container.freeze(frozen);
+  });
+}
+
+bool update(Handle& handle, const py::iterable& changes) {
+  std::vector<parent::CgroupChange> list;
+  for (py::handle item : changes) {
+    const auto row = py::reinterpret_borrow<py::tuple>(item);
+    list.push_back({row[0].cast<uint32_t>(), bytes_of(row[1]), bytes_of(row[2])});
+  }
+  return with_running(handle, [&list](Launched& c) { cgroup_of_running(c).update(list); });
+}
+
+// Gives up the descriptors of a container that has been reaped.
+void release(Handle& handle) {
+  const py::gil_scoped_release nogil;
+  Launched& container = handle.container();
+  std::unique_lock lock(handle.guarded->lock, std::defer_lock);
+  if (container.owned()) lock.lock();  // after a fork it may be held for ever
+  if (container.owned() && !container.reaped) return;
+  container.pidfd.reset();
+  container.root.reset();
+  container.mount_namespace.reset();
+  if (container.reaped) container.cgroup.reset();  // what is left of it are descriptors
+}
+
+py::tuple handle_usage(Handle& handle) {
+  parent::CgroupUsage usage;
+  if (handle.container().owned()) {
+    const py::gil_scoped_release nogil;
+    const std::lock_guard lock(handle.guarded->lock);
+    Launched& container = handle.container();
+    if (container.reaped) {
+      usage = container.last_usage;
+    } else if (container.cgroup) {
+      usage = container.cgroup->usage();
+    }
+  }
+  return usage_of(handle.container(), usage) +
+         py::make_tuple(or_none(usage.memory_current), or_none(usage.pids_current));
+}
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,60 @@
+// A running container as Python holds it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "parent/launch.h"
+#include "parent/supervise.h"
+#include "parent/watchdog.h"
+
+namespace pyminicon::bind {
+
+namespace py = pybind11;
+
+// A running container, shared with the watchdog where it has limits.
+struct Handle {
+  Handle() = default;
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  // Whoever lets go of it ends it; the watchdog, which may hold it too, only looks on.
+  ~Handle() {
+    if (guarded.use_count() < 2 || !container().owned()) return;
+    const std::lock_guard lock(guarded->lock);
+    container().kill();
+  }
+
+  std::shared_ptr<parent::Guarded> guarded = std::make_shared<parent::Guarded>();
+  parent::Streams streams;
+
+  parent::Launched& container() const { return guarded->container; }
+};
+
+// The ends of pipes that are the container's; closed here once it has its own copies.
+struct ChildEnds {
+  parent::Fd owned[3];
+};
+
+// Turns what Python says of stdin, stdout and stderr into descriptors and pipes.
+void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEnds& ends,
+                parent::Streams& streams);
+
+// The limits hold without anybody waiting.
+void hold_limits(Handle& handle, const py::object& wall_time, double cpu_time, uint64_t max_output);
+
+py::object collected(const Handle& handle, const py::object& paths, uint64_t max);
+
+// What Python calls on it; pyminicon/_core.pyi says what each does.
+py::object poll_handle(Handle& handle);
+bool wait_handle(Handle& handle, const py::object& timeout);
+bool send_signal(Handle& handle, int number);
+bool kill_handle(Handle& handle);
+bool freeze(Handle& handle, bool frozen);
+bool update(Handle& handle, const py::iterable& changes);
+void release(Handle& handle);
+py::tuple handle_usage(Handle& handle);
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,73 @@
+// The module pyminicon._core. This folder is the only one that sees Python; prose and signatures
+// are in pyminicon/_core.pyi.
+#include <cerrno>
+
+#include "bind/from_python.h"
+#include "bind/handle.h"
+#include "bind/run.h"
+#include "bind/template.h"
+#include "bind/to_python.h"
+#include "parent/collect.h"
+
+namespace py = pybind11;
+
+PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
+                py::multiple_interpreters::per_interpreter_gil()) {
+  using namespace pyminicon;
+  using namespace pyminicon::bind;
+  using parent::PlanSpec;
+  py::register_local_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const parent::LaunchFailure& failure) {
+      raise_launch_error(failure);
+    } catch (const parent::SetupTimeout&) {
+      raise_launch_error({ETIMEDOUT, Stage::kHelper, ""});
+    }
+  });
+  py::class_<PlanSpec, std::shared_ptr<PlanSpec>>(module, "Plan").def(py::init(&make_plan));
+  py::class_<Handle>(module, "Handle")
+      .def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
+      .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
+      .def_property_readonly("owned", [](const Handle& h) { return h.container().owned(); })
+      .def_property_readonly("startup", [](const Handle& h) { return startup_of(h.container()); })
+      .def_property_readonly("trace", [](const Handle& h) { return trace_of(h.container()); })
+      .def("take_stream",
+           [](Handle& h, int which) {
+             parent::Fd* fds[3] = {&h.streams.input, &h.streams.output, &h.streams.error};
+             return fds[which]->release();
+           })
+      .def("poll", &poll_handle)
+      .def("wait", &wait_handle)
+      .def("send_signal", &send_signal)
+      .def("kill", &kill_handle)
+      .def("give_up", [](Handle& h) { h.container().given_up = true; })
+      .def("usage", &handle_usage)
+      .def("release", &release)
+      .def("freeze", &freeze)
+      .def("update", &update)
+      .def("collect", &collected);
+  module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+             py::arg(), py::arg(), py::arg("cancel_fd") = -1);
+  py::class_<TemplateCore>(module, "Template")
+      .def(py::init<std::shared_ptr<PlanSpec>, std::string, size_t>())
+      .def_property_readonly("ready", [](const TemplateCore& core) { return core.stock.ready(); })
+      .def_property_readonly("owned", [](const TemplateCore& core) { return core.stock.owned(); })
+      .def("close",
+           [](TemplateCore& core) {
+             const py::gil_scoped_release nogil;
+             core.stock.close();
+           })
+      .def("run", &template_run)
+      .def("start", &template_start);
+  module.def("run", &run);
+  module.def("read_beneath", [](py::handle root, py::handle path, uint64_t max) -> py::object {
+    const auto bytes = parent::read_in_root(bytes_of(root), bytes_of(path), max);
+    return bytes ? py::object(py::bytes(*bytes)) : py::none();
+  });
+  py::list stages;
+  for (uint32_t i = 0; i < static_cast<uint32_t>(Stage::kCount); ++i) {
+    stages.append(stage_name(static_cast<Stage>(i)));
+  }
+  module.attr("STAGES") = py::tuple(stages);
+}

@@ -1,0 +1,123 @@
+#include "bind/template.h"
+
+#include <algorithm>
+
+#include "bind/from_python.h"
+#include "bind/run.h"
+#include "bind/to_python.h"
+#include "parent/collect.h"
+
+namespace pyminicon::bind {
+
+using parent::Launched;
+using parent::PlanSpec;
+
+TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, std::string the_id, size_t size)
+    : spec(std::move(the_spec)), id(the_id), stock(spec, std::move(the_id), size) {
+  parent::LaunchOptions options;
+  options.interrupted = check_signals;
+  const py::gil_scoped_release nogil;
+  stock.warm(options);
+}
+
+namespace {
+
+// What a run of a template is: (candidates, argv, env, cwd, files, uid, gid).
+struct TemplateRun {
+  explicit TemplateRun(const py::tuple& row) : files(row[4]) {
+    exec.candidates = list_of_bytes(row[0]);
+    exec.argv = list_of_bytes(row[1]);
+    exec.env = list_of_bytes(row[2]);
+    exec.cwd = bytes_of(row[3]);
+    uid = row[5].cast<uint32_t>();
+    gid = row[6].cast<uint32_t>();
+  }
+  parent::ExecSpec exec;
+  py::object files;  // ((path, bytes, mode), ...)
+  uint32_t uid, gid;
+};
+
+void put_files(const parent::Parked& parked, const TemplateRun& run) {
+  for (py::handle item : run.files) {
+    const auto row = py::reinterpret_borrow<py::tuple>(item);
+    parent::put_file(parked.container.root.get(), bytes_of(row[0]), bytes_of(row[1]),
+                     row[2].cast<uint32_t>(), run.uid, run.gid);
+  }
+}
+
+// Takes a container from the stock and sends it on its way; the stream ends are in `handle`.
+parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& stdio,
+                        const std::vector<int>& pass, int64_t deadline, bool confirm,
+                        Handle& handle) {
+  parent::LaunchOptions options;
+  options.pass = pass;
+  options.deadline = deadline;
+  options.interrupted = check_signals;
+  ChildEnds ends;
+  open_stdio(stdio, options, ends, handle.streams);
+  const int64_t begun = parent::now_ns();
+  parent::Parked parked;
+  {
+    const py::gil_scoped_release nogil;
+    parked = core.stock.take(options);
+  }
+  put_files(parked, run);
+  for (std::string& variable : run.exec.env) parent::rename_id(variable, core.id, parked.id);
+  const py::gil_scoped_release nogil;
+  parent::unpark(parked, run.exec, options, confirm);
+  parked.container.begun = begun;
+  return parked;
+}
+
+void settle_times(Launched& container, const parent::Parked& parked, bool trace) {
+  const uint64_t exec = parked.report->stamps[static_cast<uint32_t>(Stage::kExec)];
+  if (exec != 0) container.started = static_cast<int64_t>(exec);
+  if (!trace) return;
+  for (const Stage stage : {Stage::kStdio, Stage::kCwd, Stage::kFds, Stage::kExec}) {
+    const uint64_t at = parked.report->stamps[static_cast<uint32_t>(stage)];
+    container.trace.emplace_back(stage_name(stage), static_cast<int64_t>(at) - container.begun);
+  }
+}
+
+}  // namespace
+
+py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
+                       const std::vector<int>& pass, bool trace, const py::object& input,
+                       const py::object& timeout, const py::object& wall_time, double cpu_time,
+                       uint64_t max_output, const py::object& collect, uint64_t collect_max) {
+  const int64_t begun = parent::now_ns();
+  const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
+  const parent::RefillAfter refill(core.stock);
+  auto handle = std::make_unique<Handle>();
+  TemplateRun told(what);
+  parent::Parked parked;
+  try {
+    parked = dispatch(core, told, stdio, pass, std::min(by_caller, by_wall), false, *handle);
+  } catch (const parent::SetupTimeout&) {
+    return timed_out_in_setup(by_caller <= by_wall);
+  }
+  handle->container() = std::move(parked.container);
+  const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
+  return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
+                    [&parked, &told, trace](Launched& container, const parent::Outcome& end) {
+                      const bool stopped = end.timed_out || end.limit != parent::Limit::kNone;
+                      parent::check_run(parked, told.exec, stopped);
+                      settle_times(container, parked, trace);
+                    });
+}
+
+py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
+                         const std::vector<int>& pass, const py::object& wall_time, double cpu_time,
+                         uint64_t max_output) {
+  const parent::RefillAfter refill(core.stock);
+  auto handle = std::make_unique<Handle>();
+  TemplateRun told(what);
+  parent::Parked parked =
+      dispatch(core, told, stdio, pass, deadline_in(wall_time, parent::now_ns()), true, *handle);
+  handle->container() = std::move(parked.container);
+  settle_times(handle->container(), parked, false);
+  hold_limits(*handle, wall_time, cpu_time, max_output);
+  return py::make_tuple(std::move(handle), parked.id);
+}
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,32 @@
+// A template's stock as Python holds it.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bind/handle.h"
+#include "parent/stock.h"
+
+namespace pyminicon::bind {
+
+struct TemplateCore {
+  TemplateCore(std::shared_ptr<parent::PlanSpec> the_spec, std::string the_id, size_t size);
+
+  std::shared_ptr<parent::PlanSpec> spec;
+  std::string id;
+  parent::Stock stock;
+};
+
+// run and start of a template. `what`: (candidates, argv, env, cwd, files, uid, gid).
+py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
+                       const std::vector<int>& pass, bool trace, const py::object& input,
+                       const py::object& timeout, const py::object& wall_time, double cpu_time,
+                       uint64_t max_output, const py::object& collect, uint64_t collect_max);
+py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
+                         const std::vector<int>& pass, const py::object& wall_time, double cpu_time,
+                         uint64_t max_output);
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,44 @@
+#include "bind/to_python.h"
+
+namespace pyminicon::bind {
+
+using parent::Launched;
+
+void raise_launch_error(const parent::LaunchFailure& failure) {
+  const auto type = py::module_::import("pyminicon._explain").attr("launch_error");
+  const py::object error =
+      type(failure.error, stage_name(failure.stage),
+           py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefaultAndSize(
+               failure.subject.data(), static_cast<Py_ssize_t>(failure.subject.size()))),
+           failure.hint.empty() ? py::object(py::none()) : py::object(py::str(failure.hint)));
+  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+}
+
+py::object bytes_from(const parent::Output& output) {
+  auto* object = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(output.size()));
+  if (object == nullptr) throw py::error_already_set();
+  output.copy_to(PyBytes_AS_STRING(object));
+  return py::reinterpret_steal<py::object>(object);
+}
+
+py::tuple usage_of(const Launched& container, const parent::CgroupUsage& usage) {
+  const int64_t until = container.reaped ? container.ended : parent::now_ns();
+  const double wall = static_cast<double>(until - container.started) * 1e-9;
+  return py::make_tuple(wall, usage.user.value_or(container.user),
+                        usage.system.value_or(container.system), or_none(usage.memory_peak),
+                        or_none(usage.pids_peak), or_none(usage.io_read),
+                        or_none(usage.io_written));
+}
+
+py::object trace_of(const Launched& container) {
+  if (container.trace.empty()) return py::none();
+  py::list rows;
+  for (const auto& [stage, at] : container.trace) rows.append(py::make_tuple(stage, at));
+  return rows;
+}
+
+double startup_of(const Launched& container) {
+  return static_cast<double>(container.started - container.begun) * 1e-9;
+}
+
+}  // namespace pyminicon::bind
