@@ -16,6 +16,9 @@ class Arena {
  public:
   using Offset = uint64_t;
 
+  // Room for so much at once: what a vector leaves behind while it grows is given back to the
+  // kernel and faulted in again at every launch, 0.1 ms.
+  void expect(size_t size) { bytes_.reserve(size); }
   Offset reserve(size_t size, size_t alignment = 8);
   Offset put(std::string_view text);  // with a terminating NUL
   Offset put_bytes(const void* data, size_t size, size_t alignment);

@@ -64,6 +64,7 @@ class Builder {
   Builder(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const LaunchFds& fds,
           Arena& arena)
       : spec_(spec), mounts_(mounts), fds_(fds), arena_(arena) {
+    arena_.expect(expected_size());
     arena_.reserve(sizeof(PlanHeader), alignof(PlanHeader));
   }
 
@@ -81,6 +82,15 @@ class Builder {
   }
 
  private:
+  // The files of /etc are most of it; the words beside them are few.
+  size_t expected_size() const {
+    size_t size = 32 << 10;
+    for (const auto* list : {&spec_.skeleton, &mounts_}) {
+      for (const OpSpec& op : *list) size += sizeof(FsOp) + 64 + (op.data ? op.data->size() : 0);
+    }
+    return size + spec_.seccomp.size();
+  }
+
   LaunchPlan& plan() { return arena_.at<PlanHeader>(0).plan; }
 
   void text(size_t slot, const std::optional<std::string>& value) {
