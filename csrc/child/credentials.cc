@@ -78,7 +78,10 @@ long restrict_execution(Child& child) {
   const Fd rules(
       sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&handled), sizeof handled, 0));
   if (rules.failed()) return rules.get();
-  const kernel::LandlockPathBeneath root{kBeneath, child.root};
+  // Not child.root: where the caller had closed its own 0, 1 or 2, stdio has taken its number.
+  const Fd top(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (top.failed()) return top.get();
+  const kernel::LandlockPathBeneath root{kBeneath, top.get()};
   const long added = sys::call(kernel::kSysLandlockAddRule, rules.get(),
                                kernel::kLandlockPathBeneath, sys::arg(&root), 0);
   return added < 0 ? added : sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);

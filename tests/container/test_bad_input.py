@@ -230,6 +230,7 @@ def test_an_empty_file_is_refused(tmp_path: Path, own_store: Path) -> None:
         image_errors.ImageError("not there"),
         image_errors.RegistryError("not now", 503),
         image_errors.Busy("in use"),
+        image_errors.Missing("gone"),
     ],
     ids=lambda error: type(error).__name__,
 )
