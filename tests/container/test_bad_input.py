@@ -249,6 +249,7 @@ def test_the_error_classes_tested_are_all() -> None:
         "ImageError",
         "RegistryError",
         "Busy",
+        "Missing",
     }
 
 
