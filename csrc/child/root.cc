@@ -94,8 +94,10 @@ long new_root_mount(Child& child, int upper, int work) {
   if (root.kind == RootKind::kOverlay || root.kind == RootKind::kCover) {
     return new_root_overlay(child, upper, work);
   }
-  Fd tree(root.kind == RootKind::kScratch ? clone_tree(upper, "", false)
-                                          : clone_tree(AT_FDCWD, root.layers.data[0], true));
+  const int taken = root.kind == RootKind::kBind ? mapped_layer(child, 0) : -1;
+  Fd tree(taken >= 0                        ? taken
+          : root.kind == RootKind::kScratch ? clone_tree(upper, "", false)
+                                            : clone_tree(AT_FDCWD, root.layers.data[0], false));
   if (tree.failed()) return tree.get();
   // A root of scratch is made read-only when all is in it; nobody's image may be written even now.
   const bool read_only = root.kind == RootKind::kBind;

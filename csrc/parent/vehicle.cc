@@ -82,8 +82,8 @@ bool needs_own_memory(const PlanSpec& spec) {
 }
 
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {
-  const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && spec.root != RootKind::kBind &&
-                     !spec.disk_parent && spec.layers.size() + mounts.size() <= child::kMostMapped;
+  const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && !spec.disk_parent &&
+                     spec.layers.size() + mounts.size() <= child::kMostMapped;
   return plain && std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths) &&
          kernel_has_fresh_mounts();
 }

@@ -26,6 +26,13 @@ def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
     return True
 
 
+def children() -> set[str]:
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        found |= set(Path(f"/proc/self/task/{task}/children").read_text().split())
+    return found
+
+
 def say(template: Template, line: str, **options: object) -> str:
     r = template.run(["sh", "-c", line], capture_output=True, text=True, check=True, **options)
     return str(r.stdout).strip()
@@ -100,16 +107,18 @@ def test_the_stock_is_filled_and_bounded_and_filled_again_after_a_run() -> None:
 
 
 def test_the_stock_is_filled_again_while_a_run_lasts() -> None:
+    before = children()
     with Template(stock=2) as t:
         assert soon(lambda: t.ready == 2)
         release, held = os.pipe()
-        long = threading.Thread(target=lambda: t.run(["cat"], stdin=release))
+        long = threading.Thread(target=lambda: t.run(["cat"], stdin=release), daemon=True)
         long.start()
-        assert soon(lambda: t.ready == 1)
-        assert soon(lambda: t.ready == 2), "nobody made what the run has taken"
+        # The one that runs, and two that wait.
+        filled = soon(lambda: t.ready == 2 and len(children() - before) == 3)
         os.close(held)
         long.join()
         os.close(release)
+        assert filled, "nobody made what the run has taken"
         with t.start(["sleep", "60"]):
             assert soon(lambda: t.ready == 2)
 
@@ -130,13 +139,6 @@ def test_a_full_stock_uses_no_processor() -> None:
         before = time.process_time()
         time.sleep(0.5)
         assert time.process_time() - before < 0.05
-
-
-def children() -> set[str]:
-    found: set[str] = set()
-    for task in os.listdir("/proc/self/task"):
-        found |= set(Path(f"/proc/self/task/{task}/children").read_text().split())
-    return found
 
 
 def test_closing_ends_what_waits_and_nothing_that_runs() -> None:
