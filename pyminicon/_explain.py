@@ -161,7 +161,7 @@ def _exec(number: int, subject: str) -> str | None:
 
 def _timens(number: int, subject: str) -> str | None:
     if number == errno.EOPNOTSUPP:
-        return "this kernel moves only forked processes into a new time namespace; use init=True"
+        return "this kernel moves only forked processes into a new time namespace: it takes about Linux 6.2"
     return None
 
 

@@ -128,7 +128,9 @@ def test_a_tiny_limit_never_hurts_the_parent(place: dict[str, Any], memory: str)
         except pyminicon.LaunchError as error:
             assert error.stage  # some step had no memory; which one differs from kernel to kernel
         else:
-            assert result.limit == "memory" or result.returncode == 0
+            # A page fault that can't be charged is a SIGSEGV where there is nobody to kill for it (7.2).
+            starved = -11 if memory.endswith("K") else 0
+            assert result.limit == "memory" or result.returncode in (0, starved)
     assert os.getpid() == before
     assert ours() == []
 
@@ -196,6 +198,7 @@ def parent(needs_root: None) -> Iterator[Path]:
         group.rmdir()
 
 
+@pytest.mark.slow_in_vm  # 6.1 reads programs in again and again before it kills
 @pytest.mark.parametrize("more", [{}, {"memory": "200M"}], ids=["alone", "beside another limit"])
 def test_the_limits_of_a_named_cgroup_hold(parent: Path, more: dict[str, Any]) -> None:
     for name in (str(parent), f"/{parent.name}"):
