@@ -111,7 +111,11 @@ def test_the_image_is_writable_and_the_layer_is_gone_afterwards(rootfs: Path, st
     line = (
         "echo changed > /etc/motd; rm /etc/group; mkdir /new; cat /etc/motd; ls -d /new; test ! -e /etc/group"
     )
-    r = sh(line, image=str(rootfs), storage=storage)
+    try:
+        r = sh(line, image=str(rootfs), storage=storage)
+    except pyminicon.SpecError as error:  # a layer in a user namespace before Linux 6.6 can't have a size
+        assert "size" in storage and os.geteuid() != 0 and "6.6" in str(error)
+        return
     assert (r.returncode, r.stdout, r.stderr) == (0, "changed\n/new\n", "")
     assert out("cat /etc/motd; ls -d /etc/group", image=str(rootfs)) == "from the image\n/etc/group\n"
 
