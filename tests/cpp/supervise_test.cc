@@ -117,7 +117,8 @@ void only_what_lasts_is_told_of_and_once() {
   supervised(brief, {}, limits);
   CHECK(told <= 1);  // a slow machine may take its time for even that
   told = 0;
-  Child lasting = start([] { return write_text(1, "a") + nap(100) + write_text(1, "b") + nap(100); });
+  Child lasting =
+      start([] { return write_text(1, "a") + nap(100) + write_text(1, "b") + nap(100); });
   supervised(lasting, {}, limits);
   CHECK(told == 1);
 }
