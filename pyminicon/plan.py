@@ -251,19 +251,22 @@ class _Builder:
     def _uncover(self) -> None:
         """A read-only root of one directory that has all mount points is bound, and the few files bound over
         its own: an overlay to cover it with would cost more than all that."""
-        fields, (layer, *more) = self.fields, [*self.plan.rootfs.layers, None]
-        if fields["root"] != ops.ROOT_COVER or len(more) != 1 or self.private_users:
+        fields, layers = self.fields, self.plan.rootfs.layers
+        if fields["root"] != ops.ROOT_COVER or len(layers) != 1 or self.private_users:
             return
         # Landlock's rule would be about that very directory: the caller's own program may not lie in it.
-        if os.path.realpath("/proc/self/exe").startswith(f"{os.path.realpath(layer).rstrip('/')}/"):
+        if os.path.realpath("/proc/self/exe").startswith(f"{os.path.realpath(layers[0]).rstrip('/')}/"):
             return
-        for row in self.skeleton:
-            found = self.plan.rootfs.entry(row[3])
-            wanted = {ops.DIR: 0o040000, ops.FILE: 0o100000}.get(row[0])
+        files = []
+        for kind, _, _, target, *_ in self.skeleton:
+            path = os.fsdecode(target or "")
+            found = self.plan.rootfs.entry(path)
+            wanted = {ops.DIR: 0o040000, ops.FILE: 0o100000}.get(kind)
             if found is None or found.st_mode & 0o170000 != wanted:
                 return
+            if kind == ops.FILE:
+                files.append(path)
         fields["root"] = ops.ROOT_BIND
-        files = [row[3] for row in self.skeleton if row[0] == ops.FILE]
         self.mounts[:0] = [op(ops.BIND_LAYER, path, path, flags=ops.RO) for path in files]
 
     def _directory(self, path: str, mode: int = 0o755) -> bool:
