@@ -99,7 +99,7 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
     made.write_limits(spec);
     made.hold_devices();
-    made.open_join_fds();
+    made.open_join_fds(spec.shared_memory_is_unsafe);
     if (spec.watch_oom) made.watch_oom();
     return made;
   }
@@ -134,16 +134,19 @@ void Cgroup::write_limits(const CgroupSpec& spec) {
   }
 }
 
-void Cgroup::open_join_fds() {
+void Cgroup::open_join_fds(bool born_outside) {
   for (const auto& place : places_) {
     if (place.path.empty()) continue;
     const bool v2 = (place.roles & kRoleV2) != 0;
-    // `tasks` moves the one thread that writes; cgroup.procs would take cgroup_threadgroup_rwsem.
-    const std::string path = v2 ? place.path : place.path + "/tasks";
-    const int flags = v2 ? O_PATH | O_DIRECTORY : O_WRONLY;
+    const bool born_inside = v2 && !born_outside;
+    // `tasks` moves the one thread that writes; cgroup.procs takes cgroup_threadgroup_rwsem, which
+    // only a child pays for that must have memory of its own before it is in there.
+    const std::string path =
+        born_inside ? place.path : place.path + (v2 ? "/cgroup.procs" : "/tasks");
+    const int flags = born_inside ? O_PATH | O_DIRECTORY : O_WRONLY;
     const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
     if (fd < 0) throw LaunchFailure(errno, Stage::kCgroup, path);
-    if (v2) {
+    if (born_inside) {
       v2_fd_ = fd;
     } else {
       join_fds_.push_back(fd);

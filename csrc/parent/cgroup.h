@@ -85,7 +85,9 @@ class Cgroup {
   // v2: for CLONE_INTO_CGROUP, else -1. The child is born in there, without the wait for an RCU
   // grace period that a write to cgroup.procs costs (8 ms after idleness).
   int clone_into_fd() const { return v2_fd_; }
-  // v1: `tasks` files. The single-threaded child writes "0" to each, before it touches memory.
+  // v1: `tasks` files. The single-threaded child writes "0" to each, before it touches memory. v2's
+  // cgroup.procs is among them where the whole group may be killed (shared_memory_is_unsafe): until
+  // it has memory of its own a child in there would take the caller with it.
   std::span<const int> join_fds() const { return join_fds_; }
   // After the child is in: gives back the descriptors that only joining needs.
   void close_join_fds();
@@ -138,7 +140,7 @@ class Cgroup {
   bool make_directories(const CgroupSpec& spec, const std::string& name);
   void write_limits(const CgroupSpec& spec);
   void hold_devices() const;
-  void open_join_fds();
+  void open_join_fds(bool born_outside);
   void watch_oom();
   const Place* with(uint32_t role) const;
   const Place* any() const;

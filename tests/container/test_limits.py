@@ -166,7 +166,7 @@ def test_a_group_that_is_killed_whole_does_not_take_the_parent_with_it(
             kw = dict(cgroup_parent="/{group.name}")
             def hog():
                 while time.monotonic() < end:
-                    pyminicon.run(["python3", "-c", {HOG!r}], memory="100M", **kw)
+                    pyminicon.run(["tail", "/dev/zero"], memory="100M", **kw)
             thread = threading.Thread(target=hog); thread.start()
             ends = []
             while time.monotonic() < end:
