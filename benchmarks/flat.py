@@ -114,7 +114,7 @@ def _running(options: argparse.Namespace, most: int, rounds: int) -> dict[str, d
         for level in (0, most // 10, most):
             while len(sleepers) < level:
                 sleepers.append(pyminicon.start([rootfs.PROGRAM, "s"], image=str(rootfs.minimal())))
-            for case, by_level in compare(alive, rounds, 30.0).items():
+            for case, by_level in compare(alive, rounds, budget).items():
                 found.setdefault(case, {})[str(level)] = by_level["0"]
     return found
 
@@ -162,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
-    rounds, budget = (30, 15.0) if options.quick else (200, 90.0)
+    rounds, budget = (30, 15.0) if options.quick else (60, 25.0)
     body: dict[str, Any] = {"unit": "us", "uid": options.uid}
     for what, setups in _levels(options.quick).items():
         if options.only not in what:

@@ -273,7 +273,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
     os.environ["PYMINICON_STORE"] = str(build.CACHE / "store")  # nobody else's images are touched
     chosen = [rung for rung in rungs() if options.only in rung.name]
-    rounds, idle_rounds, budget = (40, 5, 20.0) if options.quick else (400, 40, 240.0)
+    rounds, idle_rounds, budget = (40, 5, 20.0) if options.quick else (200, 20, 80.0)
     with own_memory_cgroup() as memory, unified_cgroup() as unified, network_namespace() as netns:
         ground = Ground(str(rootfs.minimal()), default_filter(), memory, unified, netns)
         rows = measure(ground, chosen, rounds, idle_rounds, budget)
