@@ -255,7 +255,8 @@ class _Builder:
         if fields["root"] != ops.ROOT_COVER or len(layers) != 1 or self.private_users:
             return
         # Landlock's rule would be about that very directory: the caller's own program may not lie in it.
-        if os.path.realpath("/proc/self/exe").startswith(f"{os.path.realpath(layers[0]).rstrip('/')}/"):
+        image = os.stat(layers[0])
+        if (image.st_dev, image.st_ino) in _above_own_program():
             return
         files = []
         for kind, _, _, target, *_ in self.skeleton:
@@ -543,6 +544,23 @@ def candidates(program: str | bytes, path: str) -> list[str]:
     if "/" in name:
         return [name]
     return [f"{directory or '.'}/{name}" for directory in path.split(":")]
+
+
+_above: frozenset[tuple[int, int]] | None = None
+
+
+def _above_own_program() -> frozenset[tuple[int, int]]:
+    """The directories that the running interpreter lies in, by device and inode: a bind mount is the same
+    directory by another name, and the kernel's rule goes by what it is."""
+    global _above
+    if _above is None:
+        path, found = os.path.realpath("/proc/self/exe"), set()
+        while path != "/":
+            path = os.path.dirname(path)
+            about = os.stat(path)
+            found.add((about.st_dev, about.st_ino))
+        _above = frozenset(found)
+    return _above
 
 
 _layers_on_tmpfs: bool | None = None

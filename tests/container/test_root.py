@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from pyminicon import ops, plan, spec
 from pyminicon.images.store import Store
 from tests.support import roots
 from tests.support.run import out, sh
@@ -264,3 +265,33 @@ def test_device_nodes_of_an_image_open_nothing(own_rootfs: Path, needs_root: Non
 def test_setuid_programs_of_an_image_gain_nothing(own_rootfs: Path, needs_root: None) -> None:
     (own_rootfs / "bin/id").chmod(0o4755)
     assert out("id -u", image=str(own_rootfs), user="1000") == "1000\n"
+
+
+def test_a_root_that_holds_the_callers_own_program_is_never_bound_itself(
+    own_rootfs: Path, needs_root: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be executed would be all that lies in that directory, whatever its name."""
+
+    for name in ("proc", "sys", "dev", "etc"):
+        (own_rootfs / name).mkdir(exist_ok=True)
+    for name in ("hosts", "hostname"):
+        (own_rootfs / "etc" / name).write_text("the image's\n")
+
+    def kind() -> int:
+        return int(
+            plan.build(spec.parse(["x"], {"image": str(own_rootfs), "read_only": True})).fields["root"]
+        )
+
+    assert kind() == ops.ROOT_BIND
+    about = own_rootfs.stat()
+    assert (about.st_dev, about.st_ino) not in plan._above_own_program()
+    monkeypatch.setattr(plan, "_above", frozenset({(about.st_dev, about.st_ino)}))
+    assert kind() == ops.ROOT_COVER
+
+
+def test_a_root_that_is_bound_shows_the_launchs_own_names(own_rootfs: Path) -> None:
+    for name in ("hosts", "hostname"):
+        (own_rootfs / "etc" / name).write_text("the image's\n")
+    line = "cat /etc/hostname; touch /etc/hostname /etc/new 2>/dev/null || echo kept"
+    assert out(line, image=str(own_rootfs), read_only=True, hostname="box") == "box\nkept\n"
+    assert (own_rootfs / "etc/hostname").read_text() == "the image's\n"
