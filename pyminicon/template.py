@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.spec import Spec
 
@@ -107,9 +108,7 @@ class Template:
         but ``input timeout check capture_output collect``."""
         spec = self._parse(args, options, specs.ONLY_RUN)
         if self._core is None or (spec.files and self._files_go_cold):
-            merged = specs.parse(args, {**self._options, **options}, specs.ONLY_RUN)
-            plan = plans.build(merged)
-            self._bind_held(plan.fields)
+            merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
             return start_plan(_core.Plan(plan.fields), merged, plan, args)
         handle, own_id = self._core.start(
             self._told(spec),
@@ -121,10 +120,17 @@ class Template:
         )
         return made_container(handle, spec, self._plan, own_id, args)
 
-    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
-        merged = specs.parse(args, {**self._options, **options})
+    def _cold_plan(
+        self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()
+    ) -> tuple[Spec, Plan]:
+        """For a run that no waiting container can serve: the template's options and its own together."""
+        merged = specs.parse(args, {**self._options, **options}, refused)
         plan = plans.build(merged)
         self._bind_held(plan.fields)
+        return merged, plan
+
+    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
+        merged, plan = self._cold_plan(args, options)
         try:
             return run_plan(_core.Plan(plan.fields), merged, args, trace)
         finally:

@@ -21,6 +21,8 @@ bool enter_own(Child& child, const char* target, const char** rest) {
   return true;
 }
 
+constexpr uint64_t kSealed =
+    kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
 constexpr unsigned long kMsRdonly = 1, kMsNosuid = 2, kMsNodev = 4, kMsNoexec = 8, kMsRemount = 32,
                         kMsBind = 4096;
 
@@ -72,8 +74,7 @@ long mask_dir(Child& child, const FsOp& op) {
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
   const Fd mask(clone_tree(child.empty, "", false));
   if (mask.failed()) return mask.get();
-  const uint64_t set = kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
-  if (const long r = set_attributes(mask.get(), set, false); r < 0) return r;
+  if (const long r = set_attributes(mask.get(), kSealed, false); r < 0) return r;
   return attach(mask.get(), target.get());
 }
 
@@ -103,8 +104,7 @@ long make_place(Child& child, const FsOp& op) {
 long seal(Child& child, const FsOp& op) {
   const Fd top(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
   if (top.failed()) return top.get() == -ENOENT ? 0 : top.get();
-  const uint64_t set = kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
-  return set_attributes(top.get(), set, false);
+  return set_attributes(top.get(), kSealed, false);
 }
 
 }  // namespace pyminicon::child
