@@ -32,13 +32,10 @@ constexpr uint64_t kResolveInRoot = 0x10;
 constexpr unsigned kOpenTreeClone = 1, kOpenTreeCloexec = 02000000, kAtRecursive = 0x8000;
 constexpr unsigned kOpenTreeNamespace = 2;  // 7.0
 constexpr unsigned kMoveMountFEmptyPath = 4, kMoveMountTEmptyPath = 0x40;
-constexpr unsigned kFsopenCloexec = 1, kFsmountCloexec = 1;
-constexpr unsigned kFsconfigSetFlag = 0, kFsconfigSetString = 1, kFsconfigSetFd = 5,
-                   kFsconfigCreate = 6;
 constexpr uint64_t kMountAttrRdonly = 1, kMountAttrNosuid = 2, kMountAttrNodev = 4,
                    kMountAttrNoexec = 8, kMountAttrIdmap = 0x100000;
 constexpr unsigned kAtEmptyPath = 0x1000, kAtSymlinkNofollow = 0x100;
-constexpr uint64_t kMsPrivate = 1 << 18, kMsRec = 16384;
+constexpr uint64_t kMsPrivate = 1 << 18, kMsRec = 16384, kMsBind = 4096;
 struct MountAttr {
   uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
@@ -46,11 +43,10 @@ struct MountAttr {
 constexpr unsigned kCloseRangeCloexec = 4;  // 5.11
 
 // System call numbers shared by all architectures since 5.0.
-constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 429, kSysFsopen = 430,
-               kSysFsconfig = 431, kSysFsmount = 432, kSysPidfdOpen = 434, kSysClone3 = 435,
-               kSysCloseRange = 436, kSysOpenat2 = 437, kSysPidfdGetfd = 438,
-               kSysMountSetattr = 442, kSysLandlockCreateRuleset = 444, kSysLandlockAddRule = 445,
-               kSysLandlockRestrictSelf = 446;
+constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 429,
+               kSysPidfdOpen = 434, kSysClone3 = 435, kSysCloseRange = 436, kSysOpenat2 = 437,
+               kSysPidfdGetfd = 438, kSysMountSetattr = 442, kSysLandlockCreateRuleset = 444,
+               kSysLandlockAddRule = 445, kSysLandlockRestrictSelf = 446;
 
 // landlock(7): 5.13, "refer" (links and renames between directories) 5.19, version 2.
 constexpr uint64_t kLandlockExecute = 1, kLandlockRefer = 1 << 13;

@@ -23,16 +23,11 @@ bool enter_own(Child& child, const char* target, const char** rest) {
 
 constexpr uint64_t kSealed =
     kMountAttrRdonly | kMountAttrNosuid | kMountAttrNodev | kMountAttrNoexec;
-constexpr unsigned long kMsRdonly = 1, kMsNosuid = 2, kMsNodev = 4, kMsNoexec = 8, kMsRemount = 32,
-                        kMsBind = 4096;
 
-long mount_at(const char* source, const char* target, unsigned long flags) {
-  return sys::call(SYS_mount, sys::arg(source), sys::arg(target), 0, static_cast<long>(flags), 0);
-}
-
-long remount_read_only(const char* target) {
-  return mount_at(nullptr, target,
-                  kMsRemount | kMsBind | kMsRdonly | kMsNosuid | kMsNodev | kMsNoexec);
+long remount_sealed(const char* target) {
+  constexpr long kRemount = 32;
+  return sys::call(SYS_mount, 0, sys::arg(target), 0,
+                   kRemount | kMsBind | static_cast<long>(kSealed), 0);
 }
 
 // A directory of the scratch: a tmpfs for each would be made and undone at every launch.
@@ -51,7 +46,7 @@ long mask_file(Child& child, const FsOp& op) {
   }
   const char* name = nullptr;
   if (enter_own(child, op.target, &name)) {
-    const long masked = mount_at(FdName(child.null).text, name, kMsBind);
+    const long masked = bind_named(FdName(child.null).text, name);
     return masked == -ENOENT ? 0 : masked;
   }
   const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
@@ -67,8 +62,8 @@ long mask_dir(Child& child, const FsOp& op) {
   }
   const char* name = nullptr;
   if (enter_own(child, op.target, &name)) {
-    const long masked = mount_at(FdName(child.empty).text, name, kMsBind);
-    return masked == -ENOENT ? 0 : masked < 0 ? masked : remount_read_only(name);
+    const long masked = bind_named(FdName(child.empty).text, name);
+    return masked == -ENOENT ? 0 : masked < 0 ? masked : remount_sealed(name);
   }
   const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
@@ -81,8 +76,8 @@ long mask_dir(Child& child, const FsOp& op) {
 long make_read_only(Child& child, const FsOp& op) {
   const char* name = nullptr;
   if (enter_own(child, op.target, &name)) {
-    const long bound = mount_at(name, name, kMsBind);
-    return bound == -ENOENT ? 0 : bound < 0 ? bound : remount_read_only(name);
+    const long bound = bind_named(name, name);
+    return bound == -ENOENT ? 0 : bound < 0 ? bound : remount_sealed(name);
   }
   const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
@@ -98,7 +93,7 @@ long make_place(Child& child, const FsOp& op) {
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
   const Fd place(open_in_scratch(child, "place", 0755));
   if (place.failed()) return place.get();
-  return mount_at(FdName(place.get()).text, FdName(target.get()).text, kMsBind);
+  return bind_named(FdName(place.get()).text, FdName(target.get()).text);
 }
 
 long seal(Child& child, const FsOp& op) {

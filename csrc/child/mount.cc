@@ -71,53 +71,13 @@ long open_or_make(int root, const char* path, bool directory, uint64_t resolve) 
   }
 }
 
-namespace {
-
-// fsconfig takes one option at a time; "a=b,c" is cut here.
-long configure(int context, const char* options) {
-  char word[256];
-  uint32_t used = 0, value = 0;
-  for (const char* at = options;; ++at) {
-    if (*at != ',' && *at != 0) {
-      if (used + 1 >= sizeof word) return -ENAMETOOLONG;
-      const bool divides = *at == '=' && value == 0;
-      word[used++] = divides ? '\0' : *at;
-      if (divides) value = used;
-      continue;
-    }
-    word[used] = 0;
-    if (used > 0) {
-      const long result =
-          value != 0 ? sys::call(kSysFsconfig, context, kFsconfigSetString, sys::arg(word),
-                                 sys::arg(word + value), 0)
-                     : sys::call(kSysFsconfig, context, kFsconfigSetFlag, sys::arg(word), 0, 0);
-      if (result < 0) return result;
-    }
-    if (*at == 0) return 0;
-    used = value = 0;
-  }
-}
-
-long create_and_mount(int context, uint64_t attributes) {
-  const long created = sys::call(kSysFsconfig, context, kFsconfigCreate, 0, 0, 0);
-  if (created < 0) return created;
-  return sys::call(kSysFsmount, context, kFsmountCloexec, static_cast<long>(attributes));
-}
-
-}  // namespace
-
-long new_filesystem(const char* type, const char* options, uint64_t attributes) {
-  const Fd context(sys::call(kSysFsopen, sys::arg(type), kFsopenCloexec));
-  if (context.failed()) return context.get();
-  if (options != nullptr) {
-    if (const long result = configure(context.get(), options); result < 0) return result;
-  }
-  return create_and_mount(context.get(), attributes);
-}
-
 long mount_named(const char* type, const char* target, uint64_t attributes, const char* options) {
   return sys::call(SYS_mount, sys::arg(type), sys::arg(target), sys::arg(type),
                    static_cast<long>(attributes), sys::arg(options));
+}
+
+long bind_named(const char* source, const char* target) {
+  return sys::call(SYS_mount, sys::arg(source), sys::arg(target), 0, kMsBind, 0);
 }
 
 long clone_tree(int dir, const char* path, bool recursive) {
@@ -147,10 +107,6 @@ long make_directory(int dir, const char* path, uint32_t mode) {
 
 namespace {
 
-long set_string(int context, const char* key, const char* value) {
-  return sys::call(kSysFsconfig, context, kFsconfigSetString, sys::arg(key), sys::arg(value), 0);
-}
-
 constexpr uint32_t kMaxLayers = 500;  // overlayfs's own limit, OVL_MAX_STACK
 
 struct Layers {
@@ -161,33 +117,29 @@ struct Layers {
   }
 };
 
-// fsconfig's strings end at 255 bytes: some eighty layers by the bare numbers of their descriptors.
-// Above that "lowerdir+" (Linux 6.8).
-long set_lower(int context, const Layers& layers) {
-  char joined[256];
-  uint32_t used = 0;
-  for (uint32_t i = 0; i < layers.size; ++i) {
-    const FdName name(layers.fds[i]);
-    if (used + name.size + 2 - FdName::kDirectory > sizeof joined) {
-      for (uint32_t k = 0; k < layers.size; ++k) {
-        const long result = set_string(context, "lowerdir+", FdName(layers.fds[k]).text);
-        if (result < 0) return result;
-      }
-      return 0;
-    }
-    if (used > 0) joined[used++] = ':';
-    for (const char* digit = name.number(); *digit != 0; ++digit) joined[used++] = *digit;
+// mount(2)'s options: a page, of which the layers by the bare numbers of their descriptors take
+// half.
+class Options {
+ public:
+  void add(const char* more) {
+    while (*more != 0 && used_ + 1 < sizeof text_) text_[used_++] = *more++;
+    text_[used_] = 0;
+    cut_ = cut_ || *more != 0;
   }
-  joined[used] = 0;
-  return set_string(context, "lowerdir", joined);
-}
+  void add(const char* more, int fd) {
+    add(more);
+    add(FdName(fd).number());
+  }
+  bool cut() const { return cut_; }
+  const char* text() const { return text_; }
 
-}  // namespace
+ private:
+  char text_[4096];
+  uint32_t used_ = 0;
+  bool cut_ = false;
+};
 
-long new_overlay(int cover, View<const char*> layers, const int* fds, int upper, int work,
-                 const char* options, uint64_t attributes) {
-  if (layers.size > kMaxLayers) return -E2BIG;
-  Layers open;
+long open_layers(int cover, View<const char*> layers, const int* fds, Layers& open) {
   if (cover >= 0) {
     const long copy = sys::fcntl(cover, F_DUPFD_CLOEXEC, 3);
     if (copy < 0) return copy;
@@ -200,19 +152,29 @@ long new_overlay(int cover, View<const char*> layers, const int* fds, int upper,
     if (fd < 0) return fd;
     open.fds[open.size++] = static_cast<int>(fd);
   }
-  const Fd context(sys::call(kSysFsopen, sys::arg("overlay"), kFsopenCloexec));
-  if (context.failed()) return context.get();
-  // Names are resolved when the file system is created; whoever needs a working directory sets it.
+  return 0;
+}
+
+}  // namespace
+
+long mount_overlay(const char* target, const OverlaySpec& spec) {
+  if (spec.layers.size > kMaxLayers) return -E2BIG;
+  Layers open;
+  if (const long r = open_layers(spec.cover, spec.layers, spec.fds, open); r < 0) return r;
+  Options options;
+  for (uint32_t i = 0; i < open.size; ++i) options.add(i == 0 ? "lowerdir=" : ":", open.fds[i]);
+  if (spec.upper >= 0) {
+    options.add(",upperdir=", spec.upper);
+    options.add(",workdir=", spec.work);
+  }
+  if (spec.options != nullptr) {
+    options.add(",");
+    options.add(spec.options);
+  }
+  if (options.cut()) return -E2BIG;
+  // Whoever needs a working directory sets it.
   if (const long r = sys::call(SYS_chdir, sys::arg("/proc/self/fd")); r < 0) return r;
-  if (const long result = set_lower(context.get(), open); result < 0) return result;
-  if (upper >= 0) {
-    if (const long r = set_string(context.get(), "upperdir", FdName(upper).text); r < 0) return r;
-    if (const long r = set_string(context.get(), "workdir", FdName(work).text); r < 0) return r;
-  }
-  if (options != nullptr) {
-    if (const long result = configure(context.get(), options); result < 0) return result;
-  }
-  return create_and_mount(context.get(), attributes);
+  return mount_named("overlay", target, spec.attributes, options.text());
 }
 
 }  // namespace pyminicon::child

@@ -63,12 +63,12 @@ long open_beneath(int root, const char* path, int flags, uint64_t resolve);
 // The same, making missing directories on the way (and, for a file, the empty file itself).
 long open_or_make(int root, const char* path, bool directory, uint64_t resolve);
 
-// A detached file system: fsopen, options ("size=1m,mode=755", may be null), fsmount.
-long new_filesystem(const char* type, const char* options, uint64_t attributes);
-
 // mount(2) by names that can't be steered: a descriptor's own (FdName), or one that this launch
 // made. MOUNT_ATTR_* and MS_* are the same bits as far as they are used here.
 long mount_named(const char* type, const char* target, uint64_t attributes, const char* options);
+
+// Likewise a bind of one mount, without what is mounted below it.
+long bind_named(const char* source, const char* target);
 
 // A detached copy of the tree at `path` seen from `dir`, out of every peer group.
 long clone_tree(int dir, const char* path, bool recursive);
@@ -77,12 +77,15 @@ long clone_tree(int dir, const char* path, bool recursive);
 long set_attributes(int mount, uint64_t set, bool recursive);
 long attach(int mount, int target);
 
-// Overlay of `layers` (top first) with the directories `upper` and `work`, both -1 when read-only.
-// `cover` (or -1) lies above the layers.
-// `fds` (or null): where not negative, the descriptor of the layer with that index instead of its
-// path.
-long new_overlay(int cover, View<const char*> layers, const int* fds, int upper, int work,
-                 const char* options, uint64_t attributes);
+struct OverlaySpec {
+  View<const char*> layers;       // top first
+  const int* fds = nullptr;       // where not negative: the layer with that index, not by its path
+  int cover = -1;                 // a directory above the layers
+  int upper = -1, work = -1;      // both -1: read-only
+  const char* options = nullptr;  // more of them
+  uint64_t attributes = 0;
+};
+long mount_overlay(const char* target, const OverlaySpec& spec);
 
 // mkdir, chown when needed; an existing directory is fine.
 long make_directory(int dir, const char* path, uint32_t mode);

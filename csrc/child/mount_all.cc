@@ -76,11 +76,16 @@ long overlay(Child& child, const FsOp& op) {
   if (mapped >= 0) {
     if (const long r = attach_in_scratch(child, mapped); r < 0) return r;
   }
-  const Fd mount(new_overlay(-1, {&source, 1}, &mapped, upper.get(), work.get(),
-                             child.plan.root.overlay_options, attributes(op)));
-  if (mount.failed()) return mount.get();
   child.report.source = 0;
-  return attach_at(child, op, mount.get(), true);
+  const Fd target(open_target(child, op, true));
+  if (target.failed()) return target.get();
+  child.report.source = 1;
+  return mount_overlay(FdName(target.get()).text, {.layers = {&source, 1},
+                                                   .fds = &mapped,
+                                                   .upper = upper.get(),
+                                                   .work = work.get(),
+                                                   .options = child.plan.root.overlay_options,
+                                                   .attributes = attributes(op)});
 }
 
 // A procfs or sysfs of the container's own, or where the kernel forbids one (the namespace it shows
@@ -105,8 +110,9 @@ long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
 }
 
 long tmpfs(Child& child, const FsOp& op) {
-  const Fd mount(new_filesystem("tmpfs", op.data, attributes(op)));
-  return mount.failed() ? mount.get() : attach_at(child, op, mount.get(), true);
+  const Fd target(open_target(child, op, true));
+  if (target.failed()) return target.get();
+  return mount_named("tmpfs", FdName(target.get()).text, attributes(op), op.data);
 }
 
 long parent_of(Child& child, const FsOp& op, const char** name) {

@@ -20,17 +20,18 @@ uint64_t root_attributes(const RootPlan& root) {
   return kMountAttrNodev | (root.allow_setuid != 0 ? 0 : kMountAttrNosuid);
 }
 
+// A mount on "/" is not what "/" then means to this process, whose root stays where it was; but
+// ".." of a root is that root, with what is mounted on it.
+long open_top() { return sys::openat(AT_FDCWD, "/..", kDirectory); }
+
 // The scratch lies on top of "/" only to be part of this mount namespace: overlayfs before 6.15
 // takes no directory of a detached mount. It goes away with the old root.
 long open_scratch(Child& child) {
   const RootPlan& root = child.plan.root;
   if (root.scratch_dir != nullptr) return child.scratch >= 0 ? child.scratch : open_disk(child);
-  Fd mount(new_filesystem("tmpfs", root.scratch_tmpfs, kMountAttrNodev | kMountAttrNosuid));
-  if (mount.failed()) return mount.get();
-  const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
-  if (top.failed()) return top.get();
-  if (const long result = attach(mount.get(), top.get()); result < 0) return result;
-  return mount.release();
+  const long mounted =
+      mount_named("tmpfs", "/", kMountAttrNodev | kMountAttrNosuid, root.scratch_tmpfs);
+  return mounted < 0 ? mounted : open_top();
 }
 
 long write_all(int fd, const char* bytes, uint32_t size) {
@@ -70,7 +71,7 @@ long make_skeleton(Child& child, int dir) {
   return 0;
 }
 
-long new_root_overlay(Child& child, int upper, int work) {
+long overlay_root(Child& child, int upper, int work) {
   const RootPlan& root = child.plan.root;
   int fds[kMostMapped];
   const bool mapped = child.mapped.count > 0 && root.layers.size <= kMostMapped;
@@ -79,31 +80,34 @@ long new_root_overlay(Child& child, int upper, int work) {
     if (fds[i] < 0) continue;
     if (const long result = attach_in_scratch(child, fds[i]); result < 0) return result;
   }
-  const uint64_t attributes = root_attributes(root);
-  if (root.kind == RootKind::kOverlay) {
-    return new_overlay(-1, root.layers, mapped ? fds : nullptr, upper, work, root.overlay_options,
-                       attributes);
-  }
-  return new_overlay(upper, root.layers, mapped ? fds : nullptr, -1, -1, root.overlay_options,
-                     attributes | kMountAttrRdonly);
+  const bool writable = root.kind == RootKind::kOverlay;
+  return mount_overlay("/",
+                       {.layers = root.layers,
+                        .fds = mapped ? fds : nullptr,
+                        .cover = writable ? -1 : upper,
+                        .upper = writable ? upper : -1,
+                        .work = work,
+                        .options = root.overlay_options,
+                        .attributes = root_attributes(root) | (writable ? 0 : kMountAttrRdonly)});
 }
 
-long new_root_mount(Child& child, int upper, int work) {
+// The scratch's own directory, or the one that is the image.
+long bind_root(Child& child, int upper) {
   const RootPlan& root = child.plan.root;
-  const uint64_t attributes = root_attributes(root);
-  if (root.kind == RootKind::kOverlay || root.kind == RootKind::kCover) {
-    return new_root_overlay(child, upper, work);
+  const bool image = root.kind == RootKind::kBind;
+  const int taken = image ? mapped_layer(child, 0) : -1;
+  if (taken >= 0) {
+    const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
+    if (top.failed()) return top.get();
+    if (const long r = attach(taken, top.get()); r < 0) return r;
+  } else {
+    const FdName made(upper);
+    if (const long r = bind_named(image ? root.layers.data[0] : made.text, "/"); r < 0) return r;
   }
-  const int taken = root.kind == RootKind::kBind ? mapped_layer(child, 0) : -1;
-  Fd tree(taken >= 0                        ? taken
-          : root.kind == RootKind::kScratch ? clone_tree(upper, "", false)
-                                            : clone_tree(AT_FDCWD, root.layers.data[0], false));
-  if (tree.failed()) return tree.get();
+  const Fd bound(open_top());
+  if (bound.failed()) return bound.get();
   // A root of scratch is made read-only when all is in it; nobody's image may be written even now.
-  const bool read_only = root.kind == RootKind::kBind;
-  const uint64_t set = attributes | (read_only ? kMountAttrRdonly : 0);
-  if (const long result = set_attributes(tree.get(), set, true); result < 0) return result;
-  return tree.release();
+  return set_attributes(bound.get(), root_attributes(root) | (image ? kMountAttrRdonly : 0), true);
 }
 
 long prepare_scratch(Child& child) {
@@ -128,16 +132,16 @@ long open_disk(const Child& child) {
 long mount_root(Child& child) {
   const Fd upper(prepare_scratch(child));
   if (upper.failed()) return upper.get();
-  const bool layered = child.plan.root.kind == RootKind::kOverlay;
-  const Fd work(layered ? sys::openat(child.scratch, kScratchWork, kDirectory) : -1);
-  if (layered && work.failed()) return work.get();
-  Fd mount(new_root_mount(child, upper.get(), work.get()));
-  if (mount.failed()) return mount.get();
-  const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
-  if (top.failed()) return top.get();
-  if (const long result = attach(mount.get(), top.get()); result < 0) return result;
-  child.root = mount.release();
-  return 0;
+  const RootKind kind = child.plan.root.kind;
+  const bool writable = kind == RootKind::kOverlay;
+  const Fd work(writable ? sys::openat(child.scratch, kScratchWork, kDirectory) : -1);
+  if (writable && work.failed()) return work.get();
+  const bool layered = writable || kind == RootKind::kCover;
+  const long mounted =
+      layered ? overlay_root(child, upper.get(), work.get()) : bind_root(child, upper.get());
+  if (mounted < 0) return mounted;
+  child.root = static_cast<int>(open_top());
+  return child.root < 0 ? child.root : 0;
 }
 
 namespace {

@@ -32,7 +32,7 @@ DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
     "hostname": ("sethostname", None, {"hostname": "box"}, "box"),
     "network": ("socket", None, {}, ""),
     "mountns": ("mount", None, {}, ""),
-    "rootfs": ("fsopen", None, {}, ""),
+    "rootfs": ("mkdirat", None, {}, ""),
     "mount": ("openat2", None, {}, "/usr"),
     "pivot_root": ("pivot_root", None, {}, ""),
     "collect": ("sendmsg", None, {"collect": ["/x"]}, ""),
