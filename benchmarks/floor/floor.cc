@@ -167,7 +167,7 @@ void finish(Flight& f) {
   FloorJob* job = f.l.job;
   job->spawned = now();
   if (f.pid > 0) {
-    if (has(f.l, kHoldMounts)) f.mounts = ioctl(f.pidfd, _IO(0xFF, 3));  // PIDFD_GET_MNT_NAMESPACE
+    if (has(f.l, kHoldMounts)) f.mounts = ioctl(f.pidfd, _IO(0xFF, 3), 0);  // PIDFD_GET_MNT_NAMESPACE
     if (has(f.l, kCapture)) job->captured = drain(f.out[0], f.err[0]);
     while (waitpid(pid_t(f.pid), &job->status, 0) < 0 && errno == EINTR) {
     }

@@ -7,6 +7,7 @@
 #include "bind/from_python.h"
 #include "bind/to_python.h"
 #include "parent/failure.h"
+#include "parent/vehicle.h"
 
 namespace pyminicon::bind {
 
@@ -20,8 +21,9 @@ constexpr uint64_t kSmallestMemory = 1 << 20;
 
 void launch_into(Handle& handle, const PlanSpec& spec, const py::tuple& stdio,
                  const std::vector<int>& pass, bool terminal, bool trace, int64_t deadline,
-                 int cancel = -1) {
+                 bool undo_later, int cancel = -1) {
   parent::LaunchOptions options;
+  options.undo_later = undo_later;
   options.cancel = cancel;
   options.pass = pass;
   options.trace = trace;
@@ -92,7 +94,8 @@ py::tuple run(const PlanSpec& spec, const py::tuple& stdio, const std::vector<in
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   auto handle = std::make_unique<Handle>();
   try {
-    launch_into(*handle, spec, stdio, pass, false, trace, std::min(by_caller, by_wall));
+    launch_into(*handle, spec, stdio, pass, false, trace, std::min(by_caller, by_wall),
+                parent::can_undo_later(spec));
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
@@ -107,7 +110,8 @@ std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& stdio,
                               int cancel) {
   auto handle = std::make_unique<Handle>();
   const int64_t begun = parent::now_ns();
-  launch_into(*handle, spec, stdio, pass, terminal, trace, deadline_in(wall_time, begun), cancel);
+  launch_into(*handle, spec, stdio, pass, terminal, trace, deadline_in(wall_time, begun), false,
+              cancel);
   hold_limits(*handle, wall_time, cpu_time, max_output);
   return handle;
 }

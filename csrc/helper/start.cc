@@ -2,7 +2,9 @@
 // dynamic glibc program takes ten times that. It lives in a sealed memfd of the embedding process.
 //
 //   pyminicon-init FD         maps the launch plan in FD and becomes the container (and its init)
-//   pyminicon-watch FD PIDFD  ends the containers in the table FD when the process PIDFD has ended
+//   pyminicon-watch FD PIDFD SOCKET
+//       ends the containers in the table FD when the process PIDFD has ended, and closes what
+//       comes through SOCKET
 #include <linux/stat.h>
 #include <sys/mman.h>
 
@@ -45,9 +47,9 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     auto* header = static_cast<PlanHeader*>(plan);
     child::become(header->plan, header->report);
   }
-  if (argc == 3) {
+  if (argc == 4) {
     void* table = map_shared(number(argv[1]), 0, &size);
-    watch(*static_cast<WatchTable*>(table), number(argv[2]));
+    watch(*static_cast<WatchTable*>(table), number(argv[2]), number(argv[3]));
   }
   sys::exit_group(122);
 }

@@ -1,7 +1,9 @@
 #include "helper/watch.h"
 
-#include <asm/signal.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/socket.h>
 
 #include "base/kernel.h"
 #include "base/syscall.h"
@@ -102,6 +104,24 @@ void kill_cgroup(const char* directory) {
   }
 }
 
+// False at the end, when the owner has closed its own.
+bool close_next(int socket) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  char byte;
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  if (sys::call(SYS_recvmsg, socket, sys::arg(&message), MSG_CMSG_CLOEXEC) <= 0) return false;
+  const cmsghdr* header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+    sys::close(*reinterpret_cast<const int*>(CMSG_DATA(header)));
+  }
+  return true;
+}
+
 // See WatchTable::alive.
 void announce(WatchTable& table) {
   struct Entry {
@@ -124,12 +144,17 @@ void announce(WatchTable& table) {
 
 }  // namespace
 
-void watch(WatchTable& table, int owner_pidfd) {
+void watch(WatchTable& table, int owner_pidfd, int descriptors) {
   uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
   announce(table);
-  pollfd watched{owner_pidfd, POLLIN, 0};
-  while (sys::call(SYS_ppoll, sys::arg(&watched), 1, 0, 0, 0) <= 0) {
+  // A batch process doesn't preempt whoever it is woken beside, which is the owner.
+  const int priority = 0;
+  sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
+  pollfd watched[] = {{owner_pidfd, POLLIN, 0}, {descriptors, POLLIN, 0}};
+  while (watched[0].revents == 0) {
+    if (sys::call(SYS_ppoll, sys::arg(watched), 2, 0, 0, 0) <= 0) continue;
+    if (watched[1].revents != 0 && !close_next(descriptors)) watched[1].fd = -1;
   }
   for (const WatchSlot& slot : table.slots) {
     if (slot.pid == 0) continue;

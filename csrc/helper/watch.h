@@ -8,6 +8,8 @@
 
 namespace pyminicon::helper {
 
-[[noreturn]] void watch(WatchTable& table, int owner_pidfd);
+// `descriptors`: a socket; whatever the owner sends through it is closed here. The last reference
+// to a mount namespace takes its mounts apart, for which whoever drops it waits.
+[[noreturn]] void watch(WatchTable& table, int owner_pidfd, int descriptors);
 
 }  // namespace pyminicon::helper

@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/syscall.h"
+#include "parent/private_fd.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -38,7 +39,10 @@ class ChildStack {
 
 std::atomic<uint64_t> forks{0};
 // When the module is loaded: the lock of a static's first use might be held when somebody forks.
-const int installed = pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1); });
+const int installed = pthread_atfork(nullptr, nullptr, [] {
+  forks.fetch_add(1);
+  close_private_fds();
+});
 
 }  // namespace
 

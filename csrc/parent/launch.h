@@ -11,6 +11,7 @@
 #include "parent/cgroup.h"
 #include "parent/fd.h"
 #include "parent/plan_spec.h"
+#include "parent/private_fd.h"
 #include "parent/watcher.h"
 
 namespace pyminicon::parent {
@@ -28,6 +29,7 @@ struct LaunchOptions {
   std::vector<int> pass;
   bool trace = false;
   int64_t deadline = kNever;  // for the set-up itself
+  bool undo_later = false;    // somebody waits for the end: not for the undoing of the mounts
   int cancel = -1;            // readable: the caller gives the set-up up
   Interrupted interrupted;
 };
@@ -50,8 +52,10 @@ class Launched {
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
   bool reap(bool block);     // true once the status is known
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
-  void keep_usage();                        // reads last_usage before its cgroup goes
-  void remove_leftovers();                  // cgroups, scratch directory; after reap
+  // Its mounts are taken apart by the watcher, and not in its own end, for which one waits.
+  void undo_later();
+  void keep_usage();        // reads last_usage before its cgroup goes
+  void remove_leftovers();  // cgroups, scratch directory; after reap
 
   int pid = 0;
   Fd pidfd;
@@ -73,6 +77,7 @@ class Launched {
   bool die();
   WatchLease watch_;
   Fd init_status_;
+  PrivateFd held_mounts_;
   std::string scratch_dir_;
   Fd scratch_lock_;
   uint64_t generation_ = 0;

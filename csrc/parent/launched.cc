@@ -33,6 +33,8 @@ struct PidfdInfo {
 constexpr uint64_t kInfoExit = 1 << 3;
 constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
 
+constexpr unsigned long kPidfdGetMountNamespace = _IO(0xFF, 3);  // Linux 6.11
+
 std::optional<int> as_returncode(int status) {
   if (WIFEXITED(status)) return WEXITSTATUS(status);
   if (WIFSIGNALED(status)) return -WTERMSIG(status);
@@ -147,12 +149,24 @@ bool Launched::reap(bool block) {
     system = seconds(usage.ru_stime);
   }
   watch_.release();
+  close_by_watcher(std::move(held_mounts_));
   int word = 0;
   if (init_status_ && ::read(init_status_.get(), &word, sizeof word) == sizeof word) {
     returncode = as_returncode(word);
   }
   init_status_.reset();
   return true;
+}
+
+void Launched::undo_later() {
+  const int fd = ioctl(pidfd.get(), kPidfdGetMountNamespace, 0);
+  if (fd >= 0 || errno != ENOTTY) {  // ESRCH: it has ended already
+    held_mounts_ = PrivateFd(fd);
+    return;
+  }
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+  held_mounts_ = PrivateFd(::open(path, O_RDONLY | O_CLOEXEC));
 }
 
 void Launched::keep_usage() {

@@ -4,6 +4,7 @@
 #include <linux/magic.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -72,6 +73,15 @@ bool allows_cores(const PlanSpec& spec) {
   });
 }
 
+// On what holds the machine's root, or memory alone.
+bool lies_on_what_stays(const std::string& directory) {
+  struct stat root{}, info{};
+  if (stat("/", &root) < 0 || stat(directory.c_str(), &info) < 0) return false;
+  if (info.st_dev == root.st_dev) return true;
+  struct statfs system{};
+  return statfs(directory.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC;
+}
+
 }  // namespace
 
 bool needs_own_memory(const PlanSpec& spec) {
@@ -86,6 +96,11 @@ bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& moun
                      spec.layers.size() + mounts.size() <= child::kMostMapped;
   return plain && std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths) &&
          kernel_has_fresh_mounts();
+}
+
+bool can_undo_later(const PlanSpec& spec) {
+  return !spec.own_memory && !spec.disk_parent &&
+         std::all_of(spec.layers.begin(), spec.layers.end(), lies_on_what_stays);
 }
 
 }  // namespace pyminicon::parent

@@ -15,4 +15,8 @@ bool needs_own_memory(const PlanSpec& spec);
 // Whether the mount namespace can be made without copying the host's mounts (Linux 7.0).
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts);
 
+// Whether the container's mounts may outlive it by a moment: nothing lies beneath them that
+// somebody might want to unmount, and then take away, when its run has ended.
+bool can_undo_later(const PlanSpec& spec);
+
 }  // namespace pyminicon::parent

@@ -3,6 +3,8 @@
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -15,6 +17,7 @@
 
 #include "base/syscall.h"
 #include "parent/clone.h"
+#include "parent/collect.h"
 #include "parent/failure.h"
 #include "parent/helper_image.h"
 
@@ -22,7 +25,7 @@ namespace pyminicon::parent {
 namespace {
 
 struct Start {
-  int helper, table, owner;
+  int helper, table, owner, socket;
 };
 
 void number_to_text(int value, char* out) {
@@ -39,16 +42,18 @@ void number_to_text(int value, char* out) {
 // In the grandchild: raw system calls only, as in csrc/child.
 void exec_watcher(void* argument) {
   const auto& start = *static_cast<Start*>(argument);
-  char name[] = "pyminicon-watch", table[12], owner[12], root[] = "/", empty[] = "";
+  char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
   number_to_text(start.table, table);
   number_to_text(start.owner, owner);
-  char* argv[] = {name, table, owner, nullptr};
+  number_to_text(start.socket, socket);
+  char* argv[] = {name, table, owner, socket, nullptr};
   char* envp[] = {nullptr};
   sys::call(SYS_setsid);
   sys::call(SYS_chdir, sys::arg(root));
   sys::call(kernel::kSysCloseRange, 0, ~0U, kernel::kCloseRangeCloexec);
   sys::fcntl(start.table, F_SETFD, 0);
   sys::fcntl(start.owner, F_SETFD, 0);
+  sys::fcntl(start.socket, F_SETFD, 0);
   sys::call(SYS_execveat, start.helper, sys::arg(empty), sys::arg(argv), sys::arg(envp),
             kernel::kAtEmptyPath);
   sys::exit_group(127);
@@ -100,15 +105,20 @@ class Watcher {
     throw LaunchFailure(EAGAIN, Stage::kWatch, "more containers than one process may hold");
   }
 
+  void send(int fd);
+
  private:
   bool died() const { return (table_->alive & FUTEX_OWNER_DIED) != 0; }
   void start();
   void await_announcement() const;
+  bool has_socket() const;
 
   std::mutex mutex_;
   WatchTable* table_ = nullptr;
   bool running_ = false;
   uint64_t next_ = 0;
+  Fd socket_;
+  ino_t socket_inode_ = 0;
 };
 
 void Watcher::start() {
@@ -133,10 +143,41 @@ void Watcher::start() {
   const Fd owner(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   if (!owner) throw LaunchFailure(errno, Stage::kWatch, "pidfd_open");
   const Fd helper = helper_image();
-  Start start{helper.get(), memory.get(), owner.get()};
+  Pipe socket = make_socketpair();
+  if (!has_socket()) socket_.release();
+  socket_ = std::move(socket.write);
+  struct stat info{};
+  if (fstat(socket_.get(), &info) == 0) socket_inode_ = info.st_ino;
+  Start start{helper.get(), memory.get(), owner.get(), socket.read.get()};
   run_and_reap(start);
   await_announcement();
   running_ = true;
+}
+
+// A program that closes all its descriptors, to become a daemon, may have this number for something
+// else by now.
+bool Watcher::has_socket() const {
+  struct stat info{};
+  return fstat(socket_.get(), &info) == 0 && info.st_ino == socket_inode_;
+}
+
+void Watcher::send(int fd) {
+  const std::lock_guard lock(mutex_);
+  if (!running_ || !has_socket()) return;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  char byte = 0;
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 // It is nobody's child, so nobody would hear of an exec that failed (vm.memfd_noexec, a security
@@ -162,6 +203,10 @@ Watcher& watcher() {
 }
 
 }  // namespace
+
+void close_by_watcher(PrivateFd fd) {
+  if (fd) watcher().send(fd.get());  // what isn't sent is closed here
+}
 
 WatchLease lease_watch_slot() {
   WatchSlot* slot = watcher().take();

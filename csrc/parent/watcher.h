@@ -4,6 +4,7 @@
 #include <string>
 
 #include "base/watch_table.h"
+#include "parent/private_fd.h"
 
 namespace pyminicon::parent {
 
@@ -28,6 +29,9 @@ class WatchLease {
   WatchSlot* slot_ = nullptr;
   uint64_t generation_ = 0;
 };
+
+// Has the watcher close it, when the caller has long gone on.
+void close_by_watcher(PrivateFd fd);
 
 // Starts this process's watcher if it has none that lives. Throws LaunchFailure (stage watch).
 WatchLease lease_watch_slot();
