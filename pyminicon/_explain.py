@@ -90,7 +90,7 @@ def _network(number: int, subject: str) -> str | None:
         return (
             'a loopback of its own takes CAP_NET_ADMIN, which the caller lacks: network="host" goes without'
         )
-    return None
+    return _clone(number, subject)
 
 
 def _clone(number: int, subject: str) -> str | None:

@@ -40,13 +40,8 @@ _MASKED_FILES = (
     "proc/sched_debug",
     "proc/interrupts",
 )
-_MASKED_DIRS = (
-    "proc/acpi",
-    "proc/asound",
-    "proc/scsi",
-    "sys/firmware",
-    "sys/devices/virtual/powercap",
-)
+_MASKED_PROC = ("proc/acpi", "proc/asound", "proc/scsi")
+_MASKED_SYS = ("sys/firmware", "sys/devices/virtual/powercap")
 _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 
 
@@ -76,6 +71,7 @@ class _Builder:
         self.fields = self.plan.fields
         self.skeleton: list[Op] = []
         self.mounts: list[Op] = []
+        self.sys_mounts: list[Op] = []  # /sys and what lies in it
         self.rootless = os.geteuid() != 0
         self.ranges: tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]] | None = None
         self.single_map = False  # one id is mapped and the child writes the map itself
@@ -105,7 +101,8 @@ class _Builder:
             raise
         self._uncover()
         self.fields["skeleton"] = self.skeleton
-        self.fields["mounts"] = self.mounts
+        # /sys last: it waits for the network namespace, which may be made beside all else.
+        self.fields["mounts"] = self.mounts + self.sys_mounts
         return self.plan
 
     # ---- ids ----------------------------------------------------------------------------------------
@@ -373,8 +370,6 @@ class _Builder:
         no_sys = self.private_users and spec.network == "host"
         bind = ops.HOST_BIND | ops.RECURSIVE
         mounts.append(op(ops.PROC, "proc", "/proc", flags=own | ops.NO_EXEC | (bind if no_proc else 0)))
-        sys_flags = own | ops.RO | ops.NO_EXEC | (bind if no_sys else 0)
-        mounts.append(op(ops.SYSFS, "sys", "/sys", flags=sys_flags))
         # A message queue file system belongs to its IPC namespace's user namespace: the host's is refused.
         queue = 0 if self.private_users and spec.ipc == "host" else ops.MQUEUE
         dev = own | queue | (ops.BIND_NODES if self.private_users else 0)
@@ -388,11 +383,20 @@ class _Builder:
             mounts.append(op(ops.BIND, "dev/shm", "/dev/shm", flags=ops.RECURSIVE))
         if spec.tty:
             mounts.append(op(ops.CONSOLE, "dev/console", _terminal_name(spec.stdin)))
-        if self.fields.get("cgroup") is not None:
-            mounts.append(op(ops.CGROUP, "sys/fs/cgroup", flags=ops.RO | ops.IF_TARGET))
         mounts += [op(ops.MASK_FILE, path) for path in _present(_MASKED_FILES)]
-        mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_DIRS + _thermal_throttles())]
+        mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_PROC)]
         mounts += [op(ops.READ_ONLY, path) for path in _present(_READ_ONLY)]
+        sys_flags = own | ops.RO | ops.NO_EXEC | (bind if no_sys else 0)
+        self.sys_mounts.append(op(ops.SYSFS, "sys", "/sys", flags=sys_flags))
+        if self.fields.get("cgroup") is not None:
+            self.sys_mounts.append(op(ops.CGROUP, "sys/fs/cgroup", flags=ops.RO | ops.IF_TARGET))
+        masked = _present(_MASKED_SYS + _thermal_throttles())
+        self.sys_mounts += [op(ops.MASK_DIR, path) for path in masked]
+
+    def _mount(self, row: Op) -> None:
+        """In its order, what lies in /sys after that."""
+        target = os.fsdecode(row[3] or "")
+        (self.sys_mounts if target == "sys" or target.startswith("sys/") else self.mounts).append(row)
 
     def _volumes(self) -> None:
         """Volumes and tmpfs, the outer before the inner, else in the user's order."""
@@ -414,12 +418,13 @@ class _Builder:
             taken = {row[0][1:] for row in spec.tmpfs} | {row[1][1:] for row in spec.volumes}
             paths = {os.path.normpath(path).strip("/") for path in config.volumes}
             wanted += [row for path in sorted(paths - taken) for row in self._image_volume(path)]
-        self.mounts += [mount for _, mount in sorted(wanted, key=lambda row: row[0])]
+        for _, mount in sorted(wanted, key=lambda row: row[0]):
+            self._mount(mount)
         if config is not None and config.workdir and spec.cwd is None:
             path = os.path.normpath(f"/{config.workdir}").strip("/")
             # Below a mount, or behind a link of the image, it can only be made when that is there.
             if any(path.startswith(f"{at}/") for at in taken | paths) or not self._directory(path):
-                self.mounts.append(op(ops.DIR, path))
+                self._mount(op(ops.DIR, path))
 
     def _image_volume(self, path: str) -> list[tuple[int, Op]]:
         """A directory that the image wants to write to: in memory where nothing else is writable."""
@@ -452,7 +457,9 @@ class _Builder:
             self.skeleton.append(op(ops.FILE, target, data=b"", mode=0o644))
 
     def _files(self) -> None:
-        mounted = [row[3] for row in self.mounts if row[0] in (ops.TMPFS, ops.BIND, ops.OVERLAY)]
+        mounted = [
+            row[3] for row in self.mounts + self.sys_mounts if row[0] in (ops.TMPFS, ops.BIND, ops.OVERLAY)
+        ]
         uid, gid = (0, 0) if self.single_map else (self.identity.uid, self.identity.gid)
         for target, data, mode in self.spec.files:
             path = target[1:]
@@ -462,7 +469,7 @@ class _Builder:
             if path in self.made or (found is not None and (found.st_mode & 0o170000) == 0o040000):
                 raise SpecError("files", f"{target} is a directory of the image")
             if late or not self.spec.read_only:
-                self.mounts.append(op(ops.FILE, path, data=data, mode=mode, uid=uid, gid=gid))
+                self._mount(op(ops.FILE, path, data=data, mode=mode, uid=uid, gid=gid))
             else:
                 self._put(path, data, mode, uid, gid)
 

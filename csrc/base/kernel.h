@@ -8,6 +8,7 @@ namespace pyminicon::kernel {
 
 // clone(2), clone3(2): namespaces and ways of sharing.
 constexpr uint64_t kCloneVm = 0x100, kCloneVfork = 0x4000, kClonePidfd = 0x1000;
+constexpr uint64_t kCloneFs = 0x200, kCloneFiles = 0x400, kCloneSighand = 0x800;
 constexpr uint64_t kCloneParentSettid = 0x00100000, kCloneParent = 0x8000;
 constexpr uint64_t kCloneNewtime = 0x80, kCloneNewns = 0x20000, kCloneNewcgroup = 0x02000000;
 constexpr uint64_t kCloneNewuts = 0x04000000, kCloneNewipc = 0x08000000;
@@ -40,6 +41,7 @@ struct MountAttr {
   uint64_t attr_set, attr_clr, propagation, userns_fd;
 };
 
+constexpr unsigned kCloseRangeUnshare = 2;  // 5.9
 constexpr unsigned kCloseRangeCloexec = 4;  // 5.11
 
 // System call numbers shared by all architectures since 5.0.

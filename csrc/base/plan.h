@@ -22,14 +22,26 @@ struct View {
   const T* end() const { return data + size; }
 };
 
+// Who makes the network namespace. A companion of the launch may make it on another processor
+// meanwhile: it costs as much as all else together.
+enum NetworkState : uint32_t {
+  kNetworkByClone,  // no companion: clone has made it, or there is none
+  kNetworkOffered,  // the companion hasn't run yet
+  kNetworkBegun,    // it is at it
+  kNetworkMade,     // the child may join it
+  kNetworkOver,     // joined, or the child makes its own: the companion ends
+};
+
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
 // died.
 struct Report {
-  uint32_t stage;   // Stage being run
-  int32_t index;    // which element of the stage's list, or -1
-  int32_t error;    // errno of the step that failed, 0 while all is well
-  uint32_t source;  // 1: the subject is the element's source, 0: its target
-  uint32_t traced;  // stamp the stages (--trace)
+  uint32_t stage;      // Stage being run
+  int32_t index;       // which element of the stage's list, or -1
+  int32_t error;       // errno of the step that failed, 0 while all is well
+  uint32_t source;     // 1: the subject is the element's source, 0: its target
+  uint32_t traced;     // stamp the stages (--trace)
+  uint32_t network;    // NetworkState, a futex of the child and its companion
+  int32_t network_fd;  // the companion's pidfd, by which its network namespace is joined
   uint32_t reserved;
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };
@@ -174,7 +186,7 @@ struct LaunchPlan {
   uint32_t fresh_mounts;  // join a mount namespace made of the host's root alone (Linux 7.0)
   RootPlan root;
   View<FsOp> skeleton;  // made in the scratch directory before the root is mounted
-  View<FsOp> mounts;    // made in the root
+  View<FsOp> mounts;    // made in the root; what comes after the sysfs waits for the network
   StdioPlan stdio;
   FavourPlan favour;
   uint32_t core_handler;  // the core pattern is a pipe: a limit of 0 is no help

@@ -20,10 +20,11 @@ namespace pyminicon {
   X(kCgroupns, "cgroupns")         \
   X(kTimens, "timens")             \
   X(kHostname, "hostname")         \
-  X(kNetwork, "network")           \
   X(kMountns, "mountns")           \
   X(kRootfs, "rootfs")             \
   X(kMount, "mount")               \
+  X(kNetwork, "network")           \
+  X(kSysfs, "sysfs")               \
   X(kPivot, "pivot_root")          \
   X(kCollect, "collect")           \
   X(kPark, "park")                 \

@@ -22,10 +22,11 @@ constexpr Step kBirth[] = {
     {Stage::kCgroupns, enter_cgroupns},      // after the join: the own cgroup becomes the root
     {Stage::kTimens, enter_timens},          // the host's /proc is still there to set offsets
     {Stage::kHostname, set_hostname},        //
-    {Stage::kNetwork, bring_up_loopback},    //
     {Stage::kMountns, make_mounts_private},  // before the first mount, or it leaks to the host
     {Stage::kRootfs, mount_root},            //
-    {Stage::kMount, mount_all},              // proc needs the old one visible in a user namespace
+    {Stage::kMount, mount_before_sysfs},     // proc needs the old one visible in a user namespace
+    {Stage::kNetwork, enter_network},        // late: a companion makes it meanwhile
+    {Stage::kSysfs, mount_sysfs},            // shows the network namespace it is mounted in
     {Stage::kPivot, pivot},                  // the old root is gone after this line
     {Stage::kCollect, hand_out},             // what `collect` will read, before anybody lives here
     {Stage::kPark, park},                    // a template's container waits here for its run

@@ -18,12 +18,15 @@ long keep_each(View<int32_t> fds) {
 
 // What the helper needs open. The descriptor table is this child's own copy: only here are these
 // inherited.
-long keep_descriptors(const LaunchPlan& plan) {
+long keep_descriptors(const LaunchPlan& plan, const Report& report) {
   const int32_t own[] = {plan.plan_fd,     plan.failure_fd,  plan.ids.ready_fd, plan.ids.go_fd,
                          plan.status_fd,   plan.handout_fd,  plan.park_fd,      plan.parent_pidfd,
                          plan.stdio.fd[0], plan.stdio.fd[1], plan.stdio.fd[2]};
   if (const long result = keep_each({own, sizeof own / sizeof own[0]}); result < 0) return result;
   if (const long result = keep_each(plan.tasks_fds); result < 0) return result;
+  if (report.network != kNetworkByClone) {
+    if (const long result = keep(report.network_fd); result < 0) return result;
+  }
   return keep_each(plan.stdio.pass);
 }
 
@@ -58,8 +61,8 @@ void fd_to_text(int fd, char* out) {
   *out = 0;
 }
 
-long exec_helper(const LaunchPlan& plan) {
-  if (const long result = keep_descriptors(plan); result < 0) return result;
+long exec_helper(const LaunchPlan& plan, const Report& report) {
+  if (const long result = keep_descriptors(plan, report); result < 0) return result;
   if (plan.namespaces & kernel::kCloneNewuser) keep_capabilities_across_exec();
   char number[12];
   fd_to_text(plan.plan_fd, number);
@@ -86,7 +89,7 @@ void enter(const LaunchPlan& plan, Report& report) {
     }
     report.stage = static_cast<uint32_t>(Stage::kHelper);
   }
-  report.error = static_cast<int32_t>(-exec_helper(plan));
+  report.error = static_cast<int32_t>(-exec_helper(plan, report));
   sys::exit_group(127);
 }
 

@@ -206,10 +206,14 @@ long apply(Child& child, const FsOp& op) {
   return -EINVAL;
 }
 
-}  // namespace
+uint32_t first_sysfs(View<FsOp> mounts) {
+  uint32_t at = 0;
+  while (at < mounts.size && mounts.data[at].kind != OpKind::kSysfs) ++at;
+  return at;
+}
 
-long mount_all(Child& child) {
-  for (uint32_t i = 0; i < child.plan.mounts.size; ++i) {
+long mount_each(Child& child, uint32_t from, uint32_t to) {
+  for (uint32_t i = from; i < to; ++i) {
     child.report.index = static_cast<int32_t>(i);
     child.report.source = 0;
     const long result = apply(child, child.plan.mounts.data[i]);
@@ -217,6 +221,17 @@ long mount_all(Child& child) {
   }
   child.report.index = -1;
   return 0;
+}
+
+}  // namespace
+
+long mount_before_sysfs(Child& child) {
+  return mount_each(child, 0, first_sysfs(child.plan.mounts));
+}
+
+long mount_sysfs(Child& child) {
+  const View<FsOp> mounts = child.plan.mounts;
+  return mount_each(child, first_sysfs(mounts), mounts.size);
 }
 
 }  // namespace pyminicon::child

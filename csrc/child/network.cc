@@ -1,15 +1,23 @@
+// The network namespace: made by clone, or by a companion on another processor meanwhile.
+#include "child/network.h"
+
+#include <linux/futex.h>
 #include <linux/if.h>
 #include <linux/sockios.h>
+#include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 
+#include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/child.h"
 
 namespace pyminicon::child {
+namespace {
 
 // An ioctl on one socket: netlink would be four messages for the same bit.
-long bring_up_loopback(Child& child) {
-  if (child.plan.loopback == 0) return 0;
+long bring_up_loopback() {
   const long fd = sys::call(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return fd;
   ifreq request{};
@@ -19,6 +27,86 @@ long bring_up_loopback(Child& child) {
   const long result = sys::call(SYS_ioctl, fd, SIOCSIFFLAGS, sys::arg(&request));
   sys::close(static_cast<int>(fd));
   return result;
+}
+
+bool turn(Report& report, uint32_t from, uint32_t to) {
+  return __atomic_compare_exchange_n(&report.network, &from, to, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE);
+}
+
+// Not FUTEX_PRIVATE: the child may be the helper, in memory of its own.
+uint32_t state_of(const Report& report) {
+  return __atomic_load_n(&report.network, __ATOMIC_ACQUIRE);
+}
+
+void sleep_while(Report& report, NetworkState state) {
+  // Bounded: whoever should wake us may have been killed.
+  constexpr timespec kPatience{1, 0};
+  long slept = 0;
+  while (state_of(report) == state && slept != -ETIMEDOUT) {
+    // Not FUTEX_PRIVATE: the child may be the helper, in memory of its own.
+    slept =
+        sys::call(SYS_futex, sys::arg(&report.network), FUTEX_WAIT, state, sys::arg(&kPatience));
+  }
+}
+
+// To be woken takes longer than what is left to wait for, as a rule.
+void spin_while(const Report& report, NetworkState state) {
+  constexpr int64_t kMost = 300000;
+  const auto now = [] {
+    timespec time{};
+    sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+  };
+  for (const int64_t until = now() + kMost; state_of(report) == state && now() < until;) {
+    sys::call(SYS_sched_yield);  // it may be on this very processor
+  }
+}
+
+void wake(Report& report) { sys::call(SYS_futex, sys::arg(&report.network), FUTEX_WAKE, 1); }
+
+long make_network(const LaunchPlan& plan) {
+  if (const long r = sys::unshare(kernel::kCloneNewnet); r < 0) return r;
+  return plan.loopback != 0 ? bring_up_loopback() : 0;
+}
+
+}  // namespace
+
+void accompany(const LaunchPlan& plan, Report& report) {
+  // Whoever launches may be killed meanwhile, and nobody would end this.
+  sys::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (turn(report, kNetworkOffered, kNetworkBegun)) {
+    // The descriptors are shared with the caller: a socket among them could be inherited by what
+    // another thread forks, and would keep the namespace.
+    long made = sys::call(kernel::kSysCloseRange, 3, ~0U, kernel::kCloseRangeUnshare);
+    if (made >= 0) made = make_network(plan);
+    turn(report, kNetworkBegun, made < 0 ? kNetworkOver : kNetworkMade);
+    wake(report);
+    sleep_while(report, kNetworkMade);  // it is joined through this process
+  }
+  for (;;) sys::call(SYS_exit, 0);
+}
+
+void dismiss_companion(Report& report) {
+  if (__atomic_exchange_n(&report.network, kNetworkOver, __ATOMIC_ACQ_REL) == kNetworkMade) {
+    wake(report);
+  }
+}
+
+// What the companion couldn't do, or got no processor for, the child does itself: then a failure is
+// its own.
+long enter_network(Child& child) {
+  Report& report = child.report;
+  if (report.network == kNetworkByClone) {
+    return child.plan.loopback != 0 ? bring_up_loopback() : 0;
+  }
+  spin_while(report, kNetworkBegun);
+  sleep_while(report, kNetworkBegun);
+  const bool joined = state_of(report) == kNetworkMade &&
+                      sys::call(SYS_setns, report.network_fd, kernel::kCloneNewnet) >= 0;
+  dismiss_companion(report);
+  sys::close(report.network_fd);
+  return joined ? 0 : make_network(child.plan);
 }
 
 }  // namespace pyminicon::child

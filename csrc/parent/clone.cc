@@ -89,10 +89,12 @@ long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argum
 
 uint64_t fork_generation() { return installed == 0 ? forks.load(std::memory_order_relaxed) : 0; }
 
-long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
-  thread_local const ChildStack stack;
+namespace {
+
+long clone_sharing(const ChildStack& stack, kernel::CloneArgs& args, void (*entry)(void*),
+                   void* argument) {
   if (stack.base() == 0) return -ENOMEM;
-  args.flags |= kernel::kCloneVm | kernel::kCloneVfork | kernel::kCloneClearSighand;
+  args.flags |= kernel::kCloneVm;
   args.stack = stack.base();
   args.stack_size = kStackSize;
   uint64_t all = ~0ULL, before = 0;
@@ -100,6 +102,19 @@ long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argumen
   const long pid = clone_onto_stack(&args, entry, argument);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&before), 0, sizeof before);
   return pid;
+}
+
+}  // namespace
+
+long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
+  thread_local const ChildStack stack;
+  args.flags |= kernel::kCloneVfork | kernel::kCloneClearSighand;
+  return clone_sharing(stack, args, entry, argument);
+}
+
+long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
+  thread_local const ChildStack stack;
+  return clone_sharing(stack, args, entry, argument);
 }
 
 }  // namespace pyminicon::parent

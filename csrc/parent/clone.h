@@ -12,6 +12,10 @@ namespace pyminicon::parent {
 // ran in the child would run on the parent's data.
 long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument);
 
+// The same beside the calling thread, which goes on. One at a time in a thread, and `argument` has
+// to stay until it has ended.
+long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument);
+
 // The system call itself, on args' stack. Touches no libc: a child may call it too.
 long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument);
 

@@ -140,6 +140,8 @@ void LaunchJob::clone(Launched& made) {
     args.cgroup = static_cast<uint64_t>(made.cgroup->clone_into_fd());
   }
   Entry entry{&arena_.at<PlanHeader>(0).plan, &header_->report};
+  companion_.emplace(*entry.plan, *entry.report);
+  if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
   const long pid = clone_and_wait(args, enter, &entry);
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kClone, "");
   made.pid = static_cast<int>(pid);
@@ -172,6 +174,7 @@ void LaunchJob::attend(int pid) {
 }
 
 void LaunchJob::check(Launched& made, Stage reached) {
+  companion_.reset();
   status_.write.reset();
   made.init_status_ = std::move(status_.read);
   const Report& report = header_->report;
@@ -243,6 +246,7 @@ std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
       if (listed) return of_op(spec.skeleton);
       return spec.layers.empty() ? std::string() : spec.layers.back();
     case Stage::kMount:
+    case Stage::kSysfs:
       return of_op(mounts);
     case Stage::kHostname:
       return spec.hostname.value_or("");

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "parent/companion.h"
 #include "parent/launch.h"
 #include "parent/plan_builder.h"
 #include "parent/plan_memory.h"
@@ -46,6 +47,7 @@ class LaunchJob {
   Arena arena_;
   std::unique_ptr<PlanMemory> memory_ = std::make_unique<PlanMemory>();
   PlanHeader* header_ = nullptr;
+  std::optional<Companion> companion_;
   Fd helper_, parent_;
   Pipe failure_, ready_, go_, status_, handout_, park_;
 };

@@ -191,6 +191,13 @@ def _quoted(word: str) -> str:
     return word if safe else "'" + word.replace("'", "'\"'\"'") + "'"
 
 
+def _mounts(fields: Fields) -> tuple[list[Any], list[Any]]:
+    """Before /sys, and from there on."""
+    rows = fields["mounts"]
+    cut = [row[0] for row in rows].index(ops.SYSFS)
+    return rows[:cut], rows[cut:]
+
+
 _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "cgroup": _cgroup,
     "clone": _clone,
@@ -199,10 +206,11 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "cgroup_join": lambda fields, wanted: ["join it"] if fields.get("cgroup") else [],
     "timens": lambda fields, wanted: ["clocks begin at 0"] if fields["private_clock"] else [],
     "hostname": lambda fields, wanted: [fields["hostname"]] if fields.get("hostname") else [],
-    "network": lambda fields, wanted: ["loopback up"] if fields["loopback"] else [],
     "mountns": lambda fields, wanted: ["every mount private"],
     "rootfs": _root,
-    "mount": lambda fields, wanted: [_operation(row) for row in fields["mounts"]],
+    "mount": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[0]],
+    "network": lambda fields, wanted: ["loopback up"] if fields["loopback"] else [],
+    "sysfs": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[1]],
     "pivot_root": lambda fields, wanted: ["the root becomes /, what was / is gone"],
     "init": lambda fields, wanted: ["a pid 1 that reaps and forwards signals"] if fields["init"] else [],
     "session": lambda fields, wanted: ["a session of its own"],

@@ -54,6 +54,7 @@ DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
 ELSEWHERE = {
     "none": "before any launch",
     "started": "the program runs",
+    "sysfs": "test_an_image_cannot_lead_the_mounts_of_proc_sys_and_dev_away",
     "cgroup": "test_a_cgroup_that_cannot_be_made_is_an_error",
     "cgroup_join": "test_faults, kind 'limits'",
     "cgroupns": "test_faults, kind 'limits'",

@@ -60,17 +60,27 @@ def test_the_hosts_network_has_no_loopback_to_bring_up(root: None) -> None:
     assert not fields(network="host")["loopback"]
 
 
-def test_proc_comes_before_what_is_masked_in_it_and_users_mounts_come_last(root: None) -> None:
+def test_proc_comes_before_what_is_masked_in_it_then_users_mounts_then_sys(root: None) -> None:
     rows = mounts(volumes=["/tmp:/a/b"], tmpfs=["/a"])
     kinds = [kind for kind, _ in rows]
     assert kinds.index(ops.PROC) < kinds.index(ops.MASK_FILE) < kinds.index(ops.READ_ONLY)
     assert kinds.index(ops.DEV) < kinds.index(ops.MASK_FILE), "the mask's source is the container's /dev/null"
-    assert [target for _, target in rows][-2:] == ["a", "a/b"]
+    at = kinds.index(ops.SYSFS)
+    assert [target for _, target in rows[:at]][-2:] == ["a", "a/b"]
+    assert all(str(target).split("/")[0] == "sys" for _, target in rows[at:])
+
+
+def test_what_a_user_puts_into_sys_comes_after_it(root: None) -> None:
+    rows = mounts(files={"/sys/x": b"", "/system": b""})
+    at = [kind for kind, _ in rows].index(ops.SYSFS)
+    assert "sys/x" in {target for _, target in rows[at:]}
+    assert "system" in {target for _, target in rows[:at]}
 
 
 def test_outer_mounts_come_before_inner_ones_else_the_users_order_holds(root: None) -> None:
     rows = mounts(volumes=["/tmp:/z/y/x", "/tmp:/b", "/tmp:/a"], tmpfs=["/z"])
-    assert [target for _, target in rows][-4:] == ["z", "b", "a", "z/y/x"]
+    at = [kind for kind, _ in rows].index(ops.SYSFS)
+    assert [target for _, target in rows[:at]][-4:] == ["z", "b", "a", "z/y/x"]
 
 
 def test_proc_sys_and_dev_are_never_reached_through_a_link(root: None) -> None:

@@ -1,0 +1,15 @@
+// The network namespace, and the companion that makes it beside the rest of the launch.
+#pragma once
+
+#include "base/plan.h"
+
+namespace pyminicon::child {
+
+// The companion's whole life, in the caller's memory: makes the namespace, waits until it has been
+// joined.
+[[noreturn]] void accompany(const LaunchPlan& plan, Report& report);
+
+// It isn't needed any more.
+void dismiss_companion(Report& report);
+
+}  // namespace pyminicon::child

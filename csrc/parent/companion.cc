@@ -1,0 +1,73 @@
+#include "parent/companion.h"
+
+#include <sched.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+
+#include "child/network.h"
+#include "parent/clone.h"
+
+namespace pyminicon::parent {
+namespace {
+
+std::atomic<int> going{0};  // launches at this moment; wrong for a while in a forked child, no harm
+
+struct Entry {
+  const LaunchPlan* plan;
+  Report* report;
+};
+
+void enter(void* argument) {
+  const auto& entry = *static_cast<Entry*>(argument);
+  child::accompany(*entry.plan, *entry.report);
+}
+
+// With as many launches as processors each has one to itself, and a companion is only work.
+bool has_spare_processor() {
+  cpu_set_t mine;
+  if (sched_getaffinity(0, sizeof mine, &mine) < 0) return false;
+  return CPU_COUNT(&mine) >= 2 * going.load(std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Companion::Companion(const LaunchPlan& plan, Report& report) : report_(report) {
+  going.fetch_add(1, std::memory_order_relaxed);
+  constexpr uint64_t kNew = kernel::kCloneNewnet;
+  // What owns a network namespace is the user namespace it was made in.
+  if ((plan.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
+  kernel::CloneArgs args{};
+  int pidfd = -1;
+  args.flags = kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles | kernel::kCloneSighand;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  report.network = kNetworkOffered;
+  Entry entry{&plan, &report};
+  const long pid = clone_beside(args, enter, &entry);
+  if (pid < 0) {
+    report.network = kNetworkByClone;
+    return;
+  }
+  pidfd_ = Fd(pidfd);
+  report.network_fd = pidfd_.get();
+}
+
+Companion::~Companion() {
+  going.fetch_sub(1, std::memory_order_relaxed);
+  if (!pidfd_) return;
+  if (__atomic_load_n(&report_.network, __ATOMIC_ACQUIRE) !=
+      kNetworkOver) {  // the child has failed
+    child::dismiss_companion(report_);
+    syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
+  }
+  siginfo_t info{};
+  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
+  const auto id = static_cast<id_t>(pidfd_.get());
+  while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
+  }
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,24 @@
+// A second process of one launch, that makes the network namespace while the child mounts.
+#pragma once
+
+#include "base/plan.h"
+#include "parent/fd.h"
+
+namespace pyminicon::parent {
+
+// From its beginning to its end; where it isn't worth while, or can't be had, clone makes the
+// namespace as well.
+class Companion {
+ public:
+  Companion(const LaunchPlan& plan, Report& report);
+  ~Companion();  // reaps it
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+  bool there() const { return static_cast<bool>(pidfd_); }
+
+ private:
+  Report& report_;
+  Fd pidfd_;
+};
+
+}  // namespace pyminicon::parent
