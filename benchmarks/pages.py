@@ -43,18 +43,30 @@ def machine(body: dict[str, Any]) -> str:
     )
 
 
+def _tail(row: dict[str, Any], who: str) -> float | None:
+    found = row.get(who, {}).get("busy")
+    return found["p99"] / found["p50"] if found else None
+
+
+def _rung(name: str, row: dict[str, Any], floor: str) -> list[object]:
+    cells: list[object] = [name]
+    for mode in ("busy", "idle"):
+        ours, bare = _ms(row, "product", mode), _ms(row, floor, mode)
+        cells += [bare, ours, ours / bare if ours and bare else None]
+        if mode == "busy":
+            cells += [_tail(row, floor), _tail(row, "product")]
+    return cells
+
+
 def ladder(body: dict[str, Any]) -> str:
-    """Floor and product, busy and idle, in milliseconds."""
+    """Floor and product, busy and idle, in milliseconds; a template beside a floor prepared alike as well."""
     rows: list[list[object]] = []
     for row in body["rows"]:
-        ratio = row.get("ratio", {})
-        rows.append([
-            row["rung"], *(_ms(row, who, "busy") for who in ("floor", "product")), ratio.get("busy"),
-            _ms(row, "product", "busy", "p99"), *(_ms(row, who, "idle") for who in ("floor", "product")),
-            ratio.get("idle"),
-        ])  # fmt: skip
-    header = ("rung (ms)", "floor", "pyminicon", "ratio", "p99", "idle: floor", "pyminicon", "ratio")
-    return _markdown(header, rows)
+        rows.append(_rung(row["rung"], row, "floor"))
+        if "prepared" in row:
+            rows.append(_rung(f"{row['rung']}: a floor prepared alike", row, "prepared"))
+    header = ("rung (ms)", "floor", "pyminicon", "ratio", "p99/p50: floor", "pyminicon")
+    return _markdown((*header, "idle: floor", "pyminicon", "ratio"), rows)
 
 
 def peers(body: dict[str, Any]) -> str:

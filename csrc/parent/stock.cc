@@ -97,6 +97,8 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
         throw LaunchFailure(EBADF, Stage::kStdio, "descriptor " + std::to_string(i));
       }
     }
+    const Report& report = *parked.report;  // EPIPE: it has died, and says there why
+    if (report.error != 0) throw_failure("", report, SIGKILL);
     throw LaunchFailure(error, Stage::kPark, "");
   }
 }
