@@ -15,11 +15,19 @@ class Plan:
 
     def __init__(self, fields: dict[str, Any], /) -> None: ...
 
+Words = Sequence[str | bytes]
+Told = tuple[Words, Words, Words, str | bytes]
+"""What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""
+
 class Handle:
     """A started container; kills and removes it when it goes away, in the process that made it."""
 
     @property
     def pid(self) -> int: ...
+    @property
+    def id(self) -> str:
+        """12 hexadecimal digits, made by the launch."""
+
     @property
     def pidfd(self) -> int: ...
     @property
@@ -62,7 +70,7 @@ class Handle:
 class Template:
     """A stock of parked containers of one plan (csrc/parent/stock.h)."""
 
-    def __init__(self, plan: Plan, own_id: str, size: int, /) -> None: ...
+    def __init__(self, plan: Plan, size: int, /) -> None: ...
     @property
     def ready(self) -> int: ...
     @property
@@ -94,11 +102,11 @@ class Template:
         cpu_time: float,
         max_output: int,
         /,
-    ) -> tuple[Handle, str]:
-        """The handle and the container's own id."""
+    ) -> Handle: ...
 
 def start(
     plan: Plan,
+    told: Told,
     stdio: tuple[int, int, int],
     pass_fds: Sequence[int],
     terminal: bool,
@@ -112,6 +120,7 @@ def start(
 
 def run(
     plan: Plan,
+    told: Told,
     stdio: tuple[int, int, int],
     pass_fds: Sequence[int],
     trace: bool,

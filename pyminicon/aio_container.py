@@ -56,7 +56,7 @@ class AsyncContainer(Running):
         self._outputs: dict[int, OutputPipe] = {}
         self._readers: dict[int, asyncio.StreamReader] = {}
         self.args = args
-        self.id = plan.id
+        self.id: str = handle.id
         self.pid: int = handle.pid
         self.pidfd: int = handle.pidfd
         self.startup: float = handle.startup

@@ -73,6 +73,7 @@ async def launch(
     def launch(cancel: int = -1) -> _core.Handle:
         return _core.start(
             core_plan,
+            plan.told,
             stdio,
             spec.pass_fds,
             spec.tty,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from pyminicon.communicate import Talk
-    from pyminicon.plan import Plan
+    from pyminicon.plan import Plan, Told
     from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
 
@@ -36,15 +36,15 @@ def run(args: Any, **options: Any) -> Result:
     spec = specs.parse(args, options, NOT_RUN)
     plan = plans.build(spec)
     try:
-        return run_plan(_core.Plan(plan.fields), spec, args, trace)
+        return run_plan(_core.Plan(plan.fields), plan.told, spec, args, trace)
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
 
 
-def run_plan(core_plan: _core.Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
+def run_plan(core_plan: _core.Plan, told: Told, spec: Spec, args: Any, trace: bool = False) -> Result:
     """One run of a plan: one crossing into the core."""
-    return make_result(spec, args, _core.run(core_plan, *run_request(spec, trace)))
+    return make_result(spec, args, _core.run(core_plan, told, *run_request(spec, trace)))
 
 
 def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
@@ -152,6 +152,7 @@ def start_plan(core_plan: _core.Plan, spec: Spec, plan: Plan, args: Any, trace: 
     try:
         handle = _core.start(
             core_plan,
+            plan.told,
             stdio_choices(spec),
             spec.pass_fds,
             spec.tty,
@@ -164,12 +165,12 @@ def start_plan(core_plan: _core.Plan, spec: Spec, plan: Plan, args: Any, trace: 
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
         raise
-    return Container(_PRIVATE, handle, spec, plan.id, plan.rootfs.lock_fds, args, plan.stop_signal)
+    return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan.stop_signal)
 
 
-def made_container(handle: _core.Handle, spec: Spec, plan: Plan, own_id: str, args: Any) -> Container:
+def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> Container:
     """The Container for a template's handle; the image's locks are the template's."""
-    return Container(_PRIVATE, handle, spec, own_id, [], args, plan.stop_signal)
+    return Container(_PRIVATE, handle, spec, [], args, plan.stop_signal)
 
 
 _PRIVATE = object()
@@ -281,7 +282,6 @@ class Container(Running):
         private: object,
         handle: _core.Handle,
         spec: Spec,
-        own_id: str,
         locks: list[int],
         args: Any,
         stop_signal: int,
@@ -294,7 +294,7 @@ class Container(Running):
         self._started_by = os.getpid()
         self.args = args
         self.stop_signal = stop_signal
-        self.id = own_id
+        self.id: str = handle.id
         self.pid: int = handle.pid
         self.pidfd: int = handle.pidfd
         self.startup: float = handle.startup

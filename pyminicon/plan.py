@@ -14,12 +14,15 @@ from pyminicon.ops import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from pyminicon.cgroup_limits import Limits
     from pyminicon.ops import Op
     from pyminicon.rootfs import Rootfs
     from pyminicon.spec import Spec
+
+    #: candidates, argv, env, cwd
+    Told: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -46,14 +49,19 @@ _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger
 
 
 class Plan:
-    """What the core takes (``fields``), and what is needed afterwards."""
+    """What the core takes, and what is needed afterwards.
 
-    __slots__ = ("entrypoint", "environment", "fields", "id", "rootfs", "stop_signal")
+    ``fields``: what the container is; ``told``: what the one run of it is that was asked for. ``id``: stands in
+    both for the container's own id, which the core makes anew in each launch.
+    """
+
+    __slots__ = ("entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
 
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
         self.rootfs = rootfs
         self.id = container_id
-        self.fields: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {"own_id": container_id}
+        self.told: Told = ([], [], [], "/")
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
         self.stop_signal = 15
@@ -495,7 +503,7 @@ class _Builder:
         fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
 
     def _execution(self) -> None:
-        fields, config = self.fields, self.plan.rootfs.config
+        config = self.plan.rootfs.config
         environment = {"PATH": PATH, "HOME": self.identity.home, "TERM": "xterm", "HOSTNAME": self.hostname}
         if self.plan.rootfs.path:
             environment["PATH"] = ":".join([*self.plan.rootfs.path, PATH])
@@ -509,11 +517,8 @@ class _Builder:
                 self.plan.stop_signal = number(config.stopsignal)
         self.plan.environment = environment
         self.plan.entrypoint = self.spec.entrypoint
-        argv, environment, fields["cwd"] = execution(self.plan, self.spec)
-        fields["argv"] = argv
-        fields["env"] = [f"{key}={value}" for key, value in environment.items()]
-        fields["candidates"] = candidates(argv[0], environment.get("PATH", ""))
-        fields["foreign_program"] = not self._only_host_programs(fields["candidates"])
+        self.plan.told = told = tell(self.plan, self.spec)
+        self.fields["foreign_program"] = not self._only_host_programs(told[0])
 
     def _only_host_programs(self, names: list[str]) -> bool:
         """Whether what is run can only be a program of this machine's own trees.
@@ -531,8 +536,8 @@ class _Builder:
         )
 
 
-def execution(plan: Plan, spec: Spec) -> tuple[list[str | bytes], dict[str, str], str | bytes]:
-    """argv, environment and working directory of ``spec`` in a container of ``plan``. Raises SpecError."""
+def tell(plan: Plan, spec: Spec) -> Told:
+    """What a container of ``plan`` is told to execute for ``spec``. Raises SpecError."""
     config = plan.rootfs.config
     argv = list(spec.args)
     if plan.entrypoint is not None:
@@ -542,7 +547,12 @@ def execution(plan: Plan, spec: Spec) -> tuple[list[str | bytes], dict[str, str]
     if not argv:
         raise SpecError("args", "is empty: there is no program to run")
     environment = {**plan.environment, **spec.env} if spec.env else plan.environment
-    return argv, environment, spec.cwd or (config.workdir if config and config.workdir else "/")
+    return (
+        candidates(argv[0], environment.get("PATH", "")),
+        argv,
+        [f"{key}={value}" for key, value in environment.items()],
+        spec.cwd or (config.workdir if config and config.workdir else "/"),
+    )
 
 
 def candidates(program: str | bytes, path: str) -> list[str]:

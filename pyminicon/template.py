@@ -67,7 +67,7 @@ class Template:
         self._core: _core.Template | None = None
         try:
             if self._parks:
-                self._core = _core.Template(_core.Plan(fields), self._plan.id, stock)
+                self._core = _core.Template(_core.Plan(fields), stock)
         except BaseException:
             self._release()
             raise
@@ -110,7 +110,7 @@ class Template:
         if self._core is None or (spec.files and self._files_go_cold):
             merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
             return start_plan(_core.Plan(plan.fields), merged, plan, args)
-        handle, own_id = self._core.start(
+        handle = self._core.start(
             self._told(spec),
             stdio_choices(spec),
             spec.pass_fds,
@@ -118,7 +118,7 @@ class Template:
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
         )
-        return made_container(handle, spec, self._plan, own_id, args)
+        return made_container(handle, spec, self._plan, args)
 
     def _cold_plan(
         self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()
@@ -132,7 +132,7 @@ class Template:
     def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
         merged, plan = self._cold_plan(args, options)
         try:
-            return run_plan(_core.Plan(plan.fields), merged, args, trace)
+            return run_plan(_core.Plan(plan.fields), plan.told, merged, args, trace)
         finally:
             for fd in plan.rootfs.lock_fds:
                 os.close(fd)
@@ -155,15 +155,7 @@ class Template:
         return spec
 
     def _told(self, spec: Spec) -> tuple[Any, ...]:
-        argv, environment, cwd = plans.execution(self._plan, spec)
-        return (
-            plans.candidates(argv[0], environment.get("PATH", "")),
-            argv,
-            [f"{key}={value}" for key, value in environment.items()],
-            cwd,
-            spec.files,
-            *self._uid,
-        )
+        return (*plans.tell(self._plan, spec), spec.files, *self._uid)
 
     @property
     def ready(self) -> int:

@@ -1,6 +1,7 @@
 #include "bind/from_python.h"
 
 #include "parent/launch.h"
+#include "parent/own_id.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
 
 namespace pyminicon::bind {
@@ -146,13 +147,6 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
   }
 }
 
-void read_exec(const Fields& fields, parent::ExecSpec& exec) {
-  fields.list("candidates", exec.candidates);
-  fields.list("argv", exec.argv);
-  fields.list("env", exec.env);
-  if (const py::handle cwd = fields.get("cwd")) exec.cwd = bytes_of(cwd);
-}
-
 }  // namespace
 
 std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
@@ -175,8 +169,18 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.value("memory_limit", spec->memory_limit);
   const py::handle cgroup = fields.get("cgroup");
   if (cgroup && !cgroup.is_none()) spec->cgroup = cgroup_of(cgroup);
-  read_exec(fields, spec->exec);
+  if (const py::handle id = fields.get("own_id")) spec->own_id = bytes_of(id);
+  parent::find_id(*spec);
   return spec;
+}
+
+parent::ExecSpec make_exec(const py::tuple& told) {
+  parent::ExecSpec exec;
+  exec.candidates = list_of_bytes(told[0]);
+  exec.argv = list_of_bytes(told[1]);
+  exec.env = list_of_bytes(told[2]);
+  exec.cwd = bytes_of(told[3]);
+  return exec;
 }
 
 int64_t deadline_in(const py::object& seconds, int64_t from) {

@@ -22,6 +22,9 @@ std::vector<std::string> list_of_bytes(py::handle value);
 // A plan from a dict with PlanSpec's names: what isn't in it keeps its default.
 std::shared_ptr<parent::PlanSpec> make_plan(const py::dict& dict);
 
+// What one run executes, from (candidates, argv, env, cwd, ...).
+parent::ExecSpec make_exec(const py::tuple& told);
+
 // A moment on the monotonic clock, kNever for None.
 int64_t deadline_in(const py::object& seconds, int64_t from);
 

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "parent/launch.h"
@@ -27,6 +28,7 @@ struct Handle {
     container().kill();
   }
 
+  std::string id;  // the container's own
   std::shared_ptr<parent::Guarded> guarded = std::make_shared<parent::Guarded>();
   parent::Streams streams;
 

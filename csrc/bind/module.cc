@@ -29,6 +29,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   py::class_<Handle>(module, "Handle")
       .def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
+      .def_property_readonly("id", [](const Handle& h) { return h.id; })
       .def_property_readonly("owned", [](const Handle& h) { return h.container().owned(); })
       .def_property_readonly("startup", [](const Handle& h) { return startup_of(h.container()); })
       .def_property_readonly("trace", [](const Handle& h) { return trace_of(h.container()); })
@@ -48,9 +49,9 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("update", &update)
       .def("collect", &collected);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg(), py::arg(), py::arg("cancel_fd") = -1);
+             py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1);
   py::class_<TemplateCore>(module, "Template")
-      .def(py::init<std::shared_ptr<PlanSpec>, std::string, size_t>())
+      .def(py::init<std::shared_ptr<PlanSpec>, size_t>())
       .def_property_readonly("ready", [](const TemplateCore& core) { return core.stock.ready(); })
       .def_property_readonly("owned", [](const TemplateCore& core) { return core.stock.owned(); })
       .def("close",

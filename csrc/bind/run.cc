@@ -7,6 +7,7 @@
 #include "bind/from_python.h"
 #include "bind/to_python.h"
 #include "parent/failure.h"
+#include "parent/own_id.h"
 #include "parent/vehicle.h"
 
 namespace pyminicon::bind {
@@ -19,10 +20,13 @@ namespace {
 // Below 1 MiB no program can start; the kernel's killer there is a failed launch.
 constexpr uint64_t kSmallestMemory = 1 << 20;
 
-void launch_into(Handle& handle, const PlanSpec& spec, const py::tuple& stdio,
-                 const std::vector<int>& pass, bool terminal, bool trace, int64_t deadline,
-                 bool undo_later, int cancel = -1) {
+void launch_into(Handle& handle, const PlanSpec& spec, const py::tuple& told,
+                 const py::tuple& stdio, const std::vector<int>& pass, bool terminal, bool trace,
+                 int64_t deadline, bool undo_later, int cancel = -1) {
   parent::LaunchOptions options;
+  options.id = handle.id = parent::new_id();
+  options.exec = make_exec(told);
+  parent::name_in(options.exec, spec, options.id);
   options.undo_later = undo_later;
   options.cancel = cancel;
   options.pass = pass;
@@ -34,6 +38,12 @@ void launch_into(Handle& handle, const PlanSpec& spec, const py::tuple& stdio,
   open_stdio(stdio, options, ends, handle.streams);
   const py::gil_scoped_release nogil;
   handle.container() = parent::launch(spec, options);
+}
+
+// For the message about it.
+std::string program_of(const py::tuple& told) {
+  for (const py::handle word : told[1]) return bytes_of(word);
+  return {};
 }
 
 }  // namespace
@@ -86,32 +96,32 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
   return result;
 }
 
-py::tuple run(const PlanSpec& spec, const py::tuple& stdio, const std::vector<int>& pass,
-              bool trace, const py::object& input, const py::object& timeout,
-              const py::object& wall_time, double cpu_time, uint64_t max_output,
-              const py::object& collect, uint64_t collect_max) {
+py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+              const std::vector<int>& pass, bool trace, const py::object& input,
+              const py::object& timeout, const py::object& wall_time, double cpu_time,
+              uint64_t max_output, const py::object& collect, uint64_t collect_max) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   auto handle = std::make_unique<Handle>();
   try {
-    launch_into(*handle, spec, stdio, pass, false, trace, std::min(by_caller, by_wall),
+    launch_into(*handle, spec, told, stdio, pass, false, trace, std::min(by_caller, by_wall),
                 parent::can_undo_later(spec));
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
   const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
-  return finish_run(std::move(handle), request, spec.exec.argv.empty() ? "" : spec.exec.argv[0],
-                    begun, nullptr, [](Launched&, const parent::Outcome&) {});
+  return finish_run(std::move(handle), request, program_of(told), begun, nullptr,
+                    [](Launched&, const parent::Outcome&) {});
 }
 
-std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& stdio,
+std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
                               const std::vector<int>& pass, bool terminal, bool trace,
                               const py::object& wall_time, double cpu_time, uint64_t max_output,
                               int cancel) {
   auto handle = std::make_unique<Handle>();
   const int64_t begun = parent::now_ns();
-  launch_into(*handle, spec, stdio, pass, terminal, trace, deadline_in(wall_time, begun), false,
-              cancel);
+  launch_into(*handle, spec, told, stdio, pass, terminal, trace, deadline_in(wall_time, begun),
+              false, cancel);
   hold_limits(*handle, wall_time, cpu_time, max_output);
   return handle;
 }

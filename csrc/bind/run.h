@@ -32,14 +32,15 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
                      const std::string& program, int64_t begun, parent::Stock* stock,
                      const CheckRun& check);
 
-// What Python calls; pyminicon/_core.pyi has their signatures.
-py::tuple run(const parent::PlanSpec& spec, const py::tuple& stdio, const std::vector<int>& pass,
-              bool trace, const py::object& input, const py::object& timeout,
-              const py::object& wall_time, double cpu_time, uint64_t max_output,
-              const py::object& collect, uint64_t collect_max);
-std::unique_ptr<Handle> start(const parent::PlanSpec& spec, const py::tuple& stdio,
-                              const std::vector<int>& pass, bool terminal, bool trace,
-                              const py::object& wall_time, double cpu_time, uint64_t max_output,
-                              int cancel);
+// What Python calls; pyminicon/_core.pyi has their signatures. `told`: (candidates, argv, env,
+// cwd).
+py::tuple run(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+              const std::vector<int>& pass, bool trace, const py::object& input,
+              const py::object& timeout, const py::object& wall_time, double cpu_time,
+              uint64_t max_output, const py::object& collect, uint64_t collect_max);
+std::unique_ptr<Handle> start(const parent::PlanSpec& spec, const py::tuple& told,
+                              const py::tuple& stdio, const std::vector<int>& pass, bool terminal,
+                              bool trace, const py::object& wall_time, double cpu_time,
+                              uint64_t max_output, int cancel);
 
 }  // namespace pyminicon::bind

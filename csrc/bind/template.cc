@@ -6,14 +6,15 @@
 #include "bind/run.h"
 #include "bind/to_python.h"
 #include "parent/collect.h"
+#include "parent/own_id.h"
 
 namespace pyminicon::bind {
 
 using parent::Launched;
 using parent::PlanSpec;
 
-TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, std::string the_id, size_t size)
-    : spec(std::move(the_spec)), id(the_id), stock(spec, std::move(the_id), size) {
+TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, size_t size)
+    : spec(std::move(the_spec)), stock(spec, size) {
   parent::LaunchOptions options;
   options.interrupted = check_signals;
   const py::gil_scoped_release nogil;
@@ -24,11 +25,7 @@ namespace {
 
 // What a run of a template is: (candidates, argv, env, cwd, files, uid, gid).
 struct TemplateRun {
-  explicit TemplateRun(const py::tuple& row) : files(row[4]) {
-    exec.candidates = list_of_bytes(row[0]);
-    exec.argv = list_of_bytes(row[1]);
-    exec.env = list_of_bytes(row[2]);
-    exec.cwd = bytes_of(row[3]);
+  explicit TemplateRun(const py::tuple& row) : exec(make_exec(row)), files(row[4]) {
     uid = row[5].cast<uint32_t>();
     gid = row[6].cast<uint32_t>();
   }
@@ -62,7 +59,8 @@ parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& s
     parked = core.stock.take(options);
   }
   put_files(parked, run);
-  for (std::string& variable : run.exec.env) parent::rename_id(variable, core.id, parked.id);
+  parent::name_in(run.exec, *core.spec, parked.id);
+  handle.id = parked.id;
   const py::gil_scoped_release nogil;
   parent::unpark(parked, run.exec, options, confirm);
   parked.container.begun = begun;
@@ -106,9 +104,10 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
                     });
 }
 
-py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
-                         const std::vector<int>& pass, const py::object& wall_time, double cpu_time,
-                         uint64_t max_output) {
+std::unique_ptr<Handle> template_start(TemplateCore& core, const py::tuple& what,
+                                       const py::tuple& stdio, const std::vector<int>& pass,
+                                       const py::object& wall_time, double cpu_time,
+                                       uint64_t max_output) {
   const parent::RefillAfter refill(core.stock);
   auto handle = std::make_unique<Handle>();
   TemplateRun told(what);
@@ -117,7 +116,7 @@ py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tu
   handle->container() = std::move(parked.container);
   settle_times(handle->container(), parked, false);
   hold_limits(*handle, wall_time, cpu_time, max_output);
-  return py::make_tuple(std::move(handle), parked.id);
+  return handle;
 }
 
 }  // namespace pyminicon::bind

@@ -13,10 +13,9 @@
 namespace pyminicon::bind {
 
 struct TemplateCore {
-  TemplateCore(std::shared_ptr<parent::PlanSpec> the_spec, std::string the_id, size_t size);
+  TemplateCore(std::shared_ptr<parent::PlanSpec> the_spec, size_t size);
 
   std::shared_ptr<parent::PlanSpec> spec;
-  std::string id;
   parent::Stock stock;
 };
 
@@ -25,8 +24,9 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
                        const std::vector<int>& pass, bool trace, const py::object& input,
                        const py::object& timeout, const py::object& wall_time, double cpu_time,
                        uint64_t max_output, const py::object& collect, uint64_t collect_max);
-py::tuple template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
-                         const std::vector<int>& pass, const py::object& wall_time, double cpu_time,
-                         uint64_t max_output);
+std::unique_ptr<Handle> template_start(TemplateCore& core, const py::tuple& what,
+                                       const py::tuple& stdio, const std::vector<int>& pass,
+                                       const py::object& wall_time, double cpu_time,
+                                       uint64_t max_output);
 
 }  // namespace pyminicon::bind

@@ -24,6 +24,8 @@ constexpr int64_t kNever = INT64_MAX;
 using Interrupted = std::function<void()>;
 
 struct LaunchOptions {
+  ExecSpec exec;
+  std::string id;  // the container's own
   int stdio[3] = {0, 1, 2};
   bool terminal = false;
   std::vector<int> pass;

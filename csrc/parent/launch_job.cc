@@ -111,6 +111,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
   fds_.terminal = options_.terminal ? 1 : 0;
   fds_.pass = options_.pass;
   fds_.scratch_dir = made.scratch_dir_;
+  fds_.id = options_.id;
   if (spec_.hand_out) {
     handout_ = make_socketpair();
     fds_.handout = handout_.write.get();
@@ -123,7 +124,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
   fds_.landlock = !own && spec_.foreign_program;
   fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
   if (own) open_helper();
-  build_plan(spec_, mounts(), fds_, options_.trace, arena_);
+  build_plan(spec_, options_.exec, mounts(), fds_, options_.trace, arena_);
   header_ = &memory_->settle(arena_);
 }
 
@@ -182,7 +183,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
     made.reap(true);
     const int code = made.returncode.value_or(0);
     made.remove_leftovers();
-    throw_failure(subject_of(spec_, mounts(), report), report, code < 0 ? -code : 0);
+    throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0);
   }
   if (handout_.read) receive_pair(handout_.read.get(), made.root, made.mount_namespace);
   if (made.cgroup) {
@@ -231,15 +232,15 @@ bool LaunchJob::wait_readable(int fd) {
   }
 }
 
-std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
-                       const Report& report) {
+std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
+                       const std::vector<OpSpec>& mounts, const Report& report) {
   const auto index = static_cast<size_t>(report.index);
   const bool listed = report.index >= 0;
   const auto of_op = [&](const std::vector<OpSpec>& ops) -> std::string {
     if (!listed || index >= ops.size()) return {};
     const auto& op = ops[index];
     if (report.source != 0 && op.source) return *op.source;
-    return "/" + op.target.value_or("");
+    return std::string("/").append(op.target.value_or(""));
   };
   switch (static_cast<Stage>(report.stage)) {
     case Stage::kRootfs:
@@ -249,9 +250,9 @@ std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
     case Stage::kSysfs:
       return of_op(mounts);
     case Stage::kHostname:
-      return spec.hostname.value_or("");
+      return spec.hostname_id_at.empty() ? spec.hostname.value_or("") : options.id;
     case Stage::kCwd:
-      return spec.exec.cwd;
+      return options.exec.cwd;
     case Stage::kRlimit:
       return listed && index < spec.rlimits.size() ? limit_name(spec.rlimits[index].resource) : "";
     case Stage::kUser:
@@ -261,7 +262,7 @@ std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
     case Stage::kFds:
       return listed ? "descriptor " + std::to_string(index) : "";
     case Stage::kExec:
-      return spec.exec.argv.empty() ? std::string() : spec.exec.argv[0];
+      return options.exec.argv.empty() ? std::string() : options.exec.argv[0];
     default:
       return {};
   }

@@ -53,8 +53,8 @@ class LaunchJob {
 };
 
 // What the report's stage was about: a path, a name, the program.
-std::string subject_of(const PlanSpec& spec, const std::vector<OpSpec>& mounts,
-                       const Report& report);
+std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
+                       const std::vector<OpSpec>& mounts, const Report& report);
 
 [[noreturn]] void throw_failure(const std::string& subject, const Report& report, int signal);
 

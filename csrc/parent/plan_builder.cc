@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
+#include <cstring>
 #include <string>
 
 #include "parent/cgroup_file.h"
@@ -61,9 +62,9 @@ bool core_handler_would_run() {
 
 class Builder {
  public:
-  Builder(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const LaunchFds& fds,
-          Arena& arena)
-      : spec_(spec), mounts_(mounts), fds_(fds), arena_(arena) {
+  Builder(const PlanSpec& spec, const ExecSpec& exec, const std::vector<OpSpec>& mounts,
+          const LaunchFds& fds, Arena& arena)
+      : spec_(spec), exec_(exec), mounts_(mounts), fds_(fds), arena_(arena) {
     arena_.expect(expected_size());
     arena_.reserve(sizeof(PlanHeader), alignof(PlanHeader));
   }
@@ -95,6 +96,17 @@ class Builder {
 
   void text(size_t slot, const std::optional<std::string>& value) {
     if (value) arena_.point(slot, arena_.put(*value));
+  }
+
+  // A text in which this launch's id takes the places that were kept for it.
+  void named(size_t slot, const std::optional<std::string>& value,
+             const std::vector<uint32_t>& id_at) {
+    if (!value) return;
+    const auto where = arena_.put(*value);
+    arena_.point(slot, where);
+    for (const uint32_t at : id_at) {
+      std::memcpy(&arena_.at<char>(where + at), fds_.id.data(), fds_.id.size());
+    }
   }
 
   template <typename T>
@@ -131,7 +143,7 @@ class Builder {
     plan().fresh_mounts = fds_.fresh_mounts;
     if (fds_.fresh_mounts) plan().namespaces &= ~kNewns;
     view(PLAN_FIELD(tasks_fds), fds_.tasks.data(), fds_.tasks.size());
-    text(PLAN_FIELD(hostname), spec_.hostname);
+    named(PLAN_FIELD(hostname), spec_.hostname, spec_.hostname_id_at);
     if (spec_.private_clock) clock();
   }
 
@@ -181,7 +193,7 @@ class Builder {
     op.size = from.data ? static_cast<uint32_t>(from.data->size()) : 0;
     text(at + offsetof(FsOp, source), from.source);
     text(at + offsetof(FsOp, target), from.target);
-    text(at + offsetof(FsOp, data), from.data);
+    named(at + offsetof(FsOp, data), from.data, from.id_at);
   }
 
   // SCHED_BATCH and SCHED_IDLE, a positive nice value and a higher OOM score stay: they favour
@@ -229,7 +241,7 @@ class Builder {
   }
 
   void exec() {
-    put_exec(PLAN_FIELD(exec), spec_.exec, arena_);
+    put_exec(PLAN_FIELD(exec), exec_, arena_);
     LaunchPlan& plan = this->plan();
     plan.init = spec_.init;
     plan.status_fd = fds_.status;
@@ -244,6 +256,7 @@ class Builder {
 
   static constexpr uint64_t kCgroupns = 0x02000000, kNewns = 0x00020000;
   const PlanSpec& spec_;
+  const ExecSpec& exec_;
   const std::vector<OpSpec>& mounts_;
   const LaunchFds& fds_;
   Arena& arena_;
@@ -264,9 +277,9 @@ void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<in
   arena.at<RunPlan>(0).pass.size = static_cast<uint32_t>(pass.size());
 }
 
-void build_plan(const PlanSpec& spec, const std::vector<OpSpec>& mounts, const LaunchFds& fds,
-                bool trace, Arena& arena) {
-  Builder(spec, mounts, fds, arena).build(trace);
+void build_plan(const PlanSpec& spec, const ExecSpec& exec, const std::vector<OpSpec>& mounts,
+                const LaunchFds& fds, bool trace, Arena& arena) {
+  Builder(spec, exec, mounts, fds, arena).build(trace);
 }
 
 }  // namespace pyminicon::parent

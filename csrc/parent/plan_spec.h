@@ -1,5 +1,5 @@
-// What Python asks for, in C++ types: the input of the plan builder. Made once per Spec, used for
-// any number of launches.
+// What Python asks for, in C++ types: the input of the plan builder. What a container is (PlanSpec)
+// is made once and used for any number of launches; what one run of it is (ExecSpec) isn't kept.
 #pragma once
 
 #include <cstdint>
@@ -17,10 +17,12 @@ struct OpSpec {
   uint32_t flags = 0;
   std::optional<std::string> source, target, data;
   uint32_t mode = 0, uid = 0, gid = 0;
-  int held = -1;     // kBind: a descriptor (O_PATH) of the source, kept by the caller
-  Inode expected{};  // kBind: what the source must be; nothing where it isn't held
+  int held = -1;                  // kBind: a descriptor (O_PATH) of the source, kept by the caller
+  Inode expected{};               // kBind: what the source must be; nothing where it isn't held
+  std::vector<uint32_t> id_at{};  // kFile: where in `data` the container's own id goes
 };
 
+// What one run of a container executes.
 struct ExecSpec {
   std::vector<std::string> candidates, argv, env;
   std::string cwd = "/";
@@ -28,6 +30,7 @@ struct ExecSpec {
 
 struct PlanSpec {
   uint64_t namespaces = 0;
+  std::string own_id;  // stands for the container's own, which each launch makes (own_id.h)
 
   // Ids. At most one of the two pairs of maps: written by the child itself, or for it.
   std::optional<std::string> own_uid_map, own_gid_map;
@@ -40,6 +43,7 @@ struct PlanSpec {
   std::vector<uint32_t> groups;
 
   std::optional<std::string> hostname;
+  std::vector<uint32_t> hostname_id_at;
   bool loopback = false;
   bool private_clock = false;
 
@@ -67,7 +71,6 @@ struct PlanSpec {
   uint64_t memory_limit = 0;
 
   std::optional<CgroupSpec> cgroup;
-  ExecSpec exec;
 };
 
 // The file descriptors and per-launch facts that the plan carries.
@@ -80,6 +83,7 @@ struct LaunchFds {
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
       handout = -1, park = -1;
   std::string scratch_dir;
+  std::string id;  // empty: the plan's name for it stays
 };
 
 }  // namespace pyminicon::parent

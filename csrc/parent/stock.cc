@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -16,49 +15,22 @@
 #include "parent/clone.h"
 #include "parent/failure.h"
 #include "parent/launch_job.h"
+#include "parent/own_id.h"
 
 namespace pyminicon::parent {
 namespace {
 
-constexpr size_t kIdBytes = 6;
-
-std::string new_id() {
-  unsigned char bytes[kIdBytes];
-  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
-    throw LaunchFailure(errno, Stage::kPrepare, "getrandom");
-  }
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const unsigned char byte : bytes) {
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
-
-// The spec with another name for the container, wherever its own stands: host name, /etc/hosts.
-PlanSpec named(const PlanSpec& spec, const std::string& from, const std::string& to) {
-  PlanSpec copy = spec;
-  if (copy.hostname) rename_id(*copy.hostname, from, to);
-  for (auto* ops : {&copy.skeleton, &copy.mounts}) {
-    for (OpSpec& op : *ops) {
-      if (op.kind == OpKind::kFile && op.data) rename_id(*op.data, from, to);
-    }
-  }
-  return copy;
-}
-
-Parked make_parked(const PlanSpec& spec, const std::string& own_id, const LaunchOptions& asked) {
+Parked make_parked(const PlanSpec& spec, const LaunchOptions& asked) {
   Parked parked;
   parked.id = new_id();
-  const PlanSpec mine = named(spec, own_id, parked.id);
   LaunchOptions options;
+  options.id = parked.id;
   options.deadline = asked.deadline;
   options.interrupted = asked.interrupted;
   for (int& fd : options.stdio) fd = kNullDevice;  // each run brings its own
   options.trace = true;  // the stamps tell a run when its program was exec'd
-  parked.container = Launched(mine);
-  LaunchJob job(mine, options);
+  parked.container = Launched(spec);
+  LaunchJob job(spec, options);
   job.prepare(parked.container, true);
   job.clone(parked.container);
   job.attend(parked.container.pid);
@@ -105,15 +77,8 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
 
 }  // namespace
 
-void rename_id(std::string& text, const std::string& from, const std::string& to) {
-  for (size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
-    text.replace(at, from.size(), to);
-  }
-}
-
 struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
   std::shared_ptr<const PlanSpec> spec;
-  std::string id;
   size_t size = 0;
   uint64_t generation = fork_generation();
 
@@ -152,7 +117,7 @@ void Stock::Shared::serve() {
     guard.unlock();
     std::optional<Parked> made;
     try {
-      made.emplace(make_parked(*spec, id, {}));
+      made.emplace(make_parked(*spec, {}));
     } catch (
         ...) {  // whatever it is: the next run makes its own, and throws it where it can be caught
     }
@@ -173,10 +138,9 @@ void Stock::Shared::spawn() {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
-Stock::Stock(std::shared_ptr<const PlanSpec> spec, std::string id, size_t size)
+Stock::Stock(std::shared_ptr<const PlanSpec> spec, size_t size)
     : shared_(std::make_shared<Shared>()) {
   shared_->spec = std::move(spec);
-  shared_->id = std::move(id);
   shared_->size = size;
   shared_->processors = std::max(1U, std::thread::hardware_concurrency());
 }
@@ -214,7 +178,7 @@ Parked Stock::take(const LaunchOptions& options) {
   std::exception_ptr why;
   std::optional<Parked> made;
   try {
-    made.emplace(make_parked(*shared.spec, shared.id, options));
+    made.emplace(make_parked(*shared.spec, options));
   } catch (...) {
     why = std::current_exception();
   }
@@ -271,9 +235,9 @@ void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
   const Report& report = *parked.report;
   const bool reached = report.stage == static_cast<uint32_t>(Stage::kExec);
   if (report.error == 0 && (reached || stopped)) return;
-  PlanSpec told;
+  LaunchOptions told;
   told.exec = exec;
-  throw_failure(subject_of(told, told.mounts, report), report, SIGKILL);
+  throw_failure(subject_of({}, told, {}, report), report, SIGKILL);
 }
 
 }  // namespace pyminicon::parent

@@ -28,8 +28,7 @@ struct Parked {
 
 class Stock {
  public:
-  // `id`: the name that stands in the spec for the container's own, replaced in each.
-  Stock(std::shared_ptr<const PlanSpec> spec, std::string id, size_t size);
+  Stock(std::shared_ptr<const PlanSpec> spec, size_t size);
   ~Stock();  // ends what is in stock; runs that are going on aren't touched
 
   // The next container; made on the spot where the stock is empty. Throws what launch() throws.
@@ -66,9 +65,6 @@ class RefillAfter {
  private:
   Stock& stock_;
 };
-
-// Replaces the container's name in `text`.
-void rename_id(std::string& text, const std::string& from, const std::string& to);
 
 // Sends a parked container on its way. With `confirm` it returns when the program has been exec'd,
 // and throws LaunchFailure if it couldn't be; else failed_run() tells when the container has ended.

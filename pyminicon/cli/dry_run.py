@@ -37,7 +37,7 @@ def main(args: list[str], wanted: dict[str, Any]) -> int:
     finally:
         if terminal is not None:
             terminal.close()
-    fields = made.fields
+    fields = made.fields | dict(zip(("candidates", "argv", "env", "cwd"), made.told, strict=True))
     for lock in made.rootfs.lock_fds:
         os.close(lock)
     lines = []

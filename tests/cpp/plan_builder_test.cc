@@ -5,12 +5,14 @@
 #include <string>
 
 #include "fact.h"
+#include "parent/own_id.h"
 
 using namespace pyminicon;
 using namespace pyminicon::parent;
 
 namespace {
 
+const ExecSpec kExec = {{"/bin/x", "/usr/bin/x"}, {"x", ""}, {"A=b", "C="}, "/tmp"};
 constexpr uint64_t kNewcgroup = 0x02000000, kNewpid = 0x20000000;
 
 PlanSpec full_spec() {
@@ -33,13 +35,13 @@ PlanSpec full_spec() {
   spec.capabilities = 0xA80425FB;
   spec.seccomp = std::string(16, '\x07');
   spec.has_seccomp = true;
-  spec.exec = {{"/bin/x", "/usr/bin/x"}, {"x", ""}, {"A=b", "C="}, "/tmp"};
   return spec;
 }
 
 // Builds the plan and settles it in its own memory, as a launch that shares memory does.
-const LaunchPlan& built(const PlanSpec& spec, const LaunchFds& fds, Arena& arena) {
-  build_plan(spec, spec.mounts, fds, false, arena);
+const LaunchPlan& built(const PlanSpec& spec, const LaunchFds& fds, Arena& arena,
+                        const ExecSpec& exec = kExec) {
+  build_plan(spec, exec, spec.mounts, fds, false, arena);
   arena.settle(reinterpret_cast<uint64_t>(arena.data()));
   return arena.at<PlanHeader>(0).plan;
 }
@@ -92,7 +94,7 @@ void argv_and_environment_end_with_null() {
 
 void an_empty_spec_is_a_plan_without_wishes() {
   Arena arena;
-  const LaunchPlan& plan = built(PlanSpec{}, {}, arena);
+  const LaunchPlan& plan = built(PlanSpec{}, {}, arena, {});
   CHECK(plan.hostname == nullptr && plan.ids.uid_map == nullptr && plan.seccomp.program == nullptr);
   CHECK(plan.mounts.size == 0 && plan.rlimits.size == 2 && plan.stdio.pass.size == 0);
   CHECK(plan.helper_fd == -1 && plan.failure_fd == -1 && plan.handout_fd == -1);
@@ -128,7 +130,7 @@ void a_layer_on_disk_replaces_the_tmpfs() {
 void for_the_helper_every_pointer_lies_in_its_own_memory() {
   Arena arena;
   const PlanSpec spec = full_spec();
-  build_plan(spec, spec.mounts, {}, true, arena);
+  build_plan(spec, kExec, spec.mounts, {}, true, arena);
   arena.settle(kHelperPlanAddress);
   const auto inside = [&](const void* pointer) {
     const uint64_t at = reinterpret_cast<uint64_t>(pointer) - kHelperPlanAddress;
@@ -154,6 +156,37 @@ void a_run_of_a_template_has_its_words_and_descriptors() {
   CHECK(run.sent == 0b101);
 }
 
+void each_launch_has_an_id_of_its_own_in_the_places_of_the_plans() {
+  PlanSpec spec = full_spec();
+  spec.own_id = "0123456789ab";
+  spec.hostname = spec.own_id;
+  spec.skeleton.push_back({OpKind::kFile, 0, {}, "etc/hosts", "a 0123456789ab\nb 0123456789ab"});
+  find_id(spec);
+  ExecSpec exec = kExec;
+  exec.env = {"HOSTNAME=0123456789ab", "A=0123456789a"};
+  LaunchFds fds;
+  fds.id = new_id();
+  CHECK(fds.id.size() == 12 && fds.id != new_id());
+  name_in(exec, spec, fds.id);
+  Arena arena;
+  const LaunchPlan& plan = built(spec, fds, arena, exec);
+  CHECK(plan.hostname == fds.id);
+  const FsOp& file = plan.skeleton.data[plan.skeleton.size - 1];
+  CHECK(file.data == "a " + fds.id + "\nb " + fds.id && file.size == 29);
+  CHECK(plan.exec.envp[0] == "HOSTNAME=" + fds.id && std::string(plan.exec.envp[1]) == exec.env[1]);
+  CHECK(*spec.hostname == "0123456789ab");
+}
+
+void an_id_of_another_length_finds_no_place() {
+  PlanSpec spec = full_spec();
+  spec.own_id = "box";
+  find_id(spec);
+  LaunchFds fds;
+  fds.id = new_id();
+  Arena arena;
+  CHECK(std::string(built(spec, fds, arena).hostname) == "box");
+}
+
 void garbage_for_a_stage_is_unknown() {
   CHECK(std::string(stage_name(static_cast<Stage>(9999))) == "unknown");
   CHECK(std::string(stage_name(Stage::kCount)) == "unknown");
@@ -172,6 +205,8 @@ int main() {
   SHOW(a_layer_on_disk_replaces_the_tmpfs);
   SHOW(for_the_helper_every_pointer_lies_in_its_own_memory);
   SHOW(a_run_of_a_template_has_its_words_and_descriptors);
+  SHOW(each_launch_has_an_id_of_its_own_in_the_places_of_the_plans);
+  SHOW(an_id_of_another_length_finds_no_place);
   SHOW(garbage_for_a_stage_is_unknown);
   return fact::result();
 }

@@ -106,9 +106,9 @@ def test_only_a_path_without_volumes_or_change_of_ids_borrows_memory(root: None)
 def test_the_environment_is_clean_and_env_wins(root: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     made = build(parse(["x"], {"env": {"HOME": "/h", "A": "="}, "hostname": "box"}))
-    names = sorted(line.partition("=")[0] for line in made.fields["env"])
+    names = sorted(line.partition("=")[0] for line in made.told[2])
     assert names == ["A", "HOME", "HOSTNAME", "PATH", "TERM"]
-    assert {"A==", "HOME=/h", "HOSTNAME=box"} <= set(made.fields["env"])
+    assert {"A==", "HOME=/h", "HOSTNAME=box"} <= set(made.told[2])
 
 
 def test_candidates_follow_execvpe() -> None:
