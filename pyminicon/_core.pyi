@@ -14,6 +14,19 @@ class Plan:
     """A launch plan, checked by nobody but the kernel: pyminicon.plan makes the fields."""
 
     def __init__(self, fields: dict[str, Any], /) -> None: ...
+    def limited(self, cgroup: tuple[Any, ...], memory_limit: int, /) -> Plan:
+        """The same plan with another cgroup."""
+
+class KnownPlans:
+    """The last 16 plans (pyminicon.plan.Plan) by the options that they were made of."""
+
+    def __init__(self, each_run: frozenset[str], limits: frozenset[str], /) -> None: ...
+    def __len__(self) -> int: ...
+    def find(self, options: dict[str, Any], /) -> tuple[Any, dict[str, Any]] | bytes | None:
+        """A plan that still holds, and the options that aren't in it; else the key to keep one by, or None where
+        none can be kept."""
+
+    def keep(self, key: bytes, plan: Any, /) -> None: ...
 
 Words = Sequence[str | bytes]
 Told = tuple[Words, Words, Words, str | bytes]

@@ -29,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
@@ -44,9 +45,11 @@ async def run(args: Any, **options: Any) -> Result:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec = specs.parse(args, options, container.NOT_RUN)
+    spec, plan, key = container.recall(args, options, container.NOT_RUN)
     data = container.input_bytes(spec)
-    plan = await planned(loop, spec)
+    if plan is None:
+        plan = await planned(loop, spec)
+        container.keep(key, plan, spec, options)
     try:
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
@@ -66,7 +69,11 @@ async def start(args: Any, **options: Any) -> AsyncContainer:
     if container.wants_terminal(options):
         return await _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    return await _start(args, specs.parse(args, options, specs.ONLY_RUN), trace, None)
+    spec, plan, key = container.recall(args, options, specs.ONLY_RUN)
+    if plan is None:
+        plan = await planned(asyncio.get_running_loop(), spec)
+        container.keep(key, plan, spec, options)
+    return await _start(args, spec, plan, trace, None)
 
 
 async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer:
@@ -78,7 +85,8 @@ async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContain
     try:
         os.set_blocking(terminal.fileno(), False)
         spec.stdin = spec.stdout = spec.stderr = terminal.inner
-        box = await _start(args, spec, trace, terminal)
+        plan = await planned(asyncio.get_running_loop(), spec)
+        box = await _start(args, spec, plan, trace, terminal)
     except BaseException:
         terminal.close()
         raise
@@ -87,9 +95,8 @@ async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContain
     return box
 
 
-async def _start(args: Any, spec: Spec, trace: bool, terminal: Terminal | None) -> AsyncContainer:
+async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None) -> AsyncContainer:
     loop = asyncio.get_running_loop()
-    plan = await planned(loop, spec)
     try:
         if terminal is not None:
             terminal.give_to(plan)

@@ -27,6 +27,7 @@ _plain_images: set[str] = set()  # directories that have been looked up before
 
 
 async def planned(loop: asyncio.AbstractEventLoop, spec: Spec) -> Plan:
+    """A new plan, made in another thread where that may take its time."""
     hangs = spec.read_only and bool(spec.volumes)  # the plan looks at the volumes then
     if (spec.image in ("host", "python") or spec.image in _plain_images) and not hangs:
         return plans.build(spec)
@@ -67,7 +68,7 @@ class Limits:
 async def launch(
     loop: asyncio.AbstractEventLoop, spec: Spec, plan: Plan, limits: Limits, deadline: float | None
 ) -> _core.Handle:
-    core_plan = _core.Plan(plan.fields)
+    core_plan = plan.core or _core.Plan(plan.fields)
     stdio = container.stdio_choices(spec)
 
     def launch(cancel: int = -1) -> _core.Handle:

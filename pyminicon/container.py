@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from pyminicon.communicate import Talk
-    from pyminicon.plan import Plan, Told
+    from pyminicon.plan import Plan
     from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
 
@@ -33,18 +33,54 @@ def run(args: Any, **options: Any) -> Result:
     ``check=True``.
     """
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec = specs.parse(args, options, NOT_RUN)
-    plan = plans.build(spec)
+    spec, plan = planned(args, options, NOT_RUN)
+    return run_plan(plan, spec, args, trace)
+
+
+_known = _core.KnownPlans(specs.ASIDE, specs.LIMITS)
+
+
+def planned(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
+    """What was asked for, checked, and its plan. Raises SpecError."""
+    spec, plan, key = recall(args, options, refused)
+    if plan is None:
+        plan = plans.build(spec)
+        keep(key, plan, spec, options)
+    return spec, plan
+
+
+def recall(
+    args: Any, options: dict[str, Any], refused: frozenset[str]
+) -> tuple[Spec, Plan | None, bytes | None]:
+    """What was asked for, checked, and the plan of an earlier container if it would be made again; else the
+    key to keep a new one by."""
+    found = _known.find(options)
+    if isinstance(found, tuple):
+        kept, rest = found
+        spec = specs.parse(args, rest, refused)
+        plan = plans.again(kept, spec)
+        if plan is not None:
+            return spec, plan, None
+        found = None
+    return specs.parse(args, options, refused), None, found
+
+
+def keep(key: bytes | None, plan: Plan, spec: Spec, options: dict[str, Any]) -> None:
+    """Keeps a new plan for the next who asks for the like."""
+    if key is not None:
+        kept = plans.to_keep(plan, spec, options.keys() - specs.ASIDE - specs.LIMITS)
+        if kept is not None:
+            _known.keep(key, kept)
+
+
+def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
+    """One run of a plan: one crossing into the core. Closes the plan's locks."""
     try:
-        return run_plan(_core.Plan(plan.fields), plan.told, spec, args, trace)
+        core_plan = plan.core or _core.Plan(plan.fields)
+        return make_result(spec, args, _core.run(core_plan, plan.told, *run_request(spec, trace)))
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
-
-
-def run_plan(core_plan: _core.Plan, told: Told, spec: Spec, args: Any, trace: bool = False) -> Result:
-    """One run of a plan: one crossing into the core."""
-    return make_result(spec, args, _core.run(core_plan, told, *run_request(spec, trace)))
 
 
 def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
@@ -141,17 +177,16 @@ def start(args: Any, **options: Any) -> Container:
 
         return terminal.start(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec = specs.parse(args, options, specs.ONLY_RUN)
-    plan = plans.build(spec)
-    return start_plan(_core.Plan(plan.fields), spec, plan, args, trace)
+    spec, plan = planned(args, options, specs.ONLY_RUN)
+    return start_plan(spec, plan, args, trace)
 
 
-def start_plan(core_plan: _core.Plan, spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container:
+def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container:
     """A Container for one start of a plan; closes the plan's locks if it fails."""
     _bury()
     try:
         handle = _core.start(
-            core_plan,
+            plan.core or _core.Plan(plan.fields),
             plan.told,
             stdio_choices(spec),
             spec.pass_fds,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 
 from pyminicon import ops, rootfs, users
+from pyminicon._core import Plan as CorePlan
 from pyminicon.errors import SpecError
 from pyminicon.ops import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
     from typing import Any, TypeAlias
 
     from pyminicon.cgroup_limits import Limits
@@ -52,15 +54,17 @@ class Plan:
     """What the core takes, and what is needed afterwards.
 
     ``fields``: what the container is; ``told``: what the one run of it is that was asked for. ``id``: stands in
-    both for the container's own id, which the core makes anew in each launch.
+    both for the container's own id, which the core makes anew in each launch. ``core``: the fields as the core
+    keeps them.
     """
 
-    __slots__ = ("entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
+    __slots__ = ("core", "entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
 
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
         self.rootfs = rootfs
         self.id = container_id
         self.fields: dict[str, Any] = {"own_id": container_id}
+        self.core: CorePlan | None = None
         self.told: Told = ([], [], [], "/")
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
@@ -260,7 +264,7 @@ class _Builder:
         if fields["root"] != ops.ROOT_COVER or len(layers) != 1 or self.private_users:
             return
         # Landlock's rule would be about that very directory: the caller's own program may not lie in it.
-        image = os.stat(layers[0])
+        image = self.plan.rootfs.about or os.stat(layers[0])
         if (image.st_dev, image.st_ino) in _above_own_program():
             return
         files = []
@@ -534,6 +538,52 @@ class _Builder:
         return all(
             "/../" not in name and any(name.startswith(f"{tree}/") for tree in trees) for name in names
         )
+
+
+#: Options of a plan that can be used again: what else it depends on has been seen in the image's directory.
+#: The others name files, or have values that can change.
+_LASTING = frozenset(
+    "image read_only storage hostname ipc cgroupns time seccomp no_new_privileges init network pid uts".split()
+)
+
+
+def to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
+    """What is kept of ``plan``, made with ``options``, if it would be made again as long as its image looks the
+    same: nothing of the run. Has the core's plan made."""
+    here = spec.network == "host" or spec.pid == "host" or spec.uts == "host"
+    if here or not options <= _LASTING:
+        return None
+    if spec.seccomp not in ("default", "unconfined") or "disk_parent" in plan.fields:
+        return None
+    seen = plan.rootfs.witnesses()
+    if seen is None:
+        return None
+    plan.fields["witnesses"] = seen
+    kept = Plan(plan.rootfs, plan.id)
+    kept.core = plan.core = CorePlan(plan.fields)
+    kept.fields["cgroup"] = plan.fields.get("cgroup")
+    kept.environment = plan.environment
+    return kept
+
+
+def again(kept: Plan, spec: Spec) -> Plan | None:
+    """A kept plan for the run ``spec``, with its limits; None where those make another plan of it."""
+    core = kept.core
+    limited = kept.fields["cgroup"] is not None
+    if core is None or limited is not (spec.limits is not None):
+        return None
+    if spec.limits is not None:
+        from pyminicon import cgroups
+
+        cgroup = cgroups.plan(spec.limits)
+        if cgroup is None:
+            return None
+        core = core.limited(cgroup, spec.limits.memory or 0)
+    plan = Plan(kept.rootfs, kept.id)
+    plan.core = core
+    plan.environment = kept.environment
+    plan.told = tell(plan, spec)
+    return plan
 
 
 def tell(plan: Plan, spec: Spec) -> Told:

@@ -13,7 +13,12 @@ from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from pyminicon.images import ImageConfig
+
+    #: path, whether links are followed, whether it must be the same file, what was there
+    Witness: TypeAlias = tuple[str, bool, bool, os.stat_result | None]
 
 
 class Rootfs:
@@ -21,9 +26,10 @@ class Rootfs:
 
     ``trees``: what is assembled, each host directory at its own path. ``path``: directories to put in
     front of PATH. ``config``: the image's own, if it has one. ``lock_fds``: held while it is used.
+    ``about``: the stat of a directory that is an image.
     """
 
-    __slots__ = ("config", "layers", "lock_fds", "path", "trees")
+    __slots__ = ("_looked", "_unsure", "about", "config", "layers", "lock_fds", "path", "trees")
 
     def __init__(self) -> None:
         self.layers: list[str] = []
@@ -31,6 +37,30 @@ class Rootfs:
         self.path: list[str] = []
         self.config: ImageConfig | None = None
         self.lock_fds: list[int] = []
+        self.about: os.stat_result | None = None
+        self._looked: dict[str, os.stat_result | None] = {}
+        self._unsure = False
+
+    def witnesses(self) -> list[Witness] | None:
+        """What this image was looked at for: a plan made from it holds as long as all that stays. None where
+        that can't be told."""
+        if self.about is None or self._unsure:
+            return None
+        image = self.layers[0]
+        rows: list[Witness] = [(image, True, True, self.about), (f"{image}/oci-layout", True, False, None)]
+        return rows + [(path, False, False, about) for path, about in self._looked.items()]
+
+    def _lstat(self, path: str) -> os.stat_result | None:
+        """What lies at ``path``, or None; asked once, so that a plan is made from one answer."""
+        if path not in self._looked:
+            try:
+                self._looked[path] = os.lstat(path)
+            except FileNotFoundError:
+                self._looked[path] = None
+            except OSError:
+                self._unsure = True
+                raise
+        return self._looked[path]
 
     def entry(self, path: str) -> os.stat_result | None:
         """lstat of ``path`` (relative) in the merged layers; None if it isn't there or is deleted."""
@@ -40,12 +70,33 @@ class Rootfs:
     def _find(self, path: str) -> tuple[str, os.stat_result] | None:
         """The topmost layer that shows ``path``, as overlayfs merges them, and its lstat there."""
         for layer in self.layers:
-            found, goes_on = _in_layer(layer, path.split("/"))
+            found, goes_on = self._in_layer(layer, path.split("/"))
             if found is not None:
                 return layer, found
             if not goes_on:
                 return None
         return None
+
+    def _in_layer(self, layer: str, names: list[str]) -> tuple[os.stat_result | None, bool]:
+        """What a layer has at a path, and whether it lets the lower ones show theirs: not behind a whiteout, a
+        file or an opaque directory."""
+        at = layer
+        above: list[str] = []
+        for name in names:
+            at = f"{at}/{name}"
+            try:
+                status = self._lstat(at)
+            except OSError:
+                return None, False
+            if status is None:
+                return None, not any(_is_opaque(directory) for directory in above)
+            if len(above) + 1 == len(names):
+                deleted = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+                return None if deleted else status, False
+            if not stat.S_ISDIR(status.st_mode):
+                return None, False
+            above.append(at)
+        return None, False
 
     def read(self, path: str) -> bytes | None:
         """A small file of the image, by its links as a container would go, and by none out of it."""
@@ -88,28 +139,6 @@ class Rootfs:
 _MOST_LINKS = 40
 
 
-def _in_layer(layer: str, names: list[str]) -> tuple[os.stat_result | None, bool]:
-    """What a layer has at a path, and whether it lets the lower ones show theirs: not behind a whiteout, a
-    file or an opaque directory."""
-    at = layer
-    above: list[str] = []
-    for name in names:
-        at = f"{at}/{name}"
-        try:
-            status = os.lstat(at)
-        except FileNotFoundError:
-            return None, not any(_is_opaque(directory) for directory in above)
-        except OSError:
-            return None, False
-        if len(above) + 1 == len(names):
-            deleted = stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-            return None if deleted else status, False
-        if not stat.S_ISDIR(status.st_mode):
-            return None, False
-        above.append(at)
-    return None, False
-
-
 def _is_opaque(directory: str) -> bool:
     """Whether ``directory`` of a layer hides the lower ones' of its name (the marks that the store writes)."""
     for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
@@ -129,8 +158,9 @@ def find(image: str) -> Rootfs:
         if image == "python":
             _add_python(root)
         return root
-    if "/" in image and _is_plain_directory(image):
+    if "/" in image and (about := _plain_directory(image)):
         root.layers = [os.path.abspath(image)]
+        root.about = about
         return root
     from pyminicon.images import resolve
 
@@ -141,19 +171,19 @@ def find(image: str) -> Rootfs:
     return root
 
 
-def _is_plain_directory(path: str) -> bool:
+def _plain_directory(path: str) -> os.stat_result | None:
     try:
-        mode = os.stat(path).st_mode
+        about = os.stat(path)
     except OSError as error:
         # Names in the store have slashes too: ghcr.io/me/tool.
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and path[0] not in "./":
-            return False
+            return None
         raise SpecError("image", f"{path}: {error.strerror}") from None
-    if stat.S_ISDIR(mode):
-        return not os.path.exists(path + "/oci-layout")
-    if not stat.S_ISREG(mode):
+    if stat.S_ISDIR(about.st_mode):
+        return None if os.path.exists(path + "/oci-layout") else about
+    if not stat.S_ISREG(about.st_mode):
         raise SpecError("image", f"{path} is neither a directory nor an archive")
-    return False
+    return None
 
 
 def _system_trees() -> list[str]:

@@ -24,12 +24,15 @@ EACH_RUN = frozenset(
     "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
     "check wall_time cpu_time max_output files collect collect_max pass_fds".split()
 )
+#: Those of them that no plan depends on.
+ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
 ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
 
 _LAST_ID = 4294967294  # one more is (uid_t)-1, which is nobody's
 
-_LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
+#: What a plan has a cgroup for, made anew for each run.
+LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
 
 
 class Spec:
@@ -136,7 +139,7 @@ def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozense
         check = _CHECKS.get(name)
         if check is not None:
             check(spec, name, value)
-        elif name in _LIMITS:
+        elif name in LIMITS:
             if value is not None and value is not False:
                 limits[name] = value
         else:
@@ -185,7 +188,7 @@ def _finish_limits(spec: Spec, limits: dict[str, Any]) -> None:
 def _unknown(name: str) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [*_CHECKS, *_LIMITS], 1)
+    near = get_close_matches(name, [*_CHECKS, *LIMITS], 1)
     return f"no such option; did you mean {near[0]}?" if near else "no such option"
 
 

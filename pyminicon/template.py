@@ -109,7 +109,7 @@ class Template:
         spec = self._parse(args, options, specs.ONLY_RUN)
         if self._core is None or (spec.files and self._files_go_cold):
             merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
-            return start_plan(_core.Plan(plan.fields), merged, plan, args)
+            return start_plan(merged, plan, args)
         handle = self._core.start(
             self._told(spec),
             stdio_choices(spec),
@@ -131,11 +131,7 @@ class Template:
 
     def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
         merged, plan = self._cold_plan(args, options)
-        try:
-            return run_plan(_core.Plan(plan.fields), plan.told, merged, args, trace)
-        finally:
-            for fd in plan.rootfs.lock_fds:
-                os.close(fd)
+        return run_plan(plan, merged, args, trace)
 
     def _parse(self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
         if self._closed:

@@ -105,7 +105,7 @@ def start(args: Any, options: dict[str, Any]) -> Container:
 
     The Container has it as ``terminal``. Raises SpecError and LaunchError as start does.
     """
-    from pyminicon import _core, container, plan, spec
+    from pyminicon import container, plan, spec
 
     trace = bool(options.pop("trace", False))
     checked = spec.parse(args, options, spec.ONLY_RUN)
@@ -114,7 +114,7 @@ def start(args: Any, options: dict[str, Any]) -> Container:
         checked.stdin = checked.stdout = checked.stderr = terminal.inner
         made = plan.build(checked)
         terminal.give_to(made)
-        box = container.start_plan(_core.Plan(made.fields), checked, made, args, trace)
+        box = container.start_plan(checked, made, args, trace)
     except BaseException:
         terminal.close()
         raise

@@ -74,6 +74,31 @@ parent::CgroupSpec cgroup_of(py::handle value) {
   return spec;
 }
 
+// (path, whether links are followed, whether it must be the same file, os.stat_result or None)
+std::vector<parent::Witness> witnesses_of(py::handle value) {
+  std::vector<parent::Witness> all;
+  for (py::handle item : value) {
+    const auto row = py::reinterpret_borrow<py::tuple>(item);
+    parent::Witness seen;
+    seen.path = bytes_of(row[0]);
+    seen.follow = row[1].cast<bool>();
+    const py::object about = row[3];
+    seen.there = !about.is_none();
+    if (seen.there) {
+      seen.mode = about.attr("st_mode").cast<uint32_t>();
+      seen.uid = about.attr("st_uid").cast<uint32_t>();
+      seen.gid = about.attr("st_gid").cast<uint32_t>();
+      seen.rdev = about.attr("st_rdev").cast<uint64_t>();
+    }
+    if (row[2].cast<bool>()) {
+      seen.device = about.attr("st_dev").cast<uint64_t>();
+      seen.inode = about.attr("st_ino").cast<uint64_t>();
+    }
+    all.push_back(std::move(seen));
+  }
+  return all;
+}
+
 // A dict with the fields' names: what isn't in it keeps PlanSpec's default.
 class Fields {
  public:
@@ -171,6 +196,9 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   if (cgroup && !cgroup.is_none()) spec->cgroup = cgroup_of(cgroup);
   if (const py::handle id = fields.get("own_id")) spec->own_id = bytes_of(id);
   parent::find_id(*spec);
+  if (const py::handle seen = fields.get("witnesses")) {
+    spec->witnesses = std::make_shared<const std::vector<parent::Witness>>(witnesses_of(seen));
+  }
   return spec;
 }
 
@@ -181,6 +209,13 @@ parent::ExecSpec make_exec(const py::tuple& told) {
   exec.env = list_of_bytes(told[2]);
   exec.cwd = bytes_of(told[3]);
   return exec;
+}
+
+std::shared_ptr<PlanSpec> limited(const PlanSpec& plan, py::handle cgroup, uint64_t memory) {
+  auto spec = std::make_shared<PlanSpec>(plan);
+  spec->cgroup = cgroup_of(cgroup);
+  spec->memory_limit = memory;
+  return spec;
 }
 
 int64_t deadline_in(const py::object& seconds, int64_t from) {

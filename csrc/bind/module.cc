@@ -4,6 +4,7 @@
 
 #include "bind/from_python.h"
 #include "bind/handle.h"
+#include "bind/known_plans.h"
 #include "bind/run.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
@@ -25,7 +26,14 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       raise_launch_error({ETIMEDOUT, Stage::kHelper, ""});
     }
   });
-  py::class_<PlanSpec, std::shared_ptr<PlanSpec>>(module, "Plan").def(py::init(&make_plan));
+  py::class_<PlanSpec, std::shared_ptr<PlanSpec>>(module, "Plan")
+      .def(py::init(&make_plan))
+      .def("limited", &limited);
+  py::class_<KnownPlans>(module, "KnownPlans")
+      .def(py::init<py::frozenset, py::frozenset>())
+      .def("find", &KnownPlans::find)
+      .def("keep", &KnownPlans::keep)
+      .def("__len__", &KnownPlans::size);
   py::class_<Handle>(module, "Handle")
       .def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/plan.h"
 #include "parent/cgroup.h"
+#include "parent/witness.h"
 
 namespace pyminicon::parent {
 
@@ -71,6 +73,7 @@ struct PlanSpec {
   uint64_t memory_limit = 0;
 
   std::optional<CgroupSpec> cgroup;
+  std::shared_ptr<const std::vector<Witness>> witnesses;  // null: good for one launch only
 };
 
 // The file descriptors and per-launch facts that the plan carries.

@@ -87,7 +87,7 @@ def test_every_option_reaches_the_library() -> None:
 
     reached = {*call._PLAIN.values(), *(target for target, _ in call._NUMBERS.values())}
     for option in reached:
-        assert option in spec._CHECKS or option in spec._LIMITS, option
+        assert option in spec._CHECKS or option in spec.LIMITS, option
 
 
 def test_variables_come_from_files_and_then_from_the_options(tmp_path: Path) -> None:
