@@ -38,91 +38,45 @@ LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usa
 class Spec:
     """One container as asked for. Fields are the options of the same name, in checked form."""
 
-    __slots__ = (
-        "args",
-        "cap_add",
-        "cap_drop",
-        "cgroupns",
-        "check",
-        "collect",
-        "collect_max",
-        "cpu_time",
-        "cwd",
-        "encoding",
-        "entrypoint",
-        "env",
-        "errors",
-        "files",
-        "hostname",
-        "image",
-        "init",
-        "input",
-        "ipc",
-        "limits",
-        "max_output",
-        "network",
-        "no_new_privileges",
-        "pass_fds",
-        "pid",
-        "read_only",
-        "rlimits",
-        "seccomp",
-        "stderr",
-        "stdin",
-        "stdout",
-        "storage",
-        "text",
-        "time",
-        "timeout",
-        "tmpfs",
-        "tty",
-        "user",
-        "userns",
-        "uts",
-        "volumes",
-        "wall_time",
-    )
-
-    def __init__(self) -> None:
-        self.args: list[str | bytes] = []
-        self.image: str = "host"
-        self.read_only = False
-        self.storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
-        self.stdin: Any = None
-        self.stdout: Any = None
-        self.stderr: Any = None
-        self.input: bytes | str | None = None
-        self.text = False
-        self.encoding: str | None = None
-        self.errors: str | None = None
-        self.timeout: float | None = None
-        self.check = False
-        self.entrypoint: list[str | bytes] | None = None
-        self.env: Mapping[str, str] | None = None
-        self.cwd: str | bytes | None = None
-        self.user: str | None = None
-        self.hostname: str | None = None
-        self.volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
-        self.tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
-        self.files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)
-        self.collect: list[str] | None = None
-        self.collect_max = 16 << 20
-        self.network = "none"
-        self.pid = self.ipc = self.uts = self.cgroupns = "private"
-        self.time = "host"
-        self.userns: str | list[tuple[int, int, int]] = "auto"
-        self.limits: Limits | None = None
-        self.wall_time: float | None = None
-        self.cpu_time: float | None = None
-        self.max_output: int | None = None
-        self.rlimits: list[tuple[int, int, int]] = []
-        self.cap_add: Sequence[str] = ()
-        self.cap_drop: Sequence[str] = ()
-        self.seccomp: Any = "default"
-        self.no_new_privileges = True
-        self.init = False
-        self.pass_fds: Sequence[int] = ()
-        self.tty = False
+    args: Sequence[str | bytes] = ()
+    image: str = "host"
+    read_only = False
+    storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
+    stdin: Any = None
+    stdout: Any = None
+    stderr: Any = None
+    input: bytes | str | None = None
+    text = False
+    encoding: str | None = None
+    errors: str | None = None
+    timeout: float | None = None
+    check = False
+    entrypoint: list[str | bytes] | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | bytes | None = None
+    user: str | None = None
+    hostname: str | None = None
+    volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
+    tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
+    files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)
+    collect: list[str] | None = None
+    collect_max = 16 << 20
+    network = "none"
+    pid = ipc = uts = cgroupns = "private"
+    time = "host"
+    userns: str | list[tuple[int, int, int]] = "auto"
+    limits: Limits | None = None
+    wall_time: float | None = None
+    cpu_time: float | None = None
+    max_output: int | None = None
+    rlimits: Sequence[tuple[int, int, int]] = ()
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    seccomp: Any = "default"
+    no_new_privileges = True
+    init = False
+    pass_fds: Sequence[int] = ()
+    tty = False
 
 
 def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
