@@ -7,7 +7,6 @@ import os
 from pyminicon import _core, errors
 from pyminicon import plan as plans
 from pyminicon import spec as specs
-from pyminicon.result import Result, Stats, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 
     from pyminicon.communicate import Talk
     from pyminicon.plan import Plan
+    from pyminicon.result import Result, Stats, Usage
     from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
 
@@ -101,6 +101,8 @@ def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
 
 def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
+    from pyminicon.result import Result, Usage  # not at the top: a Container has none until it is asked
+
     returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
@@ -253,10 +255,14 @@ class Running:
     @property
     def usage(self) -> Usage:
         """What it has used so far, or in all once it has ended."""
+        from pyminicon.result import Usage
+
         return Usage(self._handle.usage())
 
     def stats(self) -> Stats:
         """What it is using at this moment, and has used so far (:class:`Stats`)."""
+        from pyminicon.result import Stats
+
         return Stats(self._handle.usage())
 
     def update(self, **limits: Any) -> None:

@@ -1,15 +1,14 @@
 """``pyminicon run``: start a container, pass signals on, end as it has ended.
 
 What is imported here is what a container costs on the command line: nothing but the core and the plan
-(a test pins the list). The rest waits in the functions that need it.
+(a test pins the list). The rest waits in the functions that need it: whoever gives no option doesn't pay
+for their table.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 
-from pyminicon.cli import call, options
 from pyminicon.errors import LaunchError, SpecError
 
 TYPE_CHECKING = False
@@ -24,16 +23,13 @@ _PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
 
 def main(words: list[str]) -> int:
     """Runs what ``words`` (behind ``run``) ask for; the exit status."""
-    given, rest = options.parse(words)
+    given, rest = _given(words)
     if "help" in given:
-        import sys
-
-        sys.stdout.write(options.help_text())
-        return 0
+        return _help()
     if not rest:
         raise SpecError("IMAGE", "is missing: run [OPTIONS] IMAGE [COMMAND [ARG...]]")
     try:
-        wanted = call.options(given)
+        wanted = _wanted(given)
         wanted["image"] = rest[0]
         if "pull" in given:
             from pyminicon.cli.pull import pull
@@ -47,10 +43,7 @@ def main(words: list[str]) -> int:
             return dry_run(rest[1:], wanted)
         return _run(rest[1:], wanted, given)
     except SpecError as error:
-        text = str(error).removeprefix(f"{error.option}: ")
-        if error.option == "image" and "/" not in rest[0] and os.path.exists(rest[0]):
-            text += f"; for the one in this directory: ./{rest[0]}"
-        raise SpecError(call.command_line_name(error.option), text) from None
+        raise _in_our_words(error, rest[0]) from None
     except LaunchError as error:
         from pyminicon.cli.main import say
 
@@ -58,8 +51,44 @@ def main(words: list[str]) -> int:
         return exit_status_of(error)
 
 
+def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    if not words or not words[0].startswith("-"):
+        return {}, words
+    from pyminicon.cli import options
+
+    return options.parse(words)
+
+
+def _help() -> int:
+    import sys
+
+    from pyminicon.cli.options import help_text
+
+    sys.stdout.write(help_text())
+    return 0
+
+
+def _wanted(given: dict[str, Any]) -> dict[str, Any]:
+    if not given:
+        return {}
+    from pyminicon.cli import call
+
+    return call.options(given)
+
+
+def _in_our_words(error: SpecError, image: str) -> SpecError:
+    from pyminicon.cli.call import command_line_name
+
+    text = str(error).removeprefix(f"{error.option}: ")
+    if error.option == "image" and "/" not in image and os.path.exists(image):
+        text += f"; for the one in this directory: ./{image}"
+    return SpecError(command_line_name(error.option), text)
+
+
 def exit_status_of(error: LaunchError) -> int:
     """docker's: 127 there is no such program, 126 it can't be run, 125 all else."""
+    import errno
+
     if error.stage != "exec":
         return OWN_FAILURE
     return NOT_FOUND if error.errno == errno.ENOENT else CANT_RUN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.cli.conftest import environment
 
@@ -13,8 +14,6 @@ OURS = {
     "pyminicon.cli",
     "pyminicon.cli.main",
     "pyminicon.cli.run",
-    "pyminicon.cli.call",
-    "pyminicon.cli.options",
     "pyminicon.cli.signals",
     "pyminicon.errors",
     "pyminicon.container",
@@ -24,7 +23,6 @@ OURS = {
     "pyminicon.rootfs",
     "pyminicon.users",
     "pyminicon.spec",
-    "pyminicon.result",
     "pyminicon.host_etc",
 }
 THEIRS = {"__future__", "_signal", "atexit", "errno"}
@@ -72,6 +70,14 @@ def test_a_plain_run_loads_these_modules_and_no_others() -> None:
     loaded = _loaded(_from_here(code))
     assert loaded - THEIRS <= OURS
     assert not loaded & SLOW
+
+
+def test_a_run_without_options_loads_nothing_for_them(bare_rootfs: Path) -> None:
+    words = ["run", str(bare_rootfs), "/payload"]
+    loaded = _loaded(_from_here(f"from pyminicon.cli.main import command\ncommand({words!r})"))
+    assert "pyminicon.container" in loaded
+    rest = {"pyminicon.cli.call", "pyminicon.cli.options", "pyminicon.result", "pyminicon.host_etc", "errno"}
+    assert not loaded & rest
 
 
 def test_common_options_load_no_slow_module() -> None:
