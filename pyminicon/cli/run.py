@@ -95,6 +95,10 @@ def exit_status_of(error: LaunchError) -> int:
 
 
 def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
+    import gc
+
+    # What a run makes lives until its end: a collection, which the imports alone set off, finds nothing.
+    gc.disable()
     if wanted.pop("tty", False):
         from pyminicon.cli.tty import run_in_terminal
 

@@ -25,7 +25,7 @@ OURS = {
     "pyminicon.spec",
     "pyminicon.host_etc",
 }
-THEIRS = {"__future__", "_signal", "atexit", "errno"}
+THEIRS = {"__future__", "_signal", "atexit", "errno", "gc"}
 
 SLOW = {
     "argparse",
