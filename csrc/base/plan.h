@@ -42,7 +42,7 @@ struct Report {
   uint32_t traced;     // stamp the stages (--trace)
   uint32_t network;    // NetworkState, a futex of the child and its companion
   int32_t network_fd;  // the companion's pidfd, by which its network namespace is joined
-  uint32_t reserved;
+  uint32_t loopback;   // the companion brings it up
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };
 

@@ -65,21 +65,21 @@ void spin_while(const Report& report, NetworkState state) {
 
 void wake(Report& report) { sys::call(SYS_futex, sys::arg(&report.network), FUTEX_WAKE, 1); }
 
-long make_network(const LaunchPlan& plan) {
+long make_network(uint32_t loopback) {
   if (const long r = sys::unshare(kernel::kCloneNewnet); r < 0) return r;
-  return plan.loopback != 0 ? bring_up_loopback() : 0;
+  return loopback != 0 ? bring_up_loopback() : 0;
 }
 
 }  // namespace
 
-void accompany(const LaunchPlan& plan, Report& report) {
+void accompany(Report& report) {
   // Whoever launches may be killed meanwhile, and nobody would end this.
   sys::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (turn(report, kNetworkOffered, kNetworkBegun)) {
     // The descriptors are shared with the caller: a socket among them could be inherited by what
     // another thread forks, and would keep the namespace.
     long made = sys::call(kernel::kSysCloseRange, 3, ~0U, kernel::kCloseRangeUnshare);
-    if (made >= 0) made = make_network(plan);
+    if (made >= 0) made = make_network(report.loopback);
     turn(report, kNetworkBegun, made < 0 ? kNetworkOver : kNetworkMade);
     wake(report);
     sleep_while(report, kNetworkMade);  // it is joined through this process
@@ -106,7 +106,7 @@ long enter_network(Child& child) {
                       sys::call(SYS_setns, report.network_fd, kernel::kCloneNewnet) >= 0;
   dismiss_companion(report);
   sys::close(report.network_fd);
-  return joined ? 0 : make_network(child.plan);
+  return joined ? 0 : make_network(child.plan.loopback);
 }
 
 }  // namespace pyminicon::child

@@ -7,7 +7,7 @@ namespace pyminicon::child {
 
 // The companion's whole life, in the caller's memory: makes the namespace, waits until it has been
 // joined.
-[[noreturn]] void accompany(const LaunchPlan& plan, Report& report);
+[[noreturn]] void accompany(Report& report);
 
 // It isn't needed any more.
 void dismiss_companion(Report& report);

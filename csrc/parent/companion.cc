@@ -16,15 +16,7 @@ namespace {
 
 std::atomic<int> going{0};  // launches at this moment; wrong for a while in a forked child, no harm
 
-struct Entry {
-  const LaunchPlan* plan;
-  Report* report;
-};
-
-void enter(void* argument) {
-  const auto& entry = *static_cast<Entry*>(argument);
-  child::accompany(*entry.plan, *entry.report);
-}
+void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
 
 // With as many launches as processors each has one to itself, and a companion is only work.
 bool has_spare_processor() {
@@ -35,18 +27,18 @@ bool has_spare_processor() {
 
 }  // namespace
 
-Companion::Companion(const LaunchPlan& plan, Report& report) : report_(report) {
+Companion::Companion(const PlanSpec& spec, Report& report) : report_(report) {
   going.fetch_add(1, std::memory_order_relaxed);
   constexpr uint64_t kNew = kernel::kCloneNewnet;
   // What owns a network namespace is the user namespace it was made in.
-  if ((plan.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
+  if ((spec.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
   kernel::CloneArgs args{};
   int pidfd = -1;
   args.flags = kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles | kernel::kCloneSighand;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   report.network = kNetworkOffered;
-  Entry entry{&plan, &report};
-  const long pid = clone_beside(args, enter, &entry);
+  report.loopback = spec.loopback;
+  const long pid = clone_beside(args, enter, &report);
   if (pid < 0) {
     report.network = kNetworkByClone;
     return;

@@ -3,6 +3,7 @@
 
 #include "base/plan.h"
 #include "parent/fd.h"
+#include "parent/plan_spec.h"
 
 namespace pyminicon::parent {
 
@@ -10,7 +11,7 @@ namespace pyminicon::parent {
 // namespace as well.
 class Companion {
  public:
-  Companion(const LaunchPlan& plan, Report& report);
+  Companion(const PlanSpec& spec, Report& report);
   ~Companion();  // reaps it
   Companion(const Companion&) = delete;
   Companion& operator=(const Companion&) = delete;

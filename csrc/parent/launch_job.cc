@@ -98,6 +98,8 @@ void LaunchJob::add_cgroup(Launched& made) {
 }
 
 void LaunchJob::prepare(Launched& made, bool park) {
+  const bool own = park || needs_own_memory(spec_);
+  if (!own) companion_.emplace(spec_, borrowed_);  // beside all that follows
   if (spec_.cgroup) add_cgroup(made);
   const auto held = [](const OpSpec& op) { return op.held >= 0; };
   if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
@@ -120,12 +122,13 @@ void LaunchJob::prepare(Launched& made, bool park) {
     park_ = make_socketpair();
     fds_.park = park_.write.get();
   }
-  const bool own = park || needs_own_memory(spec_);
   fds_.landlock = !own && spec_.foreign_program;
   fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
   if (own) open_helper();
-  build_plan(spec_, options_.exec, mounts(), fds_, options_.trace, arena_);
+  build_plan(spec_, options_.exec, mounts(), fds_, arena_);
   header_ = &memory_->settle(arena_);
+  if (own) report_ = &header_->report;
+  report_->traced = options_.trace ? 1 : 0;
 }
 
 void LaunchJob::clone(Launched& made) {
@@ -140,8 +143,8 @@ void LaunchJob::clone(Launched& made) {
     args.flags |= kernel::kCloneIntoCgroup;
     args.cgroup = static_cast<uint64_t>(made.cgroup->clone_into_fd());
   }
-  Entry entry{&arena_.at<PlanHeader>(0).plan, &header_->report};
-  companion_.emplace(*entry.plan, *entry.report);
+  Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
+  if (!companion_) companion_.emplace(spec_, *report_);
   if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
   const long pid = clone_and_wait(args, enter, &entry);
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kClone, "");
@@ -178,7 +181,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
   companion_.reset();
   status_.write.reset();
   made.init_status_ = std::move(status_.read);
-  const Report& report = header_->report;
+  const Report& report = *report_;
   if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
     made.reap(true);
     const int code = made.returncode.value_or(0);

@@ -29,7 +29,7 @@ class LaunchJob {
   // Throws LaunchFailure unless the child got to where it was meant to.
   void check(Launched& made, Stage reached);
 
-  Report& report() { return header_->report; }
+  Report& report() { return *report_; }
   std::unique_ptr<PlanMemory> take_memory() { return std::move(memory_); }
   Fd take_failure() { return std::move(failure_.read); }
   Fd take_park() { return std::move(park_.read); }
@@ -47,6 +47,8 @@ class LaunchJob {
   Arena arena_;
   std::unique_ptr<PlanMemory> memory_ = std::make_unique<PlanMemory>();
   PlanHeader* header_ = nullptr;
+  Report borrowed_{};            // of a child that has our memory
+  Report* report_ = &borrowed_;  // that, or the one in the helper's plan
   std::optional<Companion> companion_;
   Fd helper_, parent_;
   Pipe failure_, ready_, go_, status_, handout_, park_;

@@ -69,8 +69,7 @@ class Builder {
     arena_.reserve(sizeof(PlanHeader), alignof(PlanHeader));
   }
 
-  void build(bool trace) {
-    arena_.at<PlanHeader>(0).report.traced = trace ? 1 : 0;
+  void build() {
     ids();
     surroundings();
     root();
@@ -278,8 +277,8 @@ void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<in
 }
 
 void build_plan(const PlanSpec& spec, const ExecSpec& exec, const std::vector<OpSpec>& mounts,
-                const LaunchFds& fds, bool trace, Arena& arena) {
-  Builder(spec, exec, mounts, fds, arena).build(trace);
+                const LaunchFds& fds, Arena& arena) {
+  Builder(spec, exec, mounts, fds, arena).build();
 }
 
 }  // namespace pyminicon::parent

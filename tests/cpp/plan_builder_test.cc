@@ -41,7 +41,7 @@ PlanSpec full_spec() {
 // Builds the plan and settles it in its own memory, as a launch that shares memory does.
 const LaunchPlan& built(const PlanSpec& spec, const LaunchFds& fds, Arena& arena,
                         const ExecSpec& exec = kExec) {
-  build_plan(spec, exec, spec.mounts, fds, false, arena);
+  build_plan(spec, exec, spec.mounts, fds, arena);
   arena.settle(reinterpret_cast<uint64_t>(arena.data()));
   return arena.at<PlanHeader>(0).plan;
 }
@@ -99,7 +99,7 @@ void an_empty_spec_is_a_plan_without_wishes() {
   CHECK(plan.mounts.size == 0 && plan.rlimits.size == 2 && plan.stdio.pass.size == 0);
   CHECK(plan.helper_fd == -1 && plan.failure_fd == -1 && plan.handout_fd == -1);
   CHECK(plan.exec.argv[0] == nullptr && std::string(plan.exec.cwd) == "/");
-  CHECK(arena.at<PlanHeader>(0).report.error == 0 && arena.at<PlanHeader>(0).report.traced == 0);
+  CHECK(arena.at<PlanHeader>(0).report.error == 0 && arena.at<PlanHeader>(0).report.network == 0);
 }
 
 void on_cgroup_v1_the_namespace_is_left_for_after_the_join() {
@@ -130,7 +130,7 @@ void a_layer_on_disk_replaces_the_tmpfs() {
 void for_the_helper_every_pointer_lies_in_its_own_memory() {
   Arena arena;
   const PlanSpec spec = full_spec();
-  build_plan(spec, kExec, spec.mounts, {}, true, arena);
+  build_plan(spec, kExec, spec.mounts, {}, arena);
   arena.settle(kHelperPlanAddress);
   const auto inside = [&](const void* pointer) {
     const uint64_t at = reinterpret_cast<uint64_t>(pointer) - kHelperPlanAddress;
@@ -143,7 +143,6 @@ void for_the_helper_every_pointer_lies_in_its_own_memory() {
         plan.seccomp.program, static_cast<const void*>(plan.root.layers.data)}) {
     CHECK(inside(pointer));
   }
-  CHECK(arena.at<PlanHeader>(0).report.traced == 1);
 }
 
 void a_run_of_a_template_has_its_words_and_descriptors() {
