@@ -48,8 +48,9 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     child::become(header->plan, header->report);
   }
   if (argc == 4) {
-    void* table = map_shared(number(argv[1]), 0, &size);
-    watch(*static_cast<WatchTable*>(table), number(argv[2]), number(argv[3]));
+    const int fd = number(argv[1]);
+    void* table = map_shared(fd, 0, &size);
+    watch(*static_cast<WatchTable*>(table), fd, number(argv[2]), number(argv[3]));
   }
   sys::exit_group(122);
 }

@@ -8,8 +8,9 @@
 
 namespace pyminicon::helper {
 
-// `descriptors`: a socket; whatever the owner sends through it is closed here. The last reference
-// to a mount namespace takes its mounts apart, for which whoever drops it waits.
-[[noreturn]] void watch(WatchTable& table, int owner_pidfd, int descriptors);
+// `table_fd`: what `table` is a mapping of. `descriptors`: a socket; whatever the owner sends
+// through it is closed here. The last reference to a mount namespace takes its mounts apart, for
+// which whoever drops it waits.
+[[noreturn]] void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors);
 
 }  // namespace pyminicon::helper
