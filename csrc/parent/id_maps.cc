@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 
 #include <cerrno>
-#include <sstream>
+#include <cstdlib>
 
 #include "base/syscall.h"
 #include "parent/clone.h"
@@ -101,10 +101,14 @@ void run_mapper(const std::vector<std::string>& command, int pid, const char* ma
 
 // "0 100000 65536\n1000 ...": the id outside that 0 stands for.
 static uint32_t outside_of_zero(const std::string& map) {
-  std::istringstream lines(map);
-  uint32_t inside, outside, count;
-  while (lines >> inside >> outside >> count) {
-    if (inside == 0) return outside;
+  // Not by a stream: it alone would bring the locales of libstdc++, half of what is loaded.
+  const char* at = map.c_str();
+  while (*at != 0) {
+    char* rest;
+    const auto inside = std::strtoul(at, &rest, 10), outside = std::strtoul(rest, &rest, 10);
+    if (inside == 0) return static_cast<uint32_t>(outside);
+    std::strtoul(rest, &rest, 10);
+    at = rest + (*rest == '\n');
   }
   return 0;
 }
