@@ -33,8 +33,7 @@ LATE_CALLS = (
 
 _KEY_CALLS = ("add_key", "keyctl", "request_key")
 
-_Key = tuple[str, int, bool]
-_programs: dict[_Key, tuple[bytes, bool]] = {}  # and whether it opens the key rings
+_programs: dict[tuple[str | None, int, bool], tuple[bytes, bool]] = {}  # and whether it opens the key rings
 _lock = allocate_lock()
 _library: Library | None = None
 
@@ -84,14 +83,14 @@ def program_and_keys(
     return made
 
 
-def _content(profile: object) -> str:
-    """The text that stands for the profile: "default", the file's text, or the dict's in one spelling."""
+def _content(profile: object) -> str | None:
+    """The text that stands for the profile: the file's, or the dict's in one spelling. None is the default."""
     if isinstance(profile, dict):
         return _spelled(profile)
     if isinstance(profile, (str, os.PathLike)):
         path = os.fspath(profile)
         if path == "default":
-            return path
+            return None
         if isinstance(path, str) and ("/" in path or path.endswith(".json") or os.path.exists(path)):
             return _file(path)
     raise SpecError("seccomp", f"takes default, unconfined, a profile's path or a dict, not {profile!r:.80}")
@@ -127,11 +126,11 @@ def _file(path: str) -> str:
         raise SpecError("seccomp", f"{path!r}: {error}") from None
 
 
-def _compile(content: str, caps: int, no_new_privs: bool) -> tuple[bytes, bool]:
+def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes, bool]:
     from pyminicon import seccomp_rules
 
     library = _loaded()
-    profile = default_profile(caps, library) if content == "default" else _read(content, caps, library)
+    profile = default_profile(caps, library) if content is None else _read(content, caps, library)
     rules = seccomp_rules.prepared(profile.rules, profile.default)
     if not no_new_privs:
         _check_late_calls(profile, rules, library)

@@ -366,6 +366,7 @@ def test_files_that_are_no_profile_are_refused(tmp_path: Path) -> None:
         '{"defaultAction": "SCMP_ACT_KILL", "defaultAction": "SCMP_ACT_ALLOW"}'
     )
     (tmp_path / "large.json").write_text(" " * (1 << 20) + "{}")
+    (tmp_path / "named.json").write_text("default")
     for name, message in (
         ("none.json", "No such file or directory"),
         ("", "Is a directory"),
@@ -375,6 +376,7 @@ def test_files_that_are_no_profile_are_refused(tmp_path: Path) -> None:
         ("deep.json", "isn't JSON"),
         ("twice.json", "has 'defaultAction' twice"),
         ("large.json", "larger than a profile can be"),
+        ("named.json", "isn't JSON"),
         ("nul\0.json", "null "),
     ):
         with pytest.raises(SpecError) as caught:
