@@ -128,8 +128,52 @@ def start(
     cpu_time: float,
     max_output: int,
     cancel_fd: int = -1,
+    undo_later: bool = False,
 ) -> Handle:
-    """``cancel_fd``: once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT)."""
+    """``cancel_fd``: once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT).
+    ``undo_later``: nobody waits for the container's mounts to be taken apart (docs/design.md)."""
+
+class Pending:
+    """A launch that was asked for. Whoever drops it ends what it has made, or will have made."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def over(self) -> bool: ...
+    def withdraw(self) -> bool:
+        """Takes back what nobody has begun; False once it is begun."""
+
+    def result(self) -> Handle:
+        """Once, when it is over: what :func:`start` returns or raises."""
+
+class Launches:
+    """Launches beside the caller, in threads of the core's own (csrc/parent/launch_pool.h)."""
+
+    @property
+    def fd(self) -> int:
+        """Readable while finished() has something to tell."""
+
+    def begin(
+        self,
+        plan: Plan,
+        told: Told,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        terminal: bool,
+        trace: bool,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        patience: float | None,
+        /,
+    ) -> Pending:
+        """:func:`start` by another thread. ``patience``: seconds after which the set-up is given up."""
+
+    def finished(self) -> list[int]:
+        """The numbers of those that are over since the last call."""
+
+    def close(self) -> None:
+        """Drops what isn't begun; the threads end."""
 
 def run(
     plan: Plan,

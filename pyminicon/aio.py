@@ -7,11 +7,11 @@
         box.stdin.close()
         async for line in box.stdout: ...
 
-The loop waits for the container's pidfd and its pipes: no thread, no child watcher, nothing polls. The
-launch itself happens in the loop's thread, because handing it to another costs as much as it takes
-(half a millisecond). Only what may hang or last is done in a thread: the set-up of a container with
-volumes (a FUSE or network file system may never answer) and looking an image up (it may have to be
-unpacked).
+The loop waits for the container's pidfd and its pipes: no child watcher, nothing polls. A container that
+is the only one of its loop is launched in the loop's thread. While others are going on, the core launches
+in a few threads of its own, which never touch Python, and the loop isn't held up. What may hang or last is
+done in a thread to itself: the set-up of a container with volumes (a FUSE or network file system may never
+answer) and looking an image up (it may have to be unpacked).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pyminicon import spec as specs
 from pyminicon.aio_container import PRIVATE, AsyncContainer
 from pyminicon.aio_job import Job
 from pyminicon.aio_launch import Limits, ended_in_setup, launch, planned, sooner
+from pyminicon.aio_watch import enter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,16 +51,18 @@ async def run(args: Any, **options: Any) -> Result:
     if plan is None:
         plan = await planned(loop, spec)
         container.keep(key, plan, spec, options)
+    watch = enter(loop)
     try:
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
-            handle = await launch(loop, spec, plan, Limits(None, trace), sooner(begun, spec))
+            handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
         except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
             return container.make_result(spec, args, ended_in_setup(spec))
-        job = Job(loop, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
+        job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
         await job.finished()
         return await job.result(args)
     finally:
+        watch.leave()
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
 
@@ -96,13 +99,15 @@ async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContain
 
 
 async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None) -> AsyncContainer:
-    loop = asyncio.get_running_loop()
+    watch = enter(asyncio.get_running_loop())
     try:
         if terminal is not None:
             terminal.give_to(plan)
-        handle = await launch(loop, spec, plan, Limits(spec, trace), None)
+        handle = await launch(watch, spec, plan, Limits(spec, trace), None)
+        return AsyncContainer(PRIVATE, watch, handle, spec, plan, args)
     except BaseException:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
         raise
-    return AsyncContainer(PRIVATE, loop, handle, spec, plan, args)
+    finally:
+        watch.leave()

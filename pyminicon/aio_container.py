@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon import _core
+    from pyminicon.aio_watch import Watch
     from pyminicon.plan import Plan
     from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
@@ -35,12 +36,10 @@ class AsyncContainer(Running):
     method does nothing to the container.
     """
 
-    _watched = -1
-
     def __init__(
         self,
         private: object,
-        loop: asyncio.AbstractEventLoop,
+        watch: Watch,
         handle: _core.Handle,
         spec: Spec,
         plan: Plan,
@@ -48,7 +47,7 @@ class AsyncContainer(Running):
     ) -> None:
         if private is not PRIVATE:
             raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
-        self._loop = loop
+        self._loop = watch.loop
         self._handle = handle
         self._spec = spec
         self._plan = plan
@@ -67,9 +66,7 @@ class AsyncContainer(Running):
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
         self.stderr: Any = self._output(2)
-        # A loop has one callback a descriptor, and pidfd is the user's.
-        self._watched = os.dup(handle.pidfd)
-        self._ending = Ending(loop, handle, self._watched, "disk_parent" in plan.fields)
+        self._ending = Ending(watch, handle, "disk_parent" in plan.fields)
         self._ending.on_end = self._ended
 
     def _input(self) -> InputStream | None:
@@ -91,7 +88,6 @@ class AsyncContainer(Running):
         return TextReader(reader, self._spec.encoding or "utf-8", self._spec.errors or "strict")
 
     def _ended(self) -> None:
-        self._close_pidfd()
         if self._spec.max_output is None:  # else the core's relay brings the rest, and the end
             for output in self._outputs.values():
                 output.finish()
@@ -99,14 +95,6 @@ class AsyncContainer(Running):
             self.stdin.abort()
         if not self._ending.lasts:
             self._settle(self._handle.poll())
-
-    def _close_pidfd(self) -> None:
-        if self._watched >= 0:
-            os.close(self._watched)
-            self._watched = -1
-
-    def __del__(self) -> None:
-        self._close_pidfd()  # if it is still there, the loop was closed
 
     def fileno(self) -> int:
         """The pidfd: readable when the container has ended (pidfd_open(2)); -1 once it is closed."""
@@ -182,7 +170,6 @@ class AsyncContainer(Running):
         if not self._settled:
             await despite_cancelling(self.wait())
         self._ending.forget()
-        self._close_pidfd()
         self._handle.release()
         self.pidfd = -1
         if cancelled is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyminicon import _core
+    from pyminicon.aio_watch import Watch
 
 _PATIENCE_IN_D = 1.0
 
@@ -21,12 +22,11 @@ class Ending:
     ``lasts``: what it leaves, a layer on disk, takes long to remove.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, handle: _core.Handle, pidfd: int, lasts: bool
-    ) -> None:
-        self.loop = loop
+    def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool) -> None:
+        self.watch = watch
+        self.loop = watch.loop
         self.handle = handle
-        self.pidfd = pidfd
+        self.pidfd: int = handle.pidfd
         self.lasts = lasts
         self.gone = False
         self.given_up = False
@@ -34,13 +34,10 @@ class Ending:
         self.look: asyncio.TimerHandle | None = None
         self.on_end: Callable[[], None] | None = None
         self.waiters: list[asyncio.Future[None]] = []
-        loop.add_reader(pidfd, self.ready)
+        watch.going += 1
+        watch.add(self.pidfd, self.ended)
 
-    def ready(self) -> None:
-        """What is watched is readable."""
-        self.ended()
-
-    def ended(self) -> None:
+    def ended(self, _: int = -1) -> None:
         """The pidfd is readable: the kernel has ended everything in the container."""
         self.forget()
         self.gone = True
@@ -112,7 +109,8 @@ class Ending:
     def forget(self) -> None:
         """Looks at the pidfd no more; its number may be another's from now on."""
         if self.pidfd >= 0:
-            self.loop.remove_reader(self.pidfd)
+            self.watch.remove(self.pidfd)
+            self.watch.leave()
             self.pidfd = -1
         if self.look is not None:
             self.look.cancel()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon import _core
+    from pyminicon.aio_watch import Watch
     from pyminicon.result import Result
     from pyminicon.spec import Spec
 
@@ -25,24 +26,19 @@ _SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start
 
 
 class Job(Ending):
-    """What subprocess calls communicate(), for run: callbacks that feed and read until the end.
-
-    The pipes and the pidfd are watched by an epoll of their own, and only that by the loop: a loop's
-    bookkeeping costs ten times what the kernel's does.
-    """
+    """What subprocess calls communicate(), for run: callbacks that feed and read until the end."""
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        watch: Watch,
         handle: _core.Handle,
         spec: Spec,
         data: bytes,
         deadline: float | None,
         lasts: bool,
     ) -> None:
-        self.epoll = select.epoll()
-        super().__init__(loop, handle, self.epoll.fileno(), lasts)
-        self.epoll.register(handle.pidfd, select.EPOLLIN)
+        super().__init__(watch, handle, lasts)
+        loop = watch.loop
         self.spec = spec
         self.timed_out = False
         self.limit: str | None = None
@@ -62,27 +58,26 @@ class Job(Ending):
                 os.set_blocking(fd, False)
                 self.pieces[which] = []
                 self.open[fd] = which
-                self.epoll.register(fd, select.EPOLLIN)
+                watch.add(fd, self._read)
         if self.input >= 0:
             os.set_blocking(self.input, False)
-            self._feed(False)
+            self._feed()
 
-    def _feed(self, watched: bool = True) -> None:
+    def _feed(self, watched: int = -1) -> None:
         try:
             while self.unsent:
                 self.unsent = self.unsent[os.write(self.input, self.unsent[:PIECE]) :]
         except (BlockingIOError, InterruptedError):
-            if not watched:
-                self.epoll.register(self.input, select.EPOLLOUT)
+            if watched < 0:
+                self.watch.add(self.input, self._feed, select.EPOLLOUT)
             return
         except OSError:  # nobody reads any more: as in subprocess, no error
             pass
-        self._close_input(watched)
+        self._close_input()
 
-    def _close_input(self, watched: bool = True) -> None:
+    def _close_input(self) -> None:
         if self.input >= 0:
-            if watched:
-                self.epoll.unregister(self.input)
+            self.watch.remove(self.input)
             os.close(self.input)
             self.input = -1
 
@@ -103,7 +98,7 @@ class Job(Ending):
         return self.limit != "output"
 
     def _close_output(self, fd: int) -> None:
-        self.epoll.unregister(fd)  # a copy of it elsewhere would keep it there
+        self.watch.remove(fd)
         del self.open[fd]
         os.close(fd)
 
@@ -117,19 +112,7 @@ class Job(Ending):
             self.limit = "wall_time"
             self.kill()
 
-    def ready(self) -> None:
-        over = False
-        for fd, _ in self.epoll.poll(0):
-            if fd in self.open:
-                self._read(fd)
-            elif fd == self.input:
-                self._feed()
-            else:
-                over = True
-        if over:
-            self.ended()
-
-    def ended(self) -> None:
+    def ended(self, _: int = -1) -> None:
         # Every writer is dead: what the pipes still hold is all there will be. Their end need not come,
         # a worker forked meanwhile may hold a write end.
         for fd in list(self.open):
@@ -140,14 +123,13 @@ class Job(Ending):
     def release(self) -> None:
         """Nothing of this run stays with the loop."""
         if not self.handle.owned:
-            return  # a forked worker that drops our coroutine shares the loop's epoll with us: hands off
+            return  # in a forked worker that drops our coroutine
         for timer in self.timers:
             timer.cancel()
         self.forget()
         self._close_input()
         for fd in list(self.open):
             self._close_output(fd)
-        self.epoll.close()
 
     async def finished(self) -> None:
         """Waits for the end; cancelled, it ends the container and removes what is left of it first."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
+    from pyminicon.aio_watch import Watch
     from pyminicon.plan import Plan
     from pyminicon.spec import Spec
 
@@ -54,51 +55,62 @@ def ended_in_setup(spec: Spec) -> tuple[Any, ...]:
 
 
 class Limits:
-    """What the core holds by itself, because nobody may be waiting. run holds these on its loop."""
+    """What the core holds by itself, because nobody may be waiting. run, which has no ``spec`` here, holds
+    these on its loop, and waits for the end, but not for the undoing of the mounts."""
 
-    __slots__ = ("max_output", "trace", "wall_time")
+    __slots__ = ("max_output", "trace", "undo_later", "wall_time")
 
     def __init__(self, spec: Spec | None, trace: bool) -> None:
         self.trace = trace
+        self.undo_later = spec is None
         self.wall_time = spec.wall_time if spec is not None else None
         most = spec.max_output if spec is not None else None
         self.max_output = NO_LIMIT if most is None else most
 
 
 async def launch(
-    loop: asyncio.AbstractEventLoop, spec: Spec, plan: Plan, limits: Limits, deadline: float | None
+    watch: Watch, spec: Spec, plan: Plan, limits: Limits, deadline: float | None
 ) -> _core.Handle:
-    core_plan = plan.core or _core.Plan(plan.fields)
-    stdio = container.stdio_choices(spec)
-
-    def launch(cancel: int = -1) -> _core.Handle:
-        return _core.start(
-            core_plan,
-            plan.told,
-            stdio,
-            spec.pass_fds,
-            spec.tty,
-            limits.trace,
-            limits.wall_time,
-            spec.cpu_time or 0.0,
-            limits.max_output,
-            cancel,
-        )
-
-    if not spec.volumes:
-        return launch()
-    give_up = _GiveUp()
-    timer = None if deadline is None else loop.call_at(deadline, give_up.now)
+    """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then."""
+    loop = watch.loop
+    request = (
+        plan.core or _core.Plan(plan.fields),
+        plan.told,
+        container.stdio_choices(spec),
+        spec.pass_fds,
+        spec.tty,
+        limits.trace,
+        limits.wall_time,
+        spec.cpu_time or 0.0,
+        limits.max_output,
+    )
+    if watch.going == 1 and not spec.volumes:
+        return _core.start(*request, undo_later=limits.undo_later)
     lasts = "disk_parent" in plan.fields
+    undo = lambda made: Ending(watch, made, lasts).undo()  # noqa: E731
     try:
-        work = lambda: give_up.guard(launch)  # noqa: E731
-        return await in_thread(
-            loop, work, None, give_up.now, lambda made: Ending(loop, made, made.pidfd, lasts).undo()
-        )
+        if spec.volumes:
+            return await _in_thread(loop, request, deadline, undo)
+        left = None if deadline is None else deadline - loop.time()
+        return await watch.launch((*request, left), undo)
     except errors.LaunchError as error:
         if error.errno == errno.ETIMEDOUT and deadline is not None and loop.time() >= deadline:
             raise TimeoutError from error
         raise
+
+
+async def _in_thread(
+    loop: asyncio.AbstractEventLoop,
+    request: tuple[Any, ...],
+    deadline: float | None,
+    undo: Callable[[_core.Handle], Any],
+) -> _core.Handle:
+    """A launch that may hang for ever, on a volume, and so has a thread to itself."""
+    give_up = _GiveUp()
+    timer = None if deadline is None else loop.call_at(deadline, give_up.now)
+    work = lambda: give_up.guard(lambda cancel: _core.start(*(*request, cancel)))  # noqa: E731
+    try:
+        return await in_thread(loop, work, None, give_up.now, undo)
     finally:
         if timer is not None:
             timer.cancel()

@@ -218,9 +218,9 @@ std::shared_ptr<PlanSpec> limited(const PlanSpec& plan, py::handle cgroup, uint6
   return spec;
 }
 
-int64_t deadline_in(const py::object& seconds, int64_t from) {
-  if (seconds.is_none()) return parent::kNever;
-  const double wait = seconds.cast<double>() * 1e9;
+int64_t deadline_in(Seconds seconds, int64_t from) {
+  if (!seconds) return parent::kNever;
+  const double wait = *seconds * 1e9;
   return wait > 9e18 ? parent::kNever : from + static_cast<int64_t>(wait);
 }
 

@@ -15,6 +15,8 @@ namespace pyminicon::bind {
 
 namespace py = pybind11;
 
+using Seconds = std::optional<double>;  // None: as long as it takes
+
 std::string bytes_of(py::handle value);
 std::optional<std::string> optional_bytes(py::handle value);  // nothing for None
 std::vector<std::string> list_of_bytes(py::handle value);
@@ -30,7 +32,7 @@ std::shared_ptr<parent::PlanSpec> limited(const parent::PlanSpec& plan, py::hand
 parent::ExecSpec make_exec(const py::tuple& told);
 
 // A moment on the monotonic clock, kNever for None.
-int64_t deadline_in(const py::object& seconds, int64_t from);
+int64_t deadline_in(Seconds seconds, int64_t from);
 
 // Has pending signals handled, and throws what a handler raises (Ctrl-C); takes the GIL for it.
 void check_signals();

@@ -74,8 +74,7 @@ void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEn
   }
 }
 
-void hold_limits(Handle& handle, const py::object& wall_time, double cpu_time,
-                 uint64_t max_output) {
+void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t max_output) {
   parent::Guarded& guarded = *handle.guarded;
   guarded.limits.wall = deadline_in(wall_time, guarded.container.started);
   guarded.limits.cpu = cpu_time;
@@ -124,7 +123,7 @@ py::object poll_handle(Handle& handle) {
 }
 
 // Waits for the pidfd without the lock, so that others may kill meanwhile.
-bool wait_handle(Handle& handle, const py::object& timeout) {
+bool wait_handle(Handle& handle, Seconds timeout) {
   const int64_t deadline = deadline_in(timeout, parent::now_ns());
   const auto interrupted = check_signals;
   const py::gil_scoped_release nogil;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bind/from_python.h"
 #include "parent/launch.h"
 #include "parent/supervise.h"
 #include "parent/watchdog.h"
@@ -45,13 +46,13 @@ void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEn
                 parent::Streams& streams);
 
 // The limits hold without anybody waiting.
-void hold_limits(Handle& handle, const py::object& wall_time, double cpu_time, uint64_t max_output);
+void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t max_output);
 
 py::object collected(const Handle& handle, const py::object& paths, uint64_t max);
 
 // What Python calls on it; pyminicon/_core.pyi says what each does.
 py::object poll_handle(Handle& handle);
-bool wait_handle(Handle& handle, const py::object& timeout);
+bool wait_handle(Handle& handle, Seconds timeout);
 bool send_signal(Handle& handle, int number);
 bool kill_handle(Handle& handle);
 bool freeze(Handle& handle, bool frozen);

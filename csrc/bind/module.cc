@@ -2,6 +2,7 @@
 // are in pyminicon/_core.pyi.
 #include <cerrno>
 
+#include "bind/beside.h"
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/known_plans.h"
@@ -57,7 +58,19 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("update", &update)
       .def("collect", &collected);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1);
+             py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
+             py::arg("undo_later") = false);
+  py::class_<Pending>(module, "Pending")
+      .def_property_readonly("number", &Pending::number)
+      .def_property_readonly("over", &Pending::over)
+      .def("withdraw", &Pending::withdraw)
+      .def("result", &Pending::result);
+  py::class_<Launches>(module, "Launches")
+      .def(py::init())
+      .def_property_readonly("fd", &Launches::fd)
+      .def("begin", &Launches::begin)
+      .def("finished", &Launches::finished)
+      .def("close", &Launches::close);
   py::class_<TemplateCore>(module, "Template")
       .def(py::init<std::shared_ptr<PlanSpec>, size_t>())
       .def_property_readonly("ready", [](const TemplateCore& core) { return core.stock.ready(); })

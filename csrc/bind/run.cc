@@ -20,24 +20,10 @@ namespace {
 // Below 1 MiB no program can start; the kernel's killer there is a failed launch.
 constexpr uint64_t kSmallestMemory = 1 << 20;
 
-void launch_into(Handle& handle, const PlanSpec& spec, const py::tuple& told,
-                 const py::tuple& stdio, const std::vector<int>& pass, bool terminal, bool trace,
-                 int64_t deadline, bool undo_later, int cancel = -1) {
-  parent::LaunchOptions options;
-  options.id = handle.id = parent::new_id();
-  options.exec = make_exec(told);
-  parent::name_in(options.exec, spec, options.id);
-  options.undo_later = undo_later;
-  options.cancel = cancel;
-  options.pass = pass;
-  options.trace = trace;
-  options.terminal = terminal;
-  options.deadline = deadline;
-  options.interrupted = check_signals;
-  ChildEnds ends;
-  open_stdio(stdio, options, ends, handle.streams);
+void launch_into(Handle& handle, const PlanSpec& spec, StartRequest& request) {
+  request.options.interrupted = check_signals;
   const py::gil_scoped_release nogil;
-  handle.container() = parent::launch(spec, options);
+  handle.container() = parent::launch(spec, request.options);
 }
 
 // For the message about it.
@@ -47,6 +33,15 @@ std::string program_of(const py::tuple& told) {
 }
 
 }  // namespace
+
+StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const py::tuple& told,
+                           const py::tuple& stdio, std::vector<int> pass) {
+  options.id = handle.id = parent::new_id();
+  options.exec = make_exec(told);
+  parent::name_in(options.exec, spec, options.id);
+  options.pass = std::move(pass);
+  open_stdio(stdio, options, ends, handle.streams);
+}
 
 py::tuple timed_out_in_setup(bool by_caller) {
   return py::make_tuple(-SIGKILL, py::none(), py::none(), by_caller ? nullptr : "wall_time",
@@ -97,15 +92,18 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
 }
 
 py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
-              const std::vector<int>& pass, bool trace, const py::object& input,
-              const py::object& timeout, const py::object& wall_time, double cpu_time,
-              uint64_t max_output, const py::object& collect, uint64_t collect_max) {
+              const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
+              Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
+              uint64_t collect_max) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   auto handle = std::make_unique<Handle>();
   try {
-    launch_into(*handle, spec, told, stdio, pass, false, trace, std::min(by_caller, by_wall),
-                parent::can_undo_later(spec));
+    StartRequest start(*handle, spec, told, stdio, pass);
+    start.options.trace = trace;
+    start.options.deadline = std::min(by_caller, by_wall);
+    start.options.undo_later = parent::can_undo_later(spec);
+    launch_into(*handle, spec, start);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
@@ -116,12 +114,19 @@ py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdi
 
 std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
                               const std::vector<int>& pass, bool terminal, bool trace,
-                              const py::object& wall_time, double cpu_time, uint64_t max_output,
-                              int cancel) {
+                              Seconds wall_time, double cpu_time, uint64_t max_output, int cancel,
+                              bool undo_later) {
   auto handle = std::make_unique<Handle>();
   const int64_t begun = parent::now_ns();
-  launch_into(*handle, spec, told, stdio, pass, terminal, trace, deadline_in(wall_time, begun),
-              false, cancel);
+  {
+    StartRequest request(*handle, spec, told, stdio, pass);
+    request.options.terminal = terminal;
+    request.options.trace = trace;
+    request.options.deadline = deadline_in(wall_time, begun);
+    request.options.undo_later = undo_later && parent::can_undo_later(spec);
+    request.options.cancel = cancel;
+    launch_into(*handle, spec, request);
+  }
   hold_limits(*handle, wall_time, cpu_time, max_output);
   return handle;
 }

@@ -13,9 +13,19 @@
 
 namespace pyminicon::bind {
 
+// What Python says of a start, in C++: to be launched by whatever thread. `told`: (candidates,
+// argv, env, cwd). Our ends of the pipes are the handle's; the container's are closed with this.
+struct StartRequest {
+  StartRequest(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
+               const py::tuple& stdio, std::vector<int> pass);
+  parent::LaunchOptions options;
+  ChildEnds ends;
+};
+
 // What a run is asked besides its plan; the order is that of _core.run's arguments.
 struct RunRequest {
-  py::object input, timeout, wall_time;
+  py::object input;
+  Seconds timeout, wall_time;
   double cpu_time;
   uint64_t max_output;
   py::object collect;
@@ -32,15 +42,14 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
                      const std::string& program, int64_t begun, parent::Stock* stock,
                      const CheckRun& check);
 
-// What Python calls; pyminicon/_core.pyi has their signatures. `told`: (candidates, argv, env,
-// cwd).
+// What Python calls; pyminicon/_core.pyi has their signatures.
 py::tuple run(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
-              const std::vector<int>& pass, bool trace, const py::object& input,
-              const py::object& timeout, const py::object& wall_time, double cpu_time,
-              uint64_t max_output, const py::object& collect, uint64_t collect_max);
+              const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
+              Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
+              uint64_t collect_max);
 std::unique_ptr<Handle> start(const parent::PlanSpec& spec, const py::tuple& told,
                               const py::tuple& stdio, const std::vector<int>& pass, bool terminal,
-                              bool trace, const py::object& wall_time, double cpu_time,
-                              uint64_t max_output, int cancel);
+                              bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
+                              int cancel, bool undo_later);
 
 }  // namespace pyminicon::bind

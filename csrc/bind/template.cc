@@ -81,8 +81,8 @@ void settle_times(Launched& container, const parent::Parked& parked, bool trace)
 
 py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                        const std::vector<int>& pass, bool trace, const py::object& input,
-                       const py::object& timeout, const py::object& wall_time, double cpu_time,
-                       uint64_t max_output, const py::object& collect, uint64_t collect_max) {
+                       Seconds timeout, Seconds wall_time, double cpu_time, uint64_t max_output,
+                       const py::object& collect, uint64_t collect_max) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   const parent::RefillAfter refill(core.stock);
@@ -106,8 +106,7 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
 
 std::unique_ptr<Handle> template_start(TemplateCore& core, const py::tuple& what,
                                        const py::tuple& stdio, const std::vector<int>& pass,
-                                       const py::object& wall_time, double cpu_time,
-                                       uint64_t max_output) {
+                                       Seconds wall_time, double cpu_time, uint64_t max_output) {
   const parent::RefillAfter refill(core.stock);
   auto handle = std::make_unique<Handle>();
   TemplateRun told(what);

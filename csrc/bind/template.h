@@ -22,11 +22,10 @@ struct TemplateCore {
 // run and start of a template. `what`: (candidates, argv, env, cwd, files, uid, gid).
 py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                        const std::vector<int>& pass, bool trace, const py::object& input,
-                       const py::object& timeout, const py::object& wall_time, double cpu_time,
-                       uint64_t max_output, const py::object& collect, uint64_t collect_max);
+                       Seconds timeout, Seconds wall_time, double cpu_time, uint64_t max_output,
+                       const py::object& collect, uint64_t collect_max);
 std::unique_ptr<Handle> template_start(TemplateCore& core, const py::tuple& what,
                                        const py::tuple& stdio, const std::vector<int>& pass,
-                                       const py::object& wall_time, double cpu_time,
-                                       uint64_t max_output);
+                                       Seconds wall_time, double cpu_time, uint64_t max_output);
 
 }  // namespace pyminicon::bind

@@ -33,6 +33,7 @@ Launched::Launched(const PlanSpec& spec)
 Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
   reap_abandoned();
   Launched made(spec);
+  if (options.begun != 0) made.begun = options.begun;
   LaunchJob job(spec, options);
   job.prepare(made, false);
   job.clone(made);

@@ -30,6 +30,7 @@ struct LaunchOptions {
   bool terminal = false;
   std::vector<int> pass;
   bool trace = false;
+  int64_t begun = 0;          // when it was called for, if not just now
   int64_t deadline = kNever;  // for the set-up itself
   bool undo_later = false;    // somebody waits for the end: not for the undoing of the mounts
   int cancel = -1;            // readable: the caller gives the set-up up
