@@ -137,6 +137,9 @@ def _check_cpus(value: object) -> float:
     return float(value)
 
 
+_LAST_CPU = 65535  # no kernel is built for more; without an end a word would be a list of a million
+
+
 def parse_cpus(text: str) -> list[int] | None:
     """The numbers in a list such as "0-2,7", sorted, each once; None when it isn't one."""
     cpus: set[int] = set()
@@ -145,7 +148,7 @@ def parse_cpus(text: str) -> list[int] | None:
         last = last if dash else first
         if not (first.isascii() and first.isdigit() and last.isascii() and last.isdigit()):
             return None
-        if len(last) > 6 or int(first) > int(last):
+        if len(last) > 5 or int(first) > int(last) or int(last) > _LAST_CPU:
             return None
         cpus.update(range(int(first), int(last) + 1))
     return sorted(cpus)
