@@ -10,7 +10,7 @@ import pytest
 
 #: One run each: whatever is parametrised by moments is tried at all of them as root.
 CHOSEN = [
-    "test_aio.py", "test_aio_streams.py", "test_communicate.py", "test_sigchld.py", "test_interrupt.py",
+    "test_aio.py", "test_aio_beside.py", "test_aio_streams.py", "test_communicate.py", "test_sigchld.py", "test_interrupt.py",
     "test_forks.py", "test_death.py::test_whatever_kind_it_is", "test_threads.py::test_32_threads_launch_at_once",
     "test_death.py::test_workers_that_hold_copies_of_the_programs_descriptors_keep_nothing_alive",
     "test_death.py::test_a_killed_watcher_is_replaced_and_the_new_one_knows_the_old_containers",

@@ -38,8 +38,8 @@ async def waiting():
         await box.wait()
 pyminicon.run(['/bin/true'])
 pyminicon.aio
-print('going', flush=True)
 try:
+    print('going', flush=True)
     while True:
         {LOOPS[name]}
 except KeyboardInterrupt:
