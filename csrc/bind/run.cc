@@ -8,7 +8,6 @@
 #include "bind/to_python.h"
 #include "parent/failure.h"
 #include "parent/own_id.h"
-#include "parent/vehicle.h"
 
 namespace pyminicon::bind {
 
@@ -102,7 +101,7 @@ py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdi
     StartRequest start(*handle, spec, told, stdio, pass);
     start.options.trace = trace;
     start.options.deadline = std::min(by_caller, by_wall);
-    start.options.undo_later = parent::can_undo_later(spec);
+    start.options.undo_later = true;
     launch_into(*handle, spec, start);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
@@ -123,7 +122,7 @@ std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& told, const
     request.options.terminal = terminal;
     request.options.trace = trace;
     request.options.deadline = deadline_in(wall_time, begun);
-    request.options.undo_later = undo_later && parent::can_undo_later(spec);
+    request.options.undo_later = undo_later;
     request.options.cancel = cancel;
     launch_into(*handle, spec, request);
   }

@@ -73,6 +73,13 @@ long make_network(uint32_t loopback) {
 }  // namespace
 
 void accompany(Report& report) {
+  // A core would be a picture of the caller's memory; 1, and not 0, for a pattern that is a pipe.
+  const uint64_t no_core[2] = {1, 1};
+  if (sys::call(SYS_prlimit64, 0, 4 /* RLIMIT_CORE */, sys::arg(no_core), 0) < 0) {
+    uint64_t limit[2] = {2, 2};
+    sys::call(SYS_prlimit64, 0, 4, 0, sys::arg(limit));
+    if (limit[0] > 1) sys::call(SYS_exit, 0);
+  }
   // Whoever launches may be killed meanwhile, and nobody would end this.
   sys::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (turn(report, kNetworkOffered, kNetworkBegun)) {

@@ -14,7 +14,18 @@
 namespace pyminicon::parent {
 namespace {
 
-std::atomic<int> going{0};  // launches at this moment; wrong for a while in a forked child, no harm
+// Launches at this moment, by the processes they are in: after a fork the other threads' are none.
+std::atomic<int> going{0};
+std::atomic<uint64_t> going_in{0};
+
+// A signal's handler, run while a launch of this very thread waits, may launch as well: the stack
+// is taken then.
+thread_local bool stack_taken = false;
+
+void count_launch() {
+  if (going_in.exchange(fork_generation()) != fork_generation()) going = 0;
+  going.fetch_add(1, std::memory_order_relaxed);
+}
 
 void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
 
@@ -27,14 +38,16 @@ bool has_spare_processor() {
 
 }  // namespace
 
-Companion::Companion(const PlanSpec& spec, Report& report) : report_(report) {
-  going.fetch_add(1, std::memory_order_relaxed);
+Companion::Companion(const PlanSpec& spec, Report& report)
+    : report_(report), generation_(fork_generation()) {
+  count_launch();
+  if (stack_taken) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;
   // What owns a network namespace is the user namespace it was made in.
   if ((spec.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
   kernel::CloneArgs args{};
   int pidfd = -1;
-  args.flags = kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles | kernel::kCloneSighand;
+  args.flags = kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   report.network = kNetworkOffered;
   report.loopback = spec.loopback;
@@ -43,13 +56,18 @@ Companion::Companion(const PlanSpec& spec, Report& report) : report_(report) {
     report.network = kNetworkByClone;
     return;
   }
+  stack_taken = true;
   pidfd_ = Fd(pidfd);
   report.network_fd = pidfd_.get();
 }
 
 Companion::~Companion() {
-  going.fetch_sub(1, std::memory_order_relaxed);
-  if (!pidfd_) return;
+  if (generation_ == fork_generation()) going.fetch_sub(1, std::memory_order_relaxed);
+  dismiss();
+}
+
+void Companion::dismiss() {
+  if (!pidfd_ || generation_ != fork_generation()) return;
   if (__atomic_load_n(&report_.network, __ATOMIC_ACQUIRE) !=
       kNetworkOver) {  // the child has failed
     child::dismiss_companion(report_);
@@ -60,6 +78,8 @@ Companion::~Companion() {
   const auto id = static_cast<id_t>(pidfd_.get());
   while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
   }
+  stack_taken = false;
+  pidfd_.reset();
 }
 
 }  // namespace pyminicon::parent

@@ -16,10 +16,12 @@ class Companion {
   Companion(const Companion&) = delete;
   Companion& operator=(const Companion&) = delete;
   bool there() const { return static_cast<bool>(pidfd_); }
+  void dismiss();  // ends and reaps it; the network namespace is clone's to make again
 
  private:
   Report& report_;
   Fd pidfd_;
+  uint64_t generation_;
 };
 
 }  // namespace pyminicon::parent

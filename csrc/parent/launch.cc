@@ -8,6 +8,7 @@
 #include "parent/clone.h"
 #include "parent/failure.h"
 #include "parent/launch_job.h"
+#include "parent/vehicle.h"
 
 namespace pyminicon::parent {
 
@@ -39,7 +40,8 @@ Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
   job.clone(made);
   job.attend(made.pid);  // whatever it throws, the destructor of `made` ends the child
   made.started = now_ns();
-  if (options.undo_later) made.undo_later();  // at once: it may have ended in a moment
+  if (options.undo_later && can_undo_later(spec))
+    made.undo_later();  // at once: it may have ended in a moment
   job.check(made, Stage::kExec);
   if (options.trace) keep_trace(job.report(), made);
   return made;

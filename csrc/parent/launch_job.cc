@@ -146,7 +146,13 @@ void LaunchJob::clone(Launched& made) {
   Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
   if (!companion_) companion_.emplace(spec_, *report_);
   if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
-  const long pid = clone_and_wait(args, enter, &entry);
+  long pid = clone_and_wait(args, enter, &entry);
+  if (pid == -EAGAIN && companion_->there()) {  // it may have taken the last process there is
+    companion_->dismiss();
+    report_->network = kNetworkByClone;
+    args.flags |= static_cast<uint64_t>(CLONE_NEWNET);
+    pid = clone_and_wait(args, enter, &entry);
+  }
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kClone, "");
   made.pid = static_cast<int>(pid);
   made.pidfd = Fd(pidfd);

@@ -99,7 +99,12 @@ bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& moun
 }
 
 bool can_undo_later(const PlanSpec& spec) {
+  const auto stays = [](const OpSpec& op) {
+    const bool of_host = op.kind == OpKind::kBind || op.kind == OpKind::kOverlay;
+    return !of_host || !op.source || lies_on_what_stays(*op.source);
+  };
   return !spec.own_memory && !spec.disk_parent &&
+         std::all_of(spec.mounts.begin(), spec.mounts.end(), stays) &&
          std::all_of(spec.layers.begin(), spec.layers.end(), lies_on_what_stays);
 }
 

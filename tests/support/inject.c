@@ -26,7 +26,7 @@ static struct Tracee {
   pid_t pid;
   long number;  // of the system call it is in
   int faking;
-  int companion;  // the process that makes the network namespace: it begins with prctl, no other does
+  int companion;  // the process that makes the network namespace: it begins with prlimit64, no other does
 } tracees[MOST];
 
 static long target, count, fired;
@@ -75,7 +75,7 @@ static void at_call(struct Tracee* child) {
   struct __ptrace_syscall_info info;
   if (ptrace(PTRACE_GET_SYSCALL_INFO, child->pid, sizeof info, &info) < 0) return;
   if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
-    if (child->number == -1) child->companion = info.entry.nr == SYS_prctl;
+    if (child->number == -1) child->companion = info.entry.nr == SYS_prlimit64;
     child->number = (long)info.entry.nr;
     if (++count != target) return;
     fired = child->number;
