@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pyminicon import container
+from pyminicon import container, known_plans
 from pyminicon import spec as specs
 from pyminicon.aio_container import PRIVATE, AsyncContainer
 from pyminicon.aio_job import Job
@@ -46,11 +46,11 @@ async def run(args: Any, **options: Any) -> Result:
     loop = asyncio.get_running_loop()
     begun = loop.time()
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan, key = container.recall(args, options, container.NOT_RUN)
+    spec, plan, key = known_plans.recall(args, options, container.NOT_RUN)
     data = container.input_bytes(spec)
     if plan is None:
         plan = await planned(loop, spec)
-        container.keep(key, plan, spec, options)
+        known_plans.keep(key, plan, spec, options)
     watch = enter(loop)
     try:
         deadline = None if spec.timeout is None else begun + spec.timeout
@@ -72,10 +72,10 @@ async def start(args: Any, **options: Any) -> AsyncContainer:
     if container.wants_terminal(options):
         return await _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan, key = container.recall(args, options, specs.ONLY_RUN)
+    spec, plan, key = known_plans.recall(args, options, specs.ONLY_RUN)
     if plan is None:
         plan = await planned(asyncio.get_running_loop(), spec)
-        container.keep(key, plan, spec, options)
+        known_plans.keep(key, plan, spec, options)
     return await _start(args, spec, plan, trace, None)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from pyminicon import _core, errors
-from pyminicon import plan as plans
 from pyminicon import spec as specs
 
 TYPE_CHECKING = False
@@ -32,45 +31,11 @@ def run(args: Any, **options: Any) -> Result:
     :class:`TimeoutExpired` after ``timeout`` with what was captured, :class:`CalledProcessError` with
     ``check=True``.
     """
+    from pyminicon.known_plans import planned
+
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, NOT_RUN)
     return run_plan(plan, spec, args, trace)
-
-
-_known = _core.KnownPlans(specs.ASIDE, specs.LIMITS)
-
-
-def planned(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
-    """What was asked for, checked, and its plan. Raises SpecError."""
-    spec, plan, key = recall(args, options, refused)
-    if plan is None:
-        plan = plans.build(spec)
-        keep(key, plan, spec, options)
-    return spec, plan
-
-
-def recall(
-    args: Any, options: dict[str, Any], refused: frozenset[str]
-) -> tuple[Spec, Plan | None, bytes | None]:
-    """What was asked for, checked, and the plan of an earlier container if it would be made again; else the
-    key to keep a new one by."""
-    found = _known.find(options)
-    if isinstance(found, tuple):
-        kept, rest = found
-        spec = specs.parse(args, rest, refused)
-        plan = plans.again(kept, spec)
-        if plan is not None:
-            return spec, plan, None
-        found = None
-    return specs.parse(args, options, refused), None, found
-
-
-def keep(key: bytes | None, plan: Plan, spec: Spec, options: dict[str, Any]) -> None:
-    """Keeps a new plan for the next who asks for the like."""
-    if key is not None:
-        kept = plans.to_keep(plan, spec, options.keys() - specs.ASIDE - specs.LIMITS)
-        if kept is not None:
-            _known.keep(key, kept)
 
 
 def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
@@ -178,6 +143,8 @@ def start(args: Any, **options: Any) -> Container:
         from pyminicon import terminal
 
         return terminal.start(args, options)
+    from pyminicon.known_plans import planned
+
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, specs.ONLY_RUN)
     return start_plan(spec, plan, args, trace)

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 
 from pyminicon import ops, rootfs, users
-from pyminicon._core import Plan as CorePlan
 from pyminicon.errors import SpecError
 from pyminicon.ops import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Set as AbstractSet
     from typing import Any, TypeAlias
 
+    from pyminicon._core import Plan as CorePlan
     from pyminicon.cgroup_limits import Limits
     from pyminicon.ops import Op
     from pyminicon.rootfs import Rootfs
@@ -538,52 +537,6 @@ class _Builder:
         return all(
             "/../" not in name and any(name.startswith(f"{tree}/") for tree in trees) for name in names
         )
-
-
-#: Options of a plan that can be used again: what else it depends on has been seen in the image's directory.
-#: The others name files, or have values that can change.
-_LASTING = frozenset(
-    "image read_only storage hostname ipc cgroupns time seccomp no_new_privileges init network pid uts".split()
-)
-
-
-def to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
-    """What is kept of ``plan``, made with ``options``, if it would be made again as long as its image looks the
-    same: nothing of the run. Has the core's plan made."""
-    here = spec.network == "host" or spec.pid == "host" or spec.uts == "host"
-    if here or not options <= _LASTING:
-        return None
-    if spec.seccomp not in ("default", "unconfined") or "disk_parent" in plan.fields:
-        return None
-    seen = plan.rootfs.witnesses()
-    if seen is None:
-        return None
-    plan.fields["witnesses"] = seen
-    kept = Plan(plan.rootfs, plan.id)
-    kept.core = plan.core = CorePlan(plan.fields)
-    kept.fields["cgroup"] = plan.fields.get("cgroup")
-    kept.environment = plan.environment
-    return kept
-
-
-def again(kept: Plan, spec: Spec) -> Plan | None:
-    """A kept plan for the run ``spec``, with its limits; None where those make another plan of it."""
-    core = kept.core
-    limited = kept.fields["cgroup"] is not None
-    if core is None or limited is not (spec.limits is not None):
-        return None
-    if spec.limits is not None:
-        from pyminicon import cgroups
-
-        cgroup = cgroups.plan(spec.limits)
-        if cgroup is None:
-            return None
-        core = core.limited(cgroup, spec.limits.memory or 0)
-    plan = Plan(kept.rootfs, kept.id)
-    plan.core = core
-    plan.environment = kept.environment
-    plan.told = tell(plan, spec)
-    return plan
 
 
 def tell(plan: Plan, spec: Spec) -> Told:

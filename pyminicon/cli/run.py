@@ -103,15 +103,15 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
         from pyminicon.cli.tty import run_in_terminal
 
         return run_in_terminal(args, wanted, given)
+    from pyminicon import container, plan, spec
     from pyminicon.cli import signals
-    from pyminicon.container import start
 
     piped = _stdio(wanted, given)
-    if given.get("trace"):
-        wanted["trace"] = True
     forward = signals.Forwarder()
     try:
-        box = start(args, **wanted)
+        # No earlier plan is looked for, and none is kept: this process has one container.
+        checked = spec.parse(args, wanted, spec.ONLY_RUN)
+        box = container.start_plan(checked, plan.build(checked), args, bool(given.get("trace")))
     except signals.Stopped as stopped:
         return 128 + stopped.number
     try:

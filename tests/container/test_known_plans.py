@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import _core, container, plan, spec
+from pyminicon import _core, known_plans, plan, spec
 from tests.support.run import out, sh
 
 IDENTITY = "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; echo $HOSTNAME"
@@ -31,7 +31,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return build(asked)
 
     monkeypatch.setattr(plan, "build", count)
-    monkeypatch.setattr(container, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
+    monkeypatch.setattr(known_plans, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
     return images
 
 
@@ -202,7 +202,7 @@ def test_an_image_that_changed_is_planned_as_if_it_had_never_been_seen(
     if read_only or not change.startswith("hosts"):
         assert len(built) == 2
     assert "the host's own" not in after
-    monkeypatch.setattr(container, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
+    monkeypatch.setattr(known_plans, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
     assert after == outcome(**options)
     assert sorted(path.name for path in away.iterdir()) == ["hosts"]
     assert (away / "hosts").read_text() == "the host's own\n"
@@ -302,7 +302,7 @@ def test_what_depends_on_more_is_planned_each_time(
     for _ in range(2):
         pyminicon.run(["/bin/true"], image=str(rootfs), **options)
     assert len(built) == 2
-    assert len(container._known) == 0
+    assert len(known_plans._known) == 0
 
 
 def test_images_that_are_no_plain_directory_are_planned_each_time(
@@ -313,7 +313,7 @@ def test_images_that_are_no_plain_directory_are_planned_each_time(
         for _ in range(2):
             pyminicon.run(["/bin/true"], image=image)
     assert len(built) == 6
-    assert len(container._known) == 0
+    assert len(known_plans._known) == 0
 
 
 def test_options_that_a_call_does_not_take_are_refused_whatever_is_known(
@@ -368,20 +368,20 @@ def test_other_ids_of_the_process_are_seen(
 def test_no_more_than_sixteen_are_kept_and_the_latest_of_them(rootfs: Path, built: list[str]) -> None:
     for number in range(20):
         pyminicon.run(["/bin/true"], image=str(rootfs), hostname=f"box{number}")
-    assert len(container._known) == 16
+    assert len(known_plans._known) == 16
     pyminicon.run(["/bin/true"], image=str(rootfs), hostname="box19")
     assert len(built) == 20
     pyminicon.run(["/bin/true"], image=str(rootfs), hostname="box0")
     assert len(built) == 21
-    assert len(container._known) == 16
+    assert len(known_plans._known) == 16
 
 
 def test_nothing_of_a_run_is_kept(rootfs: Path, built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[plan.Plan] = []
-    real = plan.to_keep
-    monkeypatch.setattr(plan, "to_keep", lambda *a: kept.append(real(*a)) or kept[-1])  # type: ignore[func-returns-value, arg-type]
+    real = known_plans._to_keep
+    monkeypatch.setattr(known_plans, "_to_keep", lambda *a: kept.append(real(*a)) or kept[-1])  # type: ignore[func-returns-value, arg-type]
     out("true", image=str(rootfs), env={"TOKEN": "secret"}, cwd="/tmp")
-    assert len(container._known) == 1
+    assert len(known_plans._known) == 1
     assert kept[0].told == ([], [], [], "/")
     assert "TOKEN" not in kept[0].environment
     assert kept[0].rootfs.lock_fds == []
