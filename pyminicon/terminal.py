@@ -14,6 +14,8 @@ import fcntl
 import os
 import termios
 
+from pyminicon.errors import SpecError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -98,6 +100,14 @@ def size_of(fd: int) -> tuple[int, int]:
     """(rows, columns) of the terminal ``fd``. Raises OSError if it is none."""
     found = fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))
     return int.from_bytes(found[:2], "little"), int.from_bytes(found[2:4], "little")
+
+
+def name_of(stdin: Any) -> str:
+    """The name of the terminal that is given as a container's stdin. Raises SpecError."""
+    try:
+        return os.ttyname(stdin if isinstance(stdin, int) else stdin.fileno())
+    except (AttributeError, OSError):
+        raise SpecError("tty", "takes a terminal as stdin, one with a name in /dev/pts") from None
 
 
 def start(args: Any, options: dict[str, Any]) -> Container:

@@ -27,14 +27,12 @@ class Identity:
         self.home = home
 
 
-def resolve(user: str | None, read: Callable[[str], bytes | None]) -> Identity:
+def resolve(user: str, read: Callable[[str], bytes | None]) -> Identity:
     """``user`` ("uid[:gid]" or names) by the image's own passwd and group, read with ``read``.
 
-    None is root. A uid without an entry has gid 0 and home /, as docker has it. Raises SpecError for
-    a name that isn't there.
+    A uid without an entry has gid 0 and home /, as docker has it. Raises SpecError for a name that isn't
+    there.
     """
-    if user is None:
-        return Identity(0, 0, [], "/root")
     name, _, group = user.partition(":")
     entry = _find(read("etc/passwd"), name)
     if entry is None and not _is_id(name):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from pyminicon import ops, plan, spec
+from pyminicon import ops, plan, plan_read_only, spec
 from pyminicon.images.store import Store
 from tests.support import roots
 from tests.support.run import out, sh
@@ -284,8 +284,8 @@ def test_a_root_that_holds_the_callers_own_program_is_never_bound_itself(
 
     assert kind() == ops.ROOT_BIND
     about = own_rootfs.stat()
-    assert (about.st_dev, about.st_ino) not in plan._above_own_program()
-    monkeypatch.setattr(plan, "_above", frozenset({(about.st_dev, about.st_ino)}))
+    assert (about.st_dev, about.st_ino) not in plan_read_only._above_own_program()
+    monkeypatch.setattr(plan_read_only, "_above", frozenset({(about.st_dev, about.st_ino)}))
     assert kind() == ops.ROOT_COVER
 
 

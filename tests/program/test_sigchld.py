@@ -164,8 +164,8 @@ def test_a_map_of_the_callers_own_id_needs_no_newuidmap(
     as_user: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = as_user("""
-import os, pyminicon, pyminicon.plan
-pyminicon.plan._has_mappers = lambda: False
+import os, pyminicon, pyminicon.plan_ids
+pyminicon.plan_ids._has_mappers = lambda: False
 print(pyminicon.run(['cat', '/proc/self/uid_map'], userns=f'0:{os.geteuid()}:1', capture_output=True, text=True).stdout)
 try:
     pyminicon.run(['true'], userns=f'0:{os.geteuid()}:1', user='5')

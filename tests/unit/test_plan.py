@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pyminicon import capabilities, ops, plan, seccomp_table
+from pyminicon import capabilities, ops, plan, plan_tree, seccomp_table
 from pyminicon.errors import SpecError
 from pyminicon.plan import build, candidates
 from pyminicon.spec import parse
@@ -185,8 +185,8 @@ def test_how_often_each_processor_was_throttled_is_masked(
 ) -> None:
     """It tells what others compute; many machines, all virtual ones, don't have it."""
     masks = [f"sys/devices/system/cpu/cpu{number}/thermal_throttle" for number in (0, 11)]
-    monkeypatch.setattr(plan, "_throttles", None, raising=False)
-    monkeypatch.setattr(plan, "_known", {}, raising=False)
+    monkeypatch.setattr(plan_tree, "_throttles", None)
+    monkeypatch.setattr(plan_tree, "_known", {})
     monkeypatch.setattr(os, "listdir", lambda path: ["cpu0", "cpu11", "cpufreq", "online"])
     lexists = os.path.lexists
     monkeypatch.setattr(os.path, "lexists", lambda path: path[1:] in masks or lexists(path))

@@ -34,7 +34,7 @@ def test_ids_of_thousands_of_digits_are_no_ids() -> None:
             users.resolve(user, tables.get)
 
 
-def resolve(user: str | None) -> tuple[int, int, list[int], str]:
+def resolve(user: str) -> tuple[int, int, list[int], str]:
     who = users.resolve(user, TABLES.get)
     return who.uid, who.gid, who.groups, who.home
 
@@ -42,7 +42,6 @@ def resolve(user: str | None) -> tuple[int, int, list[int], str]:
 @pytest.mark.parametrize(
     ("user", "want"),
     [
-        (None, (0, 0, [], "/root")),
         ("root", (0, 0, [], "/root")),
         ("0", (0, 0, [], "/root")),
         ("alice", (1000, 1000, [29, 44], "/home/alice")),
@@ -56,7 +55,7 @@ def resolve(user: str | None) -> tuple[int, int, list[int], str]:
         ("7", (8, 9, [], "/seven")),  # a name that is a number is a name first, as in useradd's world
     ],
 )
-def test_a_user_is_looked_up_as_docker_does(user: str | None, want: tuple[int, int, list[int], str]) -> None:
+def test_a_user_is_looked_up_as_docker_does(user: str, want: tuple[int, int, list[int], str]) -> None:
     assert resolve(user) == want
 
 
