@@ -7,7 +7,7 @@ import os
 from pyminicon import sizes
 from pyminicon.errors import SpecError
 from pyminicon.mount_words import inside
-from pyminicon.spec import text
+from pyminicon.spec_rare import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -84,7 +84,9 @@ def test_a_run_without_options_loads_nothing_for_them(bare_rootfs: Path) -> None
 
 
 def test_a_plain_call_loads_no_room_that_it_does_not_need(bare_rootfs: Path) -> None:
-    loaded = _loaded(_from_here(f"import pyminicon\npyminicon.run(['/payload'], image={str(bare_rootfs)!r})"))
+    words = "capture_output=True, text=True, timeout=9, check=True"
+    code = f"import pyminicon\npyminicon.run(['/payload'], image={str(bare_rootfs)!r}, {words})"
+    loaded = _loaded(_from_here(code))
     ours = {name for name in OURS - OF_THE_HOST if not name.startswith("pyminicon.cli")}
     assert {name for name in loaded if name.startswith("pyminicon")} == ours | OF_A_CALL
 

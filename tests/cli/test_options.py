@@ -83,11 +83,12 @@ def test_every_option_of_the_table_is_in_the_help_and_in_the_manual() -> None:
 
 
 def test_every_option_reaches_the_library() -> None:
-    from pyminicon import spec
+    from pyminicon import spec, spec_rare
 
+    taken = {*spec._CHECKS, *spec_rare.CHECKS, *spec.LIMITS}
     reached = {*call._PLAIN.values(), *(target for target, _ in call._NUMBERS.values())}
     for option in reached:
-        assert option in spec._CHECKS or option in spec.LIMITS, option
+        assert option in taken, option
 
 
 def test_variables_come_from_files_and_then_from_the_options(tmp_path: Path) -> None:

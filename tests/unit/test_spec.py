@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyminicon import spec as specs
+from pyminicon import spec_rare
 from pyminicon.errors import LaunchError, SpecError
 from pyminicon.spec import parse
 
@@ -216,7 +217,7 @@ def test_any_user_is_taken_or_a_spec_error(user: str) -> None:
 
 
 def test_each_checker_is_small() -> None:
-    for check in specs._CHECKS.values():
+    for check in [*specs._CHECKS.values(), *spec_rare.CHECKS.values()]:
         assert len(inspect.getsource(check).splitlines()) < 40
 
 
