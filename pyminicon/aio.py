@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pyminicon import container, known_plans
+from pyminicon import container, known_plans, result
 from pyminicon import spec as specs
 from pyminicon.aio_container import PRIVATE, AsyncContainer
 from pyminicon.aio_job import Job
@@ -57,7 +57,7 @@ async def run(args: Any, **options: Any) -> Result:
         try:
             handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
         except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
-            return container.make_result(spec, args, ended_in_setup(spec))
+            return result.make_result(spec, args, ended_in_setup(spec))
         job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
         await job.finished()
         return await job.result(args)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 
+from pyminicon import errors
 from pyminicon.aio_ending import Ending
 from pyminicon.aio_streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio_thread import despite_cancelling, in_thread
-from pyminicon.container import Running, check_status
+from pyminicon.container import Running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class AsyncContainer(Running):
         """The returncode if the container has ended, else None; doesn't wait."""
         if not self._settled and self._handle.owned:
             self._settle(self._handle.poll())
-        return check_status(self.returncode) if self._settled else None
+        return errors.check_status(self.returncode) if self._settled else None
 
     def _settle(self, ended: tuple[int | None, str | None] | None) -> None:
         if ended is None or self._settled:
@@ -123,7 +124,7 @@ class AsyncContainer(Running):
                 self._settle(await in_thread(self._loop, self._handle.poll, None))
             else:
                 self._settle((-9, None))  # it was killed, and hangs in the kernel
-        return check_status(self.returncode)
+        return errors.check_status(self.returncode)
 
     async def communicate(self, input: Any = None) -> tuple[Any, Any]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).

@@ -7,7 +7,7 @@ import errno
 import os
 import select
 
-from pyminicon import container, errors
+from pyminicon import errors, result
 from pyminicon.aio_ending import Ending
 from pyminicon.aio_launch import NO_LIMIT
 from pyminicon.aio_streams import PIECE
@@ -177,4 +177,4 @@ class Job(Ending):
             )
         streams = self.output(1), self.output(2)
         facts = handle.usage(), handle.startup, handle.trace, files
-        return container.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))
+        return result.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))

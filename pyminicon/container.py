@@ -41,6 +41,8 @@ def run(args: Any, **options: Any) -> Result:
 def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
     """One run of a plan: one crossing into the core. Closes the plan's locks."""
     try:
+        from pyminicon.result import make_result
+
         core_plan = plan.core or _core.Plan(plan.fields)
         return make_result(spec, args, _core.run(core_plan, plan.told, *run_request(spec, trace)))
     finally:
@@ -64,38 +66,6 @@ def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
     )
 
 
-def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result:
-    """The Result of what the core's run answers; raises what the caller asked to be raised."""
-    from pyminicon.result import Result, Usage  # not at the top: a Container has none until it is asked
-
-    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
-    if timed_out:
-        raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
-    result = Result()
-    result.args = args
-    result.returncode = check_status(returncode)
-    result.stdout = decode(spec, stdout)
-    result.stderr = decode(spec, stderr)
-    result.limit = limit
-    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
-    result.startup = startup
-    result.trace = stamps
-    result.files = files or {}
-    if spec.check and returncode:
-        result.check_returncode()
-    return result
-
-
-def check_status(returncode: int | None) -> int:
-    """``returncode``, or an Error when somebody else's wait has taken it."""
-    if returncode is None:
-        raise errors.Error(
-            "the container has ended, but its status was taken: this process waits for all its children "
-            "or ignores SIGCHLD, and before Linux 6.15 nothing else knows it"
-        )
-    return returncode
-
-
 def stdio_choices(spec: Spec) -> tuple[int, int, int]:
     """stdin, stdout and stderr as the core takes them: a descriptor, or PIPE, STDOUT, DEVNULL."""
     return _choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)
@@ -116,15 +86,6 @@ def input_bytes(spec: Spec) -> bytes | None:
     if spec.input is not None and spec.text:
         raise errors.SpecError("input", "takes a str with text=True")
     return spec.input
-
-
-def decode(spec: Spec, data: bytes | None) -> Any:
-    """What was captured, as text where text was asked for (universal newlines, as in subprocess)."""
-    if data is None or not spec.text:
-        return data
-    import io
-
-    return io.TextIOWrapper(io.BytesIO(data), spec.encoding, spec.errors).read()
 
 
 def wants_terminal(options: dict[str, Any]) -> bool:
@@ -342,7 +303,7 @@ class Container(Running):
             if ended is not None:
                 self._release()
                 self.limit = ended[1]
-                self.returncode = check_status(ended[0])
+                self.returncode = errors.check_status(ended[0])
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -354,7 +315,7 @@ class Container(Running):
             if not self._handle.wait(timeout):
                 raise errors.TimeoutExpired(self.args, timeout or 0.0)
             self.poll()
-        return check_status(self.returncode)
+        return errors.check_status(self.returncode)
 
     def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).

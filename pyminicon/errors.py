@@ -68,6 +68,16 @@ class LaunchError(Error, OSError):
         return type(self), (self.errno, self.stage, self.subject, self.hint)
 
 
+def check_status(returncode: int | None) -> int:
+    """``returncode``, or an Error when somebody else's wait has taken it."""
+    if returncode is None:
+        raise Error(
+            "the container has ended, but its status was taken: this process waits for all its children "
+            "or ignores SIGCHLD, and before Linux 6.15 nothing else knows it"
+        )
+    return returncode
+
+
 def __getattr__(name: str) -> type[Error]:
     if name in ("TimeoutExpired", "CalledProcessError"):
         import subprocess

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pyminicon import errors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from pyminicon.spec import Spec
 
 
 class Usage:
@@ -67,8 +71,6 @@ class Result:
     def check_returncode(self) -> None:
         """Raises CalledProcessError if ``returncode`` isn't 0."""
         if self.returncode:
-            from pyminicon import errors
-
             raise errors.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
 
     def __repr__(self) -> str:
@@ -77,3 +79,32 @@ class Result:
             if getattr(self, name) is not None:
                 parts.append(f"{name}={getattr(self, name)!r}")
         return f"Result({', '.join(parts)})"
+
+
+def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result:
+    """The Result of what the core's run answers; raises what the caller asked to be raised."""
+    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
+    if timed_out:
+        raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
+    result = Result()
+    result.args = args
+    result.returncode = errors.check_status(returncode)
+    result.stdout = _decode(spec, stdout)
+    result.stderr = _decode(spec, stderr)
+    result.limit = limit
+    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
+    result.startup = startup
+    result.trace = stamps
+    result.files = files or {}
+    if spec.check and returncode:
+        result.check_returncode()
+    return result
+
+
+def _decode(spec: Spec, data: bytes | None) -> Any:
+    """What was captured, as text where text was asked for (universal newlines, as in subprocess)."""
+    if data is None or not spec.text:
+        return data
+    import io
+
+    return io.TextIOWrapper(io.BytesIO(data), spec.encoding, spec.errors).read()

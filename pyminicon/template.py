@@ -11,12 +11,12 @@ from pyminicon.container import (
     _NO_LIMIT,
     Container,
     made_container,
-    make_result,
     run_plan,
     run_request,
     start_plan,
     stdio_choices,
 )
+from pyminicon.result import make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
