@@ -25,24 +25,26 @@ struct View {
 // Who makes the network namespace. A companion of the launch may make it on another processor
 // meanwhile: it costs as much as all else together.
 enum NetworkState : uint32_t {
-  kNetworkByClone,  // no companion: clone has made it, or there is none
+  kNetworkOver,     // joined, or the child makes its own. 0: the kernel writes it when a companion
+                    // ends, whatever has ended it (CLONE_CHILD_CLEARTID)
   kNetworkOffered,  // the companion hasn't run yet
   kNetworkBegun,    // it is at it
   kNetworkMade,     // the child may join it
-  kNetworkOver,     // joined, or the child makes its own: the companion ends
+  kNetworkRefused,  // the child couldn't make its own either
 };
 
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
 // died.
 struct Report {
-  uint32_t stage;      // Stage being run
-  int32_t index;       // which element of the stage's list, or -1
-  int32_t error;       // errno of the step that failed, 0 while all is well
-  uint32_t source;     // 1: the subject is the element's source, 0: its target
-  uint32_t traced;     // stamp the stages (--trace)
-  uint32_t network;    // NetworkState, a futex of the child and its companion
-  int32_t network_fd;  // the companion's pidfd, by which its network namespace is joined
-  uint32_t loopback;   // the companion brings it up
+  uint32_t stage;        // Stage being run
+  int32_t index;         // which element of the stage's list, or -1
+  int32_t error;         // errno of the step that failed, 0 while all is well
+  uint32_t source;       // 1: the subject is the element's source, 0: its target
+  uint32_t traced;       // stamp the stages (--trace)
+  uint32_t network;      // NetworkState, a futex of the child and its companion
+  int32_t network_fd;    // the companion's pidfd, by which its network namespace is joined
+  uint32_t loopback;     // the companion brings it up
+  uint32_t accompanied;  // there is a companion; else clone has made the network namespace
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };
 

@@ -24,7 +24,7 @@ long keep_descriptors(const LaunchPlan& plan, const Report& report) {
                          plan.stdio.fd[0], plan.stdio.fd[1], plan.stdio.fd[2]};
   if (const long result = keep_each({own, sizeof own / sizeof own[0]}); result < 0) return result;
   if (const long result = keep_each(plan.tasks_fds); result < 0) return result;
-  if (report.network != kNetworkByClone) {
+  if (report.accompanied != 0) {
     if (const long result = keep(report.network_fd); result < 0) return result;
   }
   return keep_each(plan.stdio.pass);

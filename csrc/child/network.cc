@@ -65,11 +65,6 @@ void spin_while(const Report& report, NetworkState state) {
 
 void wake(Report& report) { sys::call(SYS_futex, sys::arg(&report.network), FUTEX_WAKE, 1); }
 
-long make_network(uint32_t loopback) {
-  if (const long r = sys::unshare(kernel::kCloneNewnet); r < 0) return r;
-  return loopback != 0 ? bring_up_loopback() : 0;
-}
-
 }  // namespace
 
 void accompany(Report& report) {
@@ -86,7 +81,8 @@ void accompany(Report& report) {
     // The descriptors are shared with the caller: a socket among them could be inherited by what
     // another thread forks, and would keep the namespace.
     long made = sys::call(kernel::kSysCloseRange, 3, ~0U, kernel::kCloseRangeUnshare);
-    if (made >= 0) made = make_network(report.loopback);
+    if (made >= 0) made = sys::unshare(kernel::kCloneNewnet);
+    if (made >= 0 && report.loopback != 0) made = bring_up_loopback();
     turn(report, kNetworkBegun, made < 0 ? kNetworkOver : kNetworkMade);
     wake(report);
     sleep_while(report, kNetworkMade);  // it is joined through this process
@@ -104,7 +100,7 @@ void dismiss_companion(Report& report) {
 // its own.
 long enter_network(Child& child) {
   Report& report = child.report;
-  if (report.network == kNetworkByClone) {
+  if (report.accompanied == 0) {
     return child.plan.loopback != 0 ? bring_up_loopback() : 0;
   }
   spin_while(report, kNetworkBegun);
@@ -113,7 +109,12 @@ long enter_network(Child& child) {
                       sys::call(SYS_setns, report.network_fd, kernel::kCloneNewnet) >= 0;
   dismiss_companion(report);
   sys::close(report.network_fd);
-  return joined ? 0 : make_network(child.plan.loopback);
+  if (joined) return 0;
+  if (const long r = sys::unshare(kernel::kCloneNewnet); r < 0) {
+    report.network = kNetworkRefused;
+    return r;
+  }
+  return child.plan.loopback != 0 ? bring_up_loopback() : 0;
 }
 
 }  // namespace pyminicon::child

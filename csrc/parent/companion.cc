@@ -18,6 +18,8 @@ namespace {
 std::atomic<int> going{0};
 std::atomic<uint64_t> going_in{0};
 
+std::atomic<bool> left_off{false};
+
 // A signal's handler, run while a launch of this very thread waits, may launch as well: the stack
 // is taken then.
 thread_local bool stack_taken = false;
@@ -28,6 +30,11 @@ void count_launch() {
 }
 
 void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
+
+bool is_expecting(const Report& report) {
+  const uint32_t state = __atomic_load_n(&report.network, __ATOMIC_ACQUIRE);
+  return state != kNetworkOver && state != kNetworkRefused;
+}
 
 // With as many launches as processors each has one to itself, and a companion is only work.
 bool has_spare_processor() {
@@ -41,24 +48,23 @@ bool has_spare_processor() {
 Companion::Companion(const PlanSpec& spec, Report& report)
     : report_(report), generation_(fork_generation()) {
   count_launch();
-  if (stack_taken) return;
+  if (stack_taken || left_off.load(std::memory_order_relaxed)) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;
   // What owns a network namespace is the user namespace it was made in.
   if ((spec.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
   kernel::CloneArgs args{};
   int pidfd = -1;
-  args.flags = kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles;
+  args.flags =
+      kernel::kClonePidfd | kernel::kCloneFs | kernel::kCloneFiles | kernel::kCloneChildCleartid;
+  args.child_tid = reinterpret_cast<uint64_t>(&report.network);
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   report.network = kNetworkOffered;
   report.loopback = spec.loopback;
-  const long pid = clone_beside(args, enter, &report);
-  if (pid < 0) {
-    report.network = kNetworkByClone;
-    return;
-  }
+  if (clone_beside(args, enter, &report) < 0) return;
   stack_taken = true;
   pidfd_ = Fd(pidfd);
   report.network_fd = pidfd_.get();
+  report.accompanied = 1;
 }
 
 Companion::~Companion() {
@@ -68,8 +74,7 @@ Companion::~Companion() {
 
 void Companion::dismiss() {
   if (!pidfd_ || generation_ != fork_generation()) return;
-  if (__atomic_load_n(&report_.network, __ATOMIC_ACQUIRE) !=
-      kNetworkOver) {  // the child has failed
+  if (is_expecting(report_)) {  // the child has failed
     child::dismiss_companion(report_);
     syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
   }
@@ -81,5 +86,9 @@ void Companion::dismiss() {
   stack_taken = false;
   pidfd_.reset();
 }
+
+void leave_companions_off() { left_off = true; }
+
+bool has_companions() { return !left_off; }
 
 }  // namespace pyminicon::parent

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/plan.h"
+#include "parent/failure.h"
 #include "parent/fd.h"
 #include "parent/plan_spec.h"
 
@@ -23,5 +24,22 @@ class Companion {
   Fd pidfd_;
   uint64_t generation_;
 };
+
+// From now on clone makes the network namespaces of this process.
+void leave_companions_off();
+bool has_companions();
+
+// What `make` launches, at the second try where the first has found that companions are no use
+// here.
+template <typename Make>
+auto with_or_without_companion(Make make) {
+  const bool with = has_companions();
+  try {
+    return make();
+  } catch (const LaunchFailure&) {
+    if (!with || has_companions()) throw;
+  }
+  return make();
+}
 
 }  // namespace pyminicon::parent

@@ -31,8 +31,9 @@ Launched::Launched(const PlanSpec& spec)
       watch_(lease_watch_slot()),
       generation_(fork_generation()) {}
 
-Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
-  reap_abandoned();
+namespace {
+
+Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
   Launched made(spec);
   if (options.begun != 0) made.begun = options.begun;
   LaunchJob job(spec, options);
@@ -45,6 +46,13 @@ Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
   job.check(made, Stage::kExec);
   if (options.trace) keep_trace(job.report(), made);
   return made;
+}
+
+}  // namespace
+
+Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
+  reap_abandoned();
+  return with_or_without_companion([&] { return launch_once(spec, options); });
 }
 
 }  // namespace pyminicon::parent

@@ -86,6 +86,14 @@ std::string limit_name(uint32_t resource) {
   return resource < std::size(kNames) ? kNames[resource] : std::to_string(resource);
 }
 
+// A filter around the caller may forbid unshare(2), or kill for it, and let clone3(2) through.
+bool was_refused(const Report& report, int returncode) {
+  if (report.accompanied == 0 || report.stage != static_cast<uint32_t>(Stage::kNetwork)) {
+    return false;
+  }
+  return report.error == 0 ? returncode == -SIGSYS : report.network == kNetworkRefused;
+}
+
 }  // namespace
 
 void LaunchJob::add_cgroup(Launched& made) {
@@ -149,7 +157,7 @@ void LaunchJob::clone(Launched& made) {
   long pid = clone_and_wait(args, enter, &entry);
   if (pid == -EAGAIN && companion_->there()) {  // it may have taken the last process there is
     companion_->dismiss();
-    report_->network = kNetworkByClone;
+    report_->accompanied = 0;
     args.flags |= static_cast<uint64_t>(CLONE_NEWNET);
     pid = clone_and_wait(args, enter, &entry);
   }
@@ -191,6 +199,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
   if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
     made.reap(true);
     const int code = made.returncode.value_or(0);
+    if (was_refused(report, code)) leave_companions_off();
     made.remove_leftovers();
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0);
   }

@@ -20,7 +20,7 @@
 namespace pyminicon::parent {
 namespace {
 
-Parked make_parked(const PlanSpec& spec, const LaunchOptions& asked) {
+Parked park_once(const PlanSpec& spec, const LaunchOptions& asked) {
   Parked parked;
   parked.id = new_id();
   LaunchOptions options;
@@ -40,6 +40,10 @@ Parked make_parked(const PlanSpec& spec, const LaunchOptions& asked) {
   parked.socket = job.take_park();
   parked.failure = job.take_failure();
   return parked;
+}
+
+Parked make_parked(const PlanSpec& spec, const LaunchOptions& asked) {
+  return with_or_without_companion([&] { return park_once(spec, asked); });
 }
 
 void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {

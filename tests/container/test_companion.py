@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
+
+import pytest
 
 import pyminicon
 from tests.support import leftovers
-from tests.support.python import fresh
+from tests.support.python import environment, fresh
 from tests.support.run import out
 
 INSIDE = "cat /proc/net/dev | tail -n +3 | cut -d: -f1; readlink /proc/self/ns/net"
@@ -51,3 +57,122 @@ def test_many_threads_at_once_each_get_their_own() -> None:
         thread.join()
     assert {words.split()[0] for words in seen} == {"lo"}
     assert len({words.split()[1] for words in seen}) == len(threads)
+
+
+FILTERED = f"""
+import os, resource, pyminicon
+from tests.support import deny, filtered, leftovers
+pyminicon.run(["true"])
+pyminicon.run(["true"], init=True)
+before = leftovers.count()
+resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+filtered.load(filtered.one_call(deny.number("unshare"), ANSWER))
+def launched(**options):
+    r = pyminicon.run(["sh", "-c", {INSIDE!r}], capture_output=True, text=True, check=True, **options)
+    return r.stdout.split()[0]
+print(FIRST)
+print(launched(), launched(init=True), launched(read_only=True))
+with pyminicon.Template() as template:
+    print(template.run(["true"]).returncode)
+print(leftovers.appeared(before))
+"""
+
+
+@pytest.mark.parametrize("answer", ["filtered.ERRNO | 1", "filtered.ERRNO | 38", "filtered.KILL_PROCESS"])
+@pytest.mark.parametrize("first", ["launched()", "launched(init=True)", "pyminicon.Template().close()"])
+def test_a_caller_who_may_not_unshare_gets_it_from_clone(answer: str, first: str, tmp_path: Path) -> None:
+    code = FILTERED.replace("ANSWER", answer).replace("FIRST", first)
+    done = fresh(f"import os\nos.chdir({str(tmp_path)!r})\n{code}")
+    assert (done.stderr, done.stdout.splitlines()[1:]) == ("", ["lo lo lo", "0", "{}"])
+    # A core of the companion would be a picture of the caller's memory.
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_free_process_is_the_containers(needs_root: None) -> None:
+    group = Path("/sys/fs/cgroup/pids")
+    if not (group / "cgroup.procs").exists():
+        pytest.skip("needs cgroup v1")
+    group = group / f"pyminicon-{os.getpid()}-room"
+    code = f"""
+import os, pyminicon
+from pathlib import Path
+group = Path({str(group)!r})
+pyminicon.run(["true"])
+(group / "cgroup.procs").write_text(str(os.getpid()))
+now = int((group / "pids.current").read_text())
+for room in 1, 2:
+    (group / "pids.max").write_text(str(now + room))
+    print([pyminicon.run(["true"]).returncode for _ in range(20)] == [0] * 20)
+(group / "pids.max").write_text(str(now))
+try:
+    pyminicon.run(["true"])
+except pyminicon.LaunchError as error:
+    print(error.stage)
+"""
+    group.mkdir()
+    try:
+        assert fresh(code).stdout.splitlines() == ["True", "True", "clone"]
+    finally:
+        group.rmdir()
+
+
+def test_a_signals_handler_may_launch_while_a_launch_of_its_thread_waits() -> None:
+    launched = 0
+
+    def launch(*_: object) -> None:
+        nonlocal launched
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        launched += out(INSIDE).split()[0] == "lo"
+
+    before = signal.getsignal(signal.SIGALRM)
+    try:
+        for number in range(120):
+            signal.signal(signal.SIGALRM, launch)
+            signal.setitimer(signal.ITIMER_REAL, 0.0005 + number * 0.00003)
+            assert out(INSIDE, init=True).split()[0] == "lo"
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert launched > 20
+
+
+def test_a_worker_forked_while_others_launch_has_companions_as_its_parent_has(needs_root: None) -> None:
+    # Of a PID namespace of its own the kernel says which number it has given last.
+    code = """
+import os, threading, pyminicon
+pyminicon.run(["true"])
+def numbers(launches=10):
+    first = int(open("/proc/sys/kernel/ns_last_pid").read())
+    for _ in range(launches):
+        pyminicon.run(["true"])
+    return (int(open("/proc/sys/kernel/ns_last_pid").read()) - first) / launches
+alone = numbers()
+going = True
+def launch():
+    while going:
+        pyminicon.run(["true"])
+thread = threading.Thread(target=launch)
+thread.start()
+workers = []
+for _ in range(10):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.read(read, 1)
+        pyminicon.run(["true"])  # and its watcher
+        os._exit(int(numbers() * 10))
+    os.close(read)
+    workers.append((pid, write))
+going = False
+thread.join()
+seen = set()
+for pid, write in workers:
+    os.write(write, b"x")
+    seen.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) / 10)
+print(seen == {alone}, seen, alone)
+"""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), cwd="/", timeout=90
+    )
+    assert done.stdout.startswith("True"), done

@@ -102,6 +102,24 @@ print(held)
     assert fresh(line).stdout == "0\n"
 
 
+def test_the_python_image_is_free_where_a_part_of_it_lies_on_a_disk_of_its_own(needs_root: None) -> None:
+    line = """
+import ctypes, os, subprocess, sys
+from tests.container.test_undoing import while_it_runs
+assert ctypes.CDLL(None).unshare(0x20000) == 0
+subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+subprocess.run(["mount", "-t", "ramfs", "none", "/mnt"], check=True)
+os.makedirs("/mnt/lib/site-packages")
+runner, before = while_it_runs(image="python")
+runner.join()
+sys.path.append("/mnt/lib/site-packages")
+runner, held = while_it_runs(image="python")
+runner.join()
+print(before, held)
+"""
+    assert fresh(line).stdout == "1 0\n"
+
+
 def test_a_program_that_has_closed_all_descriptors_keeps_what_it_opened_since() -> None:
     line = """
 import os, tempfile

@@ -200,6 +200,53 @@ thread.join()
     assert running.end() == (0, "others ran True\nleft []\n")
 
 
+def test_an_image_may_be_served_by_a_thread_of_the_very_program(program: Start) -> None:
+    """Whatever is asked of its file system, the interpreter's lock is the server's to take."""
+    running = program("""
+import struct, subprocess, tempfile, threading, pyminicon
+pyminicon.run(['/bin/true'])
+mount = tempfile.mkdtemp()
+os.chmod(mount, 0o755)
+device = os.open('/dev/fuse', os.O_RDWR)
+os.set_inheritable(device, True)
+subprocess.run(['mount', '-i', '-t', 'fuse', '-o', f'fd={device},rootmode=40000,user_id=0,group_id=0,allow_other', 'own', mount],
+               pass_fds=[device], check=True)
+asked = set()
+def serve():
+    while True:
+        try:
+            request = os.read(device, 1 << 20)
+        except OSError:
+            return
+        length, opcode, unique = struct.unpack_from('<IIQ', request)
+        asked.add(opcode)
+        error, answer = 0, b''
+        if opcode == 26:  # FUSE_INIT
+            answer = struct.pack('<IIIIHHIIHH8I', 7, 31, 65536, 0, 12, 9, 65536, 1, 16, 0, *[0] * 8)[:64]
+        elif opcode == 3:  # FUSE_GETATTR, which nobody keeps
+            answer = struct.pack('<QII6Q10I', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
+        elif opcode == 17:  # FUSE_STATFS
+            answer = struct.pack('<5Q4I', 0, 0, 0, 0, 0, 4096, 255, 4096, 0) + bytes(24)
+        elif opcode in (2, 36, 42):  # FUSE_FORGET, FUSE_INTERRUPT, FUSE_BATCH_FORGET have no answer
+            continue
+        else:
+            error = -2 if opcode == 1 else -38  # ENOENT for a name, ENOSYS else
+        try:
+            os.write(device, struct.pack('<IiQ', 16 + len(answer), error, unique) + answer)
+        except OSError:
+            pass
+threading.Thread(target=serve, daemon=True).start()
+for start in (pyminicon.run, pyminicon.start):
+    try:
+        start(['/bin/true'], image=mount)
+    except pyminicon.LaunchError as error:
+        print(error.stage, 17 in asked, flush=True)
+    asked.clear()
+os._exit(0)
+""", before=["unshare", "-m"])  # fmt: skip
+    assert running.end() == (0, "exec True\nexec True\n")
+
+
 def test_leaving_the_interpreter_doesn_t_hang(program: Start) -> None:
     running = program(
         SERVER.format(reads=True)
