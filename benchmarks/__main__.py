@@ -17,6 +17,7 @@ NAMES = {
     "throughput": "launches per second from threads and asyncio",
     "density": "1,000 sleeping containers",
     "cli": "the command line against a bare interpreter",
+    "filters": "loading a system call filter",
 }
 
 

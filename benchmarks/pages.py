@@ -140,9 +140,15 @@ def cli(body: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
+def filters(body: dict[str, Any]) -> str:
+    """What each program is long, and takes to make and to load."""
+    rows = [[r["name"], r["instructions"], r["compile_ms"], r["load"]["p50"]] for r in body["rows"]]
+    return _markdown(("program", "instructions", "to make: ms", "to load: us"), rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
-    "density": density, "cli": cli,
+    "density": density, "cli": cli, "filters": filters,
 }  # fmt: skip
 
 

@@ -55,16 +55,18 @@ class Plan:
         self.stop_signal = 15
 
 
-def build(spec: Spec) -> Plan:
-    """The plan for ``spec``. Raises SpecError or LaunchError with nothing started."""
-    return Builder(spec).build()
+def build(spec: Spec, once: bool = False) -> Plan:
+    """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
+    started."""
+    return Builder(spec, once).build()
 
 
 class Builder:
     """A plan in the making: what each chapter has decided, for those after it and for the rooms."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, once: bool) -> None:
         self.spec = spec
+        self.once = once
         self.plan = Plan(rootfs.find(spec.image), os.urandom(6).hex())
         self.fields = self.plan.fields
         self.rootless = os.geteuid() != 0
@@ -232,7 +234,7 @@ class Builder:
             from pyminicon.seccomp import program_and_keys
 
             fields["seccomp"], fields["new_keyring"] = program_and_keys(
-                spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges
+                spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges, once=self.once
             )
         # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
         # the container is given CAP_SYS_ADMIN.

@@ -33,7 +33,9 @@ LATE_CALLS = (
 
 _KEY_CALLS = ("add_key", "keyctl", "request_key")
 
-_programs: dict[tuple[str | None, int, bool], tuple[bytes, bool]] = {}  # and whether it opens the key rings
+_programs: dict[
+    tuple[str | None, int, bool, bool], tuple[bytes, bool]
+] = {}  # and whether it opens the key rings
 _lock = allocate_lock()
 _library: Library | None = None
 
@@ -65,18 +67,25 @@ def program(
 
 
 def program_and_keys(
-    profile: str | os.PathLike[str] | Mapping[str, Any], caps: int, *, no_new_privs: bool = True
+    profile: str | os.PathLike[str] | Mapping[str, Any],
+    caps: int,
+    *,
+    no_new_privs: bool = True,
+    once: bool = False,
 ) -> tuple[bytes | None, bool]:
     """:func:`program`'s answer, and whether any of add_key, keyctl and request_key may be called under it:
-    then the container needs a session key ring of its own."""
+    then the container needs a session key ring of its own.
+
+    ``once``: the program is loaded one time, and to lay it out would take longer than that gains.
+    """
     if isinstance(profile, str) and profile == "unconfined":
         return None, True
     content = _content(profile)
-    key = (content, caps, no_new_privs)
+    key = (content, caps, no_new_privs, once)
     made = _programs.get(key)
     if made is None:
         with _lock:
-            made = _programs.get(key) or _compile(content, caps, no_new_privs)
+            made = _programs.get(key) or _compile(content, caps, no_new_privs, once)
             while len(_programs) >= _MOST_KEPT:
                 del _programs[next(iter(_programs))]
             _programs[key] = made
@@ -126,7 +135,7 @@ def _file(path: str) -> str:
         raise SpecError("seccomp", f"{path!r}: {error}") from None
 
 
-def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes, bool]:
+def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> tuple[bytes, bool]:
     from pyminicon import seccomp_rules
 
     library = _loaded()
@@ -135,7 +144,12 @@ def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes,
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
     keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
-    return library.compile(profile.default, rules, profile.absent), keys
+    program = library.compile(profile.default, rules, profile.absent)
+    if not once:
+        from pyminicon.seccomp_layout import compact
+
+        program = compact(program)
+    return program, keys
 
 
 def _loaded() -> Library:

@@ -111,7 +111,7 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     try:
         # No earlier plan is looked for, and none is kept: this process has one container.
         checked = spec.parse(args, wanted, spec.ONLY_RUN)
-        box = container.start_plan(checked, plan.build(checked), args, bool(given.get("trace")))
+        box = container.start_plan(checked, plan.build(checked, once=True), args, bool(given.get("trace")))
     except signals.Stopped as stopped:
         return 128 + stopped.number
     try:
