@@ -162,7 +162,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
-    rounds, budget = (30, 15.0) if options.quick else (60, 25.0)
+    rounds, budget = (30, 15.0) if options.quick else (200, 25.0)
     body: dict[str, Any] = {"unit": "us", "uid": options.uid}
     for what, setups in _levels(options.quick).items():
         if options.only not in what:
