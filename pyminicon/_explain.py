@@ -85,12 +85,12 @@ def _forbidden(number: int, subject: str) -> str | None:
     return "the kernel is too old; Linux 5.12 is needed" if number == errno.ENOSYS else None
 
 
-def _network(number: int, subject: str) -> str | None:
+def _loopback(number: int, subject: str) -> str | None:
     if number == errno.EPERM:
         return (
             'a loopback of its own takes CAP_NET_ADMIN, which the caller lacks: network="host" goes without'
         )
-    return _clone(number, subject)
+    return filtered()
 
 
 def _clone(number: int, subject: str) -> str | None:
@@ -178,7 +178,8 @@ _EXPLAIN = {
     "watch": _forbidden,
     "signals": _signals,
     "clone": _clone,
-    "network": _network,
+    "network": _clone,
+    "loopback": _loopback,
     "pivot_root": _forbidden,
     "userns": _userns,
     "mount": _mount,

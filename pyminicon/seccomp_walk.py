@@ -67,7 +67,7 @@ def by_bits(program: Program, place: Place) -> tuple[int, int, Place, Place] | N
     """Where ``place`` begins a row of tests for one bit each, all of one word and with one answer: the word's offset,
     the bits, that answer, and where no bit is set. None elsewhere."""
     bits, offset, answer = 0, program[place][3], -1
-    while program[place][0] == LOAD and program[place][3] == offset:
+    while program[place][0] == LOAD and program[place][3] == offset and place + 2 < len(program):
         (code, _, _, bit), (test, yes, no, word) = program[place + 1], program[place + 2]
         if (code, test, word) != (AND, EQUAL, bit) or bit & (bit - 1) or not bit:
             return None

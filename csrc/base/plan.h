@@ -25,13 +25,16 @@ struct View {
 // Who makes the network namespace. A companion of the launch may make it on another processor
 // meanwhile: it costs as much as all else together.
 enum NetworkState : uint32_t {
-  kNetworkOver,     // joined, or the child makes its own. 0: the kernel writes it when a companion
-                    // ends, whatever has ended it (CLONE_CHILD_CLEARTID)
+  kNetworkOver,     // it isn't needed, or has ended. 0: the kernel writes it then, whatever has
+                    // ended it (CLONE_CHILD_CLEARTID)
   kNetworkOffered,  // the companion hasn't run yet
   kNetworkBegun,    // it is at it
   kNetworkMade,     // the child may join it
+  kNetworkJoined,   // it has: the companion ends when loopback is up
   kNetworkRefused,  // the child couldn't make its own either
 };
+
+enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
 
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
 // died.
@@ -43,7 +46,7 @@ struct Report {
   uint32_t traced;       // stamp the stages (--trace)
   uint32_t network;      // NetworkState, a futex of the child and its companion
   int32_t network_fd;    // the companion's pidfd, by which its network namespace is joined
-  uint32_t loopback;     // the companion brings it up
+  uint32_t loopback;     // LoopbackState: what the companion is to do, and has done
   uint32_t accompanied;  // there is a companion; else clone has made the network namespace
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };

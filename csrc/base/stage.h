@@ -26,6 +26,7 @@ namespace pyminicon {
   X(kNetwork, "network")           \
   X(kSysfs, "sysfs")               \
   X(kPivot, "pivot_root")          \
+  X(kLoopback, "loopback")         \
   X(kCollect, "collect")           \
   X(kPark, "park")                 \
   X(kStdio, "stdio")               \

@@ -28,6 +28,7 @@ constexpr Step kBirth[] = {
     {Stage::kNetwork, enter_network},        // late: a companion makes it meanwhile
     {Stage::kSysfs, mount_sysfs},            // shows the network namespace it is mounted in
     {Stage::kPivot, pivot},                  // the old root is gone after this line
+    {Stage::kLoopback, await_loopback},      // late as well, for the same reason
     {Stage::kCollect, hand_out},             // what `collect` will read, before anybody lives here
     {Stage::kPark, park},                    // a template's container waits here for its run
     {Stage::kStdio, move_stdio},             //

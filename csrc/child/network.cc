@@ -82,10 +82,13 @@ void accompany(Report& report) {
     // another thread forks, and would keep the namespace.
     long made = sys::call(kernel::kSysCloseRange, 3, ~0U, kernel::kCloseRangeUnshare);
     if (made >= 0) made = sys::unshare(kernel::kCloneNewnet);
-    if (made >= 0 && report.loopback != 0) made = bring_up_loopback();
-    turn(report, kNetworkBegun, made < 0 ? kNetworkOver : kNetworkMade);
-    wake(report);
-    sleep_while(report, kNetworkMade);  // it is joined through this process
+    if (made >= 0 && turn(report, kNetworkBegun, kNetworkMade)) {
+      wake(report);
+      if (report.loopback == kLoopbackWanted && bring_up_loopback() >= 0) {
+        report.loopback = kLoopbackUp;
+      }
+      sleep_while(report, kNetworkMade);  // it is joined through this process
+    }
   }
   for (;;) sys::call(SYS_exit, 0);
 }
@@ -100,21 +103,30 @@ void dismiss_companion(Report& report) {
 // its own.
 long enter_network(Child& child) {
   Report& report = child.report;
-  if (report.accompanied == 0) {
-    return child.plan.loopback != 0 ? bring_up_loopback() : 0;
-  }
+  if (report.accompanied == 0) return 0;
   spin_while(report, kNetworkBegun);
   sleep_while(report, kNetworkBegun);
-  const bool joined = state_of(report) == kNetworkMade &&
-                      sys::call(SYS_setns, report.network_fd, kernel::kCloneNewnet) >= 0;
-  dismiss_companion(report);
+  child.network_joined = state_of(report) == kNetworkMade &&
+                         sys::call(SYS_setns, report.network_fd, kernel::kCloneNewnet) >= 0;
   sys::close(report.network_fd);
-  if (joined) return 0;
-  if (const long r = sys::unshare(kernel::kCloneNewnet); r < 0) {
-    report.network = kNetworkRefused;
-    return r;
+  if (child.network_joined) {
+    if (turn(report, kNetworkMade, kNetworkJoined)) wake(report);
+    return 0;
   }
-  return child.plan.loopback != 0 ? bring_up_loopback() : 0;
+  dismiss_companion(report);
+  const long made = sys::unshare(kernel::kCloneNewnet);
+  if (made < 0) report.network = kNetworkRefused;
+  return made;
+}
+
+// The companion is at it since the namespace was there to be joined, and ends when it is done.
+long await_loopback(Child& child) {
+  Report& report = child.report;
+  if (child.plan.loopback == 0) return 0;
+  spin_while(report, kNetworkJoined);
+  sleep_while(report, kNetworkJoined);
+  const bool up = state_of(report) == kNetworkOver && report.loopback == kLoopbackUp;
+  return child.network_joined && up ? 0 : bring_up_loopback();
 }
 
 }  // namespace pyminicon::child

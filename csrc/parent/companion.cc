@@ -33,7 +33,7 @@ void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
 
 bool is_expecting(const Report& report) {
   const uint32_t state = __atomic_load_n(&report.network, __ATOMIC_ACQUIRE);
-  return state != kNetworkOver && state != kNetworkRefused;
+  return state == kNetworkOffered || state == kNetworkBegun || state == kNetworkMade;
 }
 
 // With as many launches as processors each has one to itself, and a companion is only work.
@@ -59,7 +59,7 @@ Companion::Companion(const PlanSpec& spec, Report& report)
   args.child_tid = reinterpret_cast<uint64_t>(&report.network);
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   report.network = kNetworkOffered;
-  report.loopback = spec.loopback;
+  report.loopback = spec.loopback ? kLoopbackWanted : kLoopbackDown;
   if (clone_beside(args, enter, &report) < 0) return;
   stack_taken = true;
   pidfd_ = Fd(pidfd);

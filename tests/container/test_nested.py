@@ -42,13 +42,18 @@ def test_the_default_profile_is_named_with_the_remedy(user: str | None) -> None:
 
 
 def test_a_core_limit_that_is_kept_low_is_no_obstacle() -> None:
-    r = nested("run", "host", "true", cap_add=["SYS_ADMIN"])
-    assert r.stderr.startswith("pyminicon: network: Operation not permitted (a loopback"), r.stderr
-    r = nested("run", "--network", "host", "host", "true", cap_add=["SYS_ADMIN"])
-    assert r.stderr.startswith("pyminicon: pivot_root: Operation not permitted (this process is under"), (
-        r.stderr
-    )
-    assert UNCONFINED in r.stderr
+    for words in ([], ["--network", "host"]):
+        r = nested("run", *words, "host", "true", cap_add=["SYS_ADMIN"])
+        assert r.stderr.startswith("pyminicon: pivot_root: Operation not permitted (this process is under"), (
+            r.stderr
+        )
+        assert UNCONFINED in r.stderr
+
+
+def test_a_loopback_that_may_not_be_brought_up_is_named_with_what_goes_without() -> None:
+    r = nested("run", "host", "true", cap_add=["SYS_ADMIN"], seccomp="unconfined")
+    assert r.stderr.startswith("pyminicon: loopback: Operation not permitted (a loopback"), r.stderr
+    assert 'network="host" goes without' in r.stderr
 
 
 def test_doctor_names_the_profile_too() -> None:
