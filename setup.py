@@ -39,8 +39,10 @@ class CMakeBuild(build_ext):
         (built,) = build.glob(f"{name}*.so")
         shutil.copy2(built, target)
         # A checkout that is the working directory hides the installed package from `python -m`: it gets
-        # the modules too.
-        shutil.copy2(built, Path(__file__).resolve().parent / "pyminicon")
+        # the modules too. By a rename: a program that runs has the old one mapped.
+        here = Path(__file__).resolve().parent / "pyminicon" / built.name
+        shutil.copy2(built, f"{here}.new")
+        os.replace(f"{here}.new", here)
 
 
 MODULES = ("pyminicon._core", "pyminicon._unpack")
