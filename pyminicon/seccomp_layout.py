@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyminicon.seccomp_walk import Instruction, Place, Program, Table
 
 _KERNELS_NUMBERS = 512  # as many as the kernel tries, about
+_MOST_STEPS = 100_000  # for all trees over arguments: a mask may ask for millions
 _FARTHEST = 250  # of a comparison's 8-bit offsets, with room for two steps on the way
 
 
@@ -42,6 +43,7 @@ class _Layout:
         self._made: list[Instruction] = []
         self._answers: dict[int, int] = {}  # what is answered -> target
         self._moved: dict[Place, int] = {}  # of the old program -> target
+        self._steps = _MOST_STEPS
 
     def whole(self) -> list[Instruction]:
         tables = walk.by_number(self._program)
@@ -81,8 +83,10 @@ class _Layout:
                 target = self._compare(walk.ANY_BIT, mask, self._at(yes), self._at(no))
                 self._moved[place] = self._load(word, target)
                 continue
-            found = walk.by_argument(self._program, place)
-            if found and len(found[1]) < len(walk.behind(self._program, {place})):
+            length = len(walk.behind(self._program, {place})) or 1
+            blocks, found = walk.by_argument(self._program, place, self._steps // length)
+            self._steps -= blocks * length
+            if found and len(found[1]) < length:
                 self._moved[place] = self._table(*found)
             else:
                 whole.add(place)

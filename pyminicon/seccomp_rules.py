@@ -32,6 +32,8 @@ OPERATORS = ("NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ")
 # Cubes of all rules of a program; beyond this it could not be a program of 4096 instructions, the kernel's
 # limit.
 _MOST_CUBES = 4096
+# Cubes looked at to keep one call's rules apart, a second or so.
+_MOST_CUTS = 200_000
 
 Cube = tuple[int, int]  # mask, value
 Box = tuple[Cube, Cube, Cube, Cube, Cube, Cube]  # one cube an argument; (0, 0) holds for every value
@@ -99,6 +101,7 @@ def _comparisons(box: Box) -> Comparisons:
 
 def _apart(rules: list[Rule], default: int) -> list[tuple[int, Box]]:
     """The boxes of one call's rules, each cut by those that come before it and answer differently."""
+    cuts = 0
     taken: list[tuple[int, Box]] = []
     kept: list[tuple[int, Box]] = []
     for rule in sorted(
@@ -108,8 +111,9 @@ def _apart(rules: list[Rule], default: int) -> list[tuple[int, Box]]:
         left = boxes
         for answer, box in taken:
             if answer != rule.answer:
+                cuts += len(left)
                 left = [piece for one in left for piece in _without(one, box)]
-                if len(left) > _MOST_CUBES:
+                if len(left) > _MOST_CUBES or cuts > _MOST_CUTS:
                     raise SpecError("seccomp", f"the rules on {rule.name} overlap in too many ways")
         taken.extend((rule.answer, box) for box in boxes)
         if rule.answer != default:

@@ -21,8 +21,6 @@ ANY_BIT = 0x45  # libseccomp doesn't use it
 NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 END = 1 << 32
 
-_MOST_BLOCKS = 1000  # into which the values of an argument are parted: a mask may ask for millions
-
 
 class Unknown(Exception):
     """A program that isn't made as libseccomp makes them."""
@@ -42,25 +40,25 @@ def by_number(program: Program) -> dict[int | None, Table]:
     return tables
 
 
-def by_argument(program: Program, place: Place) -> tuple[int, Table] | None:
+def by_argument(program: Program, place: Place, most: int) -> tuple[int, tuple[int, Table] | None]:
     """The answers from ``place`` on where they depend on one word of the arguments: its offset in struct
-    seccomp_data, and the places of the answers by its value. None where they don't, or the mask of a comparison would
-    make too many ranges."""
+    seccomp_data, and the places of the answers by its value. None where they don't, or the masks of the comparisons
+    part its values into more than ``most`` blocks. Before that: how many it were."""
     words = _words(program, place)
     if len(words) != 1:
-        return None
+        return 0, None
     table: Table = []
     ahead = [(0, END, place, 0)]
-    for _ in range(_MOST_BLOCKS):
+    for blocks in range(most):
         if not ahead:
-            return words.pop(), joined(program, table)
+            return blocks, (words.pop(), joined(program, table))
         first, size, place, mask = ahead.pop()
         open_at, answer = _answer(program, place, mask, first, size)
         if open_at is None:
             table.append((first, answer))
         else:  # what was decided for the whole is for its halves
             ahead += [(first + size // 2, size // 2, *open_at), (first, size // 2, *open_at)]
-    return None
+    return most, None
 
 
 def by_bits(program: Program, place: Place) -> tuple[int, int, Place, Place] | None:
@@ -101,7 +99,10 @@ def follow(program: Program, place: Place) -> Place:
             place += 1 + word
         elif code == LOAD and program[place + 1] == (AND, 0, 0, 0) and program[place + 2][0] == EQUAL:
             _, yes, no, word = program[place + 2]
-            place += 3 + (yes if word == 0 else no)
+            after = place + 3 + (yes if word == 0 else no)
+            if program[after][0] not in (LOAD, RETURN):
+                return place  # what comes next is told of what was loaded here
+            place = after
         else:
             return place
 

@@ -31,7 +31,6 @@ enum NetworkState : uint32_t {
   kNetworkBegun,    // it is at it
   kNetworkMade,     // the child may join it
   kNetworkJoined,   // it has: the companion ends when loopback is up
-  kNetworkRefused,  // the child couldn't make its own either
 };
 
 enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
@@ -47,6 +46,7 @@ struct Report {
   uint32_t network;      // NetworkState, a futex of the child and its companion
   int32_t network_fd;    // the companion's pidfd, by which its network namespace is joined
   uint32_t loopback;     // LoopbackState: what the companion is to do, and has done
+  uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a companion; else clone has made the network namespace
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };

@@ -93,12 +93,6 @@ void accompany(Report& report) {
   for (;;) sys::call(SYS_exit, 0);
 }
 
-void dismiss_companion(Report& report) {
-  if (__atomic_exchange_n(&report.network, kNetworkOver, __ATOMIC_ACQ_REL) == kNetworkMade) {
-    wake(report);
-  }
-}
-
 // What the companion couldn't do, or got no processor for, the child does itself: then a failure is
 // its own.
 long enter_network(Child& child) {
@@ -113,9 +107,11 @@ long enter_network(Child& child) {
     if (turn(report, kNetworkMade, kNetworkJoined)) wake(report);
     return 0;
   }
-  dismiss_companion(report);
+  if (__atomic_exchange_n(&report.network, kNetworkOver, __ATOMIC_ACQ_REL) == kNetworkMade) {
+    wake(report);
+  }
   const long made = sys::unshare(kernel::kCloneNewnet);
-  if (made < 0) report.network = kNetworkRefused;
+  report.refused = made == -EPERM || made == -EACCES || made == -ENOSYS;
   return made;
 }
 

@@ -9,7 +9,4 @@ namespace pyminicon::child {
 // joined.
 [[noreturn]] void accompany(Report& report);
 
-// It isn't needed any more.
-void dismiss_companion(Report& report);
-
 }  // namespace pyminicon::child

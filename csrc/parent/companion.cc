@@ -22,7 +22,8 @@ std::atomic<bool> left_off{false};
 
 // A signal's handler, run while a launch of this very thread waits, may launch as well: the stack
 // is taken then.
-thread_local bool stack_taken = false;
+constexpr uint64_t kFree = UINT64_MAX;
+thread_local uint64_t stack_taken_in = kFree;  // by the generation: a fork in there frees it
 
 void count_launch() {
   if (going_in.exchange(fork_generation()) != fork_generation()) going = 0;
@@ -30,11 +31,6 @@ void count_launch() {
 }
 
 void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
-
-bool is_expecting(const Report& report) {
-  const uint32_t state = __atomic_load_n(&report.network, __ATOMIC_ACQUIRE);
-  return state == kNetworkOffered || state == kNetworkBegun || state == kNetworkMade;
-}
 
 // With as many launches as processors each has one to itself, and a companion is only work.
 bool has_spare_processor() {
@@ -48,7 +44,7 @@ bool has_spare_processor() {
 Companion::Companion(const PlanSpec& spec, Report& report)
     : report_(report), generation_(fork_generation()) {
   count_launch();
-  if (stack_taken || left_off.load(std::memory_order_relaxed)) return;
+  if (stack_taken_in == generation_ || left_off.load(std::memory_order_relaxed)) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;
   // What owns a network namespace is the user namespace it was made in.
   if ((spec.namespaces & (kNew | kernel::kCloneNewuser)) != kNew || !has_spare_processor()) return;
@@ -61,7 +57,7 @@ Companion::Companion(const PlanSpec& spec, Report& report)
   report.network = kNetworkOffered;
   report.loopback = spec.loopback ? kLoopbackWanted : kLoopbackDown;
   if (clone_beside(args, enter, &report) < 0) return;
-  stack_taken = true;
+  stack_taken_in = generation_;
   pidfd_ = Fd(pidfd);
   report.network_fd = pidfd_.get();
   report.accompanied = 1;
@@ -74,21 +70,17 @@ Companion::~Companion() {
 
 void Companion::dismiss() {
   if (!pidfd_ || generation_ != fork_generation()) return;
-  if (is_expecting(report_)) {  // the child has failed
-    child::dismiss_companion(report_);
-    syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
-  }
+  // As a rule it has ended; it may be slow, or stopped, and nobody needs it any more.
+  syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
   siginfo_t info{};
   constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
   const auto id = static_cast<id_t>(pidfd_.get());
   while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
   }
-  stack_taken = false;
+  stack_taken_in = kFree;
   pidfd_.reset();
 }
 
 void leave_companions_off() { left_off = true; }
-
-bool has_companions() { return !left_off; }
 
 }  // namespace pyminicon::parent

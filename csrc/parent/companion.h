@@ -2,7 +2,6 @@
 #pragma once
 
 #include "base/plan.h"
-#include "parent/failure.h"
 #include "parent/fd.h"
 #include "parent/plan_spec.h"
 
@@ -27,17 +26,18 @@ class Companion {
 
 // From now on clone makes the network namespaces of this process.
 void leave_companions_off();
-bool has_companions();
+
+// A launch failed because of its companion, and all is undone.
+struct CompanionRefused {};
 
 // What `make` launches, at the second try where the first has found that companions are no use
 // here.
 template <typename Make>
 auto with_or_without_companion(Make make) {
-  const bool with = has_companions();
   try {
     return make();
-  } catch (const LaunchFailure&) {
-    if (!with || has_companions()) throw;
+  } catch (const CompanionRefused&) {
+    leave_companions_off();
   }
   return make();
 }

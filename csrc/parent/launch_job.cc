@@ -91,7 +91,7 @@ bool was_refused(const Report& report, int returncode) {
   if (report.accompanied == 0 || report.stage != static_cast<uint32_t>(Stage::kNetwork)) {
     return false;
   }
-  return report.error == 0 ? returncode == -SIGSYS : report.network == kNetworkRefused;
+  return report.error == 0 ? returncode == -SIGSYS : report.refused != 0;
 }
 
 }  // namespace
@@ -199,8 +199,8 @@ void LaunchJob::check(Launched& made, Stage reached) {
   if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
     made.reap(true);
     const int code = made.returncode.value_or(0);
-    if (was_refused(report, code)) leave_companions_off();
     made.remove_leftovers();
+    if (was_refused(report, code)) throw CompanionRefused{};
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0);
   }
   if (handout_.read) receive_pair(handout_.read.get(), made.root, made.mount_namespace);

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,69 @@ def test_a_caller_who_may_not_unshare_gets_it_from_clone(answer: str, first: str
     assert (done.stderr, done.stdout.splitlines()[1:]) == ("", ["lo lo lo", "0", "{}"])
     # A core of the companion would be a picture of the caller's memory.
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_refusal_is_never_lost_however_late_the_companion_ends() -> None:
+    code = """
+import os, pyminicon
+from tests.support import deny, filtered
+pyminicon.run(["true"])
+program = filtered.one_call(deny.number("unshare"), filtered.ERRNO | 1)
+statuses = []
+for _ in range(100):
+    worker = os.fork()
+    if worker == 0:
+        filtered.load(program)
+        try:
+            os._exit(pyminicon.run(["true"]).returncode)
+        finally:
+            os._exit(99)
+    statuses.append(os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1]))
+print(set(statuses))
+"""
+    assert fresh(code).stdout == "{0}\n"
+
+
+def test_a_companion_that_is_stopped_stops_nobody_else() -> None:
+    pyminicon.run(["true"])
+    here = os.readlink("/proc/self/ns/mnt")
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+    going, stopped, outlived = True, 0, 0
+
+    def is_companion(pid: str) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/mnt") == here
+        except OSError:
+            return False
+
+    def stop(pid: str) -> None:
+        nonlocal stopped, outlived
+        os.kill(int(pid), signal.SIGSTOP)
+        if is_companion(pid):
+            stopped += 1
+            deadline = time.monotonic() + 15
+            while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            outlived += Path(f"/proc/{pid}").exists()
+        os.kill(int(pid), signal.SIGCONT)
+
+    def watch() -> None:
+        while going and stopped < 2:
+            for pid in children.read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    stop(pid)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while stopped < 2 and time.monotonic() < deadline:
+            assert out(INSIDE, timeout=60).split()[0] == "lo"
+    finally:
+        going = False
+        thread.join()
+    assert stopped or len(os.sched_getaffinity(0)) == 1
+    assert not outlived
 
 
 def test_the_last_free_process_is_the_containers(needs_root: None) -> None:

@@ -161,6 +161,49 @@ def test_what_is_loaded_once_is_left_as_libseccomp_makes_it() -> None:
     assert seccomp.program("default", 0) == seccomp_layout.compact(made)
 
 
+def test_masks_that_part_the_values_into_millions_are_soon_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked_at = 0
+    real = seccomp_walk._verdict
+
+    def count(*words: int) -> tuple[bool, bool]:
+        nonlocal looked_at
+        looked_at += 1
+        return real(*words)
+
+    monkeypatch.setattr(seccomp_walk, "_verdict", count)
+    dice = random.Random(4)
+    rules = []
+    for number in (41, 49, 53, 56):
+        for _ in range(200):
+            mask = sum(1 << bit for bit in dice.sample(range(12), 3))
+            condition = (0, "MASKED_EQ", mask, dice.getrandbits(12) & mask)
+            rules.append(seccomp_rules.Rule("socket", number, ERRNO | 1, (condition,)))
+    before = as_compiled(ALLOW, rules, [])
+    assert_same(before, seccomp_layout.compact(before), [40, 41, 49, 53, 56])
+    assert looked_at < 1_000_000
+
+
+def test_rules_that_overlap_in_too_many_ways_are_soon_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = 0
+    real = seccomp_rules._without
+
+    def count(*boxes: seccomp_rules.Box) -> list[seccomp_rules.Box]:
+        nonlocal cuts
+        cuts += 1
+        return real(*boxes)
+
+    monkeypatch.setattr(seccomp_rules, "_without", count)
+    rules = [
+        seccomp_rules.Rule("mmap", 9, ERRNO | 1 + n, tuple((i, "NE", 11 * n + i, 0) for i in range(3)))
+        for n in range(9)
+    ]
+    with pytest.raises(ValueError, match=r"overlap in too many ways|come to more"):
+        seccomp_rules.prepared(rules, ALLOW)
+    assert cuts < 1_000_000
+
+
 def test_the_kernel_takes_it() -> None:
     made = seccomp.program({
         "defaultAction": "SCMP_ACT_ALLOW",
