@@ -47,6 +47,15 @@ py::tuple timed_out_in_setup(bool by_caller) {
                         by_caller, py::none(), 0.0, py::none(), py::none());
 }
 
+void launch_run(Handle& handle, const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+                const std::vector<int>& pass, bool trace, int64_t deadline) {
+  StartRequest start(handle, spec, told, stdio, pass);
+  start.options.trace = trace;
+  start.options.deadline = deadline;
+  start.options.undo_later = true;
+  launch_into(handle, spec, start);
+}
+
 py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
                      const std::string& program, int64_t begun, parent::Stock* stock,
                      const CheckRun& check) {
@@ -98,11 +107,7 @@ py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdi
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   auto handle = std::make_unique<Handle>();
   try {
-    StartRequest start(*handle, spec, told, stdio, pass);
-    start.options.trace = trace;
-    start.options.deadline = std::min(by_caller, by_wall);
-    start.options.undo_later = true;
-    launch_into(*handle, spec, start);
+    launch_run(*handle, spec, told, stdio, pass, trace, std::min(by_caller, by_wall));
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }

@@ -34,6 +34,10 @@ struct RunRequest {
 
 py::tuple timed_out_in_setup(bool by_caller);
 
+// Starts the container of a run, whose end will be waited for.
+void launch_run(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
+                const py::tuple& stdio, const std::vector<int>& pass, bool trace, int64_t deadline);
+
 // Throws if exec had failed; called when the container has ended.
 using CheckRun = std::function<void(parent::Launched&, const parent::Outcome&)>;
 

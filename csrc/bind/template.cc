@@ -23,6 +23,11 @@ TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, size_t size)
 
 namespace {
 
+struct EndDirect {
+  parent::Stock& stock;
+  ~EndDirect() { stock.end_direct(); }
+};
+
 // What a run of a template is: (candidates, argv, env, cwd, files, uid, gid).
 struct TemplateRun {
   explicit TemplateRun(const py::tuple& row) : exec(make_exec(row)), files(row[4]) {
@@ -67,6 +72,16 @@ parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& s
   return parked;
 }
 
+// False: there is a container in stock. Files are put into one that waits.
+bool launched_directly(TemplateCore& core, Handle& handle, const TemplateRun& run,
+                       const py::tuple& what, const py::tuple& stdio, const std::vector<int>& pass,
+                       bool trace, int64_t deadline) {
+  if (py::len(run.files) > 0 || !core.stock.begin_direct()) return false;
+  const EndDirect end{core.stock};
+  launch_run(handle, *core.spec, what, stdio, pass, trace, deadline);
+  return true;
+}
+
 void settle_times(Launched& container, const parent::Parked& parked, bool trace) {
   const uint64_t exec = parked.report->stamps[static_cast<uint32_t>(Stage::kExec)];
   if (exec != 0) container.started = static_cast<int64_t>(exec);
@@ -89,13 +104,18 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
   auto handle = std::make_unique<Handle>();
   TemplateRun told(what);
   parent::Parked parked;
+  const int64_t deadline = std::min(by_caller, by_wall);
+  const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
   try {
-    parked = dispatch(core, told, stdio, pass, std::min(by_caller, by_wall), false, *handle);
+    if (launched_directly(core, *handle, told, what, stdio, pass, trace, deadline)) {
+      return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
+                        [](Launched&, const parent::Outcome&) {});
+    }
+    parked = dispatch(core, told, stdio, pass, deadline, false, *handle);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
   handle->container() = std::move(parked.container);
-  const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
   return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
                     [&parked, &told, trace](Launched& container, const parent::Outcome& end) {
                       const bool stopped = end.timed_out || end.limit != parent::Limit::kNone;

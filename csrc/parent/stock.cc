@@ -193,6 +193,18 @@ Parked Stock::take(const LaunchOptions& options) {
   return std::move(*made);
 }
 
+bool Stock::begin_direct() {
+  const std::lock_guard guard(shared_->lock);
+  if (shared_->closed || !shared_->ready.empty()) return false;
+  ++shared_->direct;
+  return true;
+}
+
+void Stock::end_direct() {
+  const std::lock_guard guard(shared_->lock);
+  --shared_->direct;
+}
+
 void Stock::refill() { shared_->wanted.notify_one(); }
 
 void Stock::discard(Fd root, Fd mount_namespace) {

@@ -34,6 +34,10 @@ class Stock {
   // The next container; made on the spot where the stock is empty. Throws what launch() throws.
   // Whoever takes calls refill() when the run has ended or is known to last.
   Parked take(const LaunchOptions& options);
+  // A run may also launch a container of its own where the stock is empty: a waiting one would cost
+  // more, to be woken at once. False: there is one to take. Meanwhile the thread stands back.
+  bool begin_direct();
+  void end_direct();
   // Lets the thread make what is missing. Not at take(): the two would be in each other's way in
   // the kernel's namespace locks, and the run would take twice as long.
   void refill();

@@ -291,3 +291,46 @@ def test_a_volume_whose_source_is_gone_fails_the_run_that_needs_it(tmp_path: Pat
                 t.run(["true"])
     with pytest.raises(pyminicon.LaunchError, match="gone"):
         Template(volumes=[f"{tmp_path}/gone:/data"])
+
+
+def test_runs_that_find_the_stock_empty_are_as_any_other(tmp_path: Path) -> None:
+    line = "hostname; cat /etc/hostname; readlink /proc/self/ns/net /proc/self/ns/mnt; echo $0 > /kept; touch /mine; ls / | grep -c mine"
+    done: list[pyminicon.Result] = []
+    with Template(stock=1, memory="64M", volumes=[f"{tmp_path}:/v"]) as t:
+
+        def run(number: int) -> None:
+            for turn in range(6):
+                done.append(
+                    t.run(
+                        ["sh", "-c", line, f"{number}.{turn}"],
+                        capture_output=True,
+                        text=True,
+                        collect=["/kept"],
+                    )
+                )
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        slow = [threading.Thread(target=t.run, args=(["sleep", "0.5"],)) for _ in range(6)]
+        for thread in slow:
+            thread.start()
+        with pytest.raises(pyminicon.LaunchError) as caught:
+            for _ in range(20):
+                t.run(["/no/such/program"])
+        for thread in slow:
+            thread.join()
+    assert caught.value.stage == "exec"
+    seen = [r.stdout.split() for r in done]
+    assert len(seen) == 48
+    assert all(host == name and files == "1" for host, name, _, _, files in seen)
+    assert len({words[0] for words in seen}) == 48
+    # Only while they run are namespaces' numbers their own.
+    assert not {os.readlink(f"/proc/self/ns/{kind}") for kind in ("net", "mnt")} & {
+        word for words in seen for word in words
+    }
+    assert sorted(r.files["/kept"] for r in done) == sorted(
+        f"{number}.{turn}\n".encode() for number in range(8) for turn in range(6)
+    )
