@@ -19,14 +19,10 @@ from tests.program.conftest import Program, eventually
 Start = Callable[..., Program]
 
 SERVER = """
-import struct, subprocess, sys, tempfile, time
+import subprocess, sys, time
+from tests.support import fuse
 READS = {reads}
-mount = tempfile.mkdtemp()
-os.chmod(mount, 0o755)
-device = os.open('/dev/fuse', os.O_RDWR)
-os.set_inheritable(device, True)
-subprocess.run(['mount', '-i', '-t', 'fuse', '-o', f'fd={{device}},rootmode=40000,user_id=0,group_id=0', 'hang', mount],
-               pass_fds=[device], check=True)
+mount, device = fuse.mount()
 server = os.fork()
 if server == 0:
     os.setsid()
@@ -35,15 +31,10 @@ if server == 0:
     while True:
         if not READS:
             time.sleep(600)
-        request = os.read(device, 1 << 20)
-        length, opcode, unique = struct.unpack_from('<IIQ', request)
-        if opcode == 26:  # FUSE_INIT: protocol 7.31, nothing special
-            answer = struct.pack('<IIIIHHIIHH8I', 7, 31, 65536, 0, 12, 9, 65536, 1, 16, 0, *[0] * 8)[:64]
-        elif opcode == 3:  # FUSE_GETATTR, of the root: it can be mounted, and nothing below it be seen
-            answer = struct.pack('<QII6Q10I', 1000, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
-        else:
-            continue
-        os.write(device, struct.pack('<IiQ', 16 + len(answer), 0, unique) + answer)
+        request = fuse.read(device)
+        # Its root can be mounted, and nothing below it be seen.
+        if request[0] in (fuse.INIT, fuse.GETATTR):
+            fuse.answer(device, *request, kept=1000)
 os.close(device)
 import atexit, signal
 def stop():
@@ -203,44 +194,25 @@ thread.join()
 def test_an_image_may_be_served_by_a_thread_of_the_very_program(program: Start) -> None:
     """Whatever is asked of its file system, the interpreter's lock is the server's to take."""
     running = program("""
-import struct, subprocess, tempfile, threading, pyminicon
+import threading, pyminicon
+from tests.support import fuse
 pyminicon.run(['/bin/true'])
-mount = tempfile.mkdtemp()
-os.chmod(mount, 0o755)
-device = os.open('/dev/fuse', os.O_RDWR)
-os.set_inheritable(device, True)
-subprocess.run(['mount', '-i', '-t', 'fuse', '-o', f'fd={device},rootmode=40000,user_id=0,group_id=0,allow_other', 'own', mount],
-               pass_fds=[device], check=True)
+mount, device = fuse.mount(",allow_other")
 asked = set()
 def serve():
     while True:
+        request = fuse.read(device)
+        asked.add(request[0])
         try:
-            request = os.read(device, 1 << 20)
-        except OSError:
-            return
-        length, opcode, unique = struct.unpack_from('<IIQ', request)
-        asked.add(opcode)
-        error, answer = 0, b''
-        if opcode == 26:  # FUSE_INIT
-            answer = struct.pack('<IIIIHHIIHH8I', 7, 31, 65536, 0, 12, 9, 65536, 1, 16, 0, *[0] * 8)[:64]
-        elif opcode == 3:  # FUSE_GETATTR, which nobody keeps
-            answer = struct.pack('<QII6Q10I', 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0o40755, 2, 0, 0, 0, 4096, 0)
-        elif opcode == 17:  # FUSE_STATFS
-            answer = struct.pack('<5Q4I', 0, 0, 0, 0, 0, 4096, 255, 4096, 0) + bytes(24)
-        elif opcode in (2, 36, 42):  # FUSE_FORGET, FUSE_INTERRUPT, FUSE_BATCH_FORGET have no answer
+            fuse.answer(device, *request)
+        except OSError:  # whoever asked has gone
             continue
-        else:
-            error = -2 if opcode == 1 else -38  # ENOENT for a name, ENOSYS else
-        try:
-            os.write(device, struct.pack('<IiQ', 16 + len(answer), error, unique) + answer)
-        except OSError:
-            pass
 threading.Thread(target=serve, daemon=True).start()
 for start in (pyminicon.run, pyminicon.start):
     try:
         start(['/bin/true'], image=mount)
     except pyminicon.LaunchError as error:
-        print(error.stage, 17 in asked, flush=True)
+        print(error.stage, fuse.STATFS in asked, flush=True)
     asked.clear()
 os._exit(0)
 """, before=["unshare", "-m"])  # fmt: skip

@@ -30,9 +30,13 @@ def load(program: bytes) -> None:
         raise OSError(ctypes.get_errno(), "seccomp")
 
 
-def one_call(number: int, answer: int) -> bytes:
-    """A program that has ``answer`` for the call ``number`` and lets all else through."""
-    rows = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, answer), (0x06, 0, 0, ALLOW)]
+def one_call(number: int, answer: int, argument: int | None = None) -> bytes:
+    """A program that has ``answer`` for the call ``number``, with ``argument`` as its second if that is given, and
+    lets all else through."""
+    ends = [(0x06, 0, 0, answer), (0x06, 0, 0, ALLOW)]
+    rows = [(0x20, 0, 0, 0), (0x15, 0, 1, number), *ends]
+    if argument is not None:
+        rows[1:] = [(0x15, 0, 3, number), (0x20, 0, 0, 24), (0x15, 0, 1, argument), *ends]
     return b"".join(struct.pack("HBBI", *row) for row in rows)
 
 
