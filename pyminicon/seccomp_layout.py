@@ -64,14 +64,17 @@ class _Layout:
     def _tree(self, table: Table, end: int) -> int:
         if len(table) == 1:
             return self._at(table[0][1])
-        if len(table) == 3 and table[2][0] == table[1][0] + 1 and self._is_same(table[0], table[2]):
+        if self._is_one_apart(table):
             return self._compare(walk.EQUAL, table[1][0], self._at(table[1][1]), self._at(table[0][1]))
         cut = _middle(table, end)
         upper, lower = self._tree(table[cut:], end), self._tree(table[:cut], table[cut][0])
         return self._compare(walk.AT_LEAST, table[cut][0], upper, lower)
 
-    def _is_same(self, one: tuple[int, Place], other: tuple[int, Place]) -> bool:
-        return len(walk.joined(self._program, [one, other])) == 1
+    def _is_one_apart(self, table: Table) -> bool:
+        """Whether all values but one come to the same."""
+        if len(table) != 3 or table[2][0] != table[1][0] + 1:
+            return False
+        return walk.is_same(self._program, table[0][1], table[2][1])
 
     # ---- comparisons of arguments --------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ LOAD, RETURN, GO, AND = 0x20, 0x06, 0x05, 0x54  # linux/bpf_common.h
 EQUAL, ABOVE, AT_LEAST = 0x15, 0x25, 0x35
 COMPARISONS = (EQUAL, ABOVE, AT_LEAST)
 ANY_BIT = 0x45  # libseccomp doesn't use it
+_KNOWN = frozenset((LOAD, RETURN, GO, AND, *COMPARISONS))
 NUMBER, ARCH = 0, 4  # offsets in struct seccomp_data
 END = 1 << 32
 
@@ -29,6 +30,8 @@ class Unknown(Exception):
 def by_number(program: Program) -> dict[int | None, Table]:
     """Where ``program`` comes to, an answer or the first load of an argument: by architecture, and by number.
     None: any other architecture. Raises Unknown."""
+    if any(code not in _KNOWN for code, *_ in program):
+        raise Unknown
     arches, numbers = _constants(program)
     starts = sorted({0, *numbers, *(number + 1 for number in numbers if number + 1 < END)})
     other = next(word for word in range(len(arches) + 1) if word not in arches)
@@ -111,11 +114,14 @@ def joined(program: Program, table: Table) -> Table:
     """``table`` with neighbours that come to the same as one."""
     made: Table = []
     for first, place in table:
-        before = made[-1][1] if made else -1
-        same = place == before or (made and program[place][0] == RETURN and program[place] == program[before])
-        if not same:
+        if not made or not is_same(program, place, made[-1][1]):
             made.append((first, place))
     return made
+
+
+def is_same(program: Program, one: Place, other: Place) -> bool:
+    """Whether it comes to the same: one place, or one answer."""
+    return one == other or (program[one][0] == RETURN and program[one] == program[other])
 
 
 def _constants(program: Program) -> tuple[list[int], set[int]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import SpecError
+from pyminicon.spec import DEVNULL, PIPE, STDOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.spec import Spec
-
-_PIPE, _STDOUT, _DEVNULL = -1, -2, -3  # subprocess's numbers
 
 _LAST_ID = 4294967294  # one more is (uid_t)-1, which is nobody's
 
@@ -274,7 +273,7 @@ def _check_counted(spec: Spec) -> None:
     if spec.tty:
         raise SpecError("max_output", "can't be held at a terminal: what is written there isn't counted")
     out, err = spec.stdout, spec.stderr
-    if out not in (_PIPE, _DEVNULL) or err not in (_PIPE, _STDOUT, _DEVNULL) or _PIPE not in (out, err):
+    if out not in (PIPE, DEVNULL) or err not in (PIPE, STDOUT, DEVNULL) or PIPE not in (out, err):
         raise SpecError(
             "max_output", "counts pipes: needs stdout=PIPE and stderr=PIPE or STDOUT, or capture_output=True"
         )

@@ -57,7 +57,7 @@ void launch_run(Handle& handle, const PlanSpec& spec, const py::tuple& told, con
 }
 
 py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
-                     const std::string& program, int64_t begun, parent::Stock* stock,
+                     const py::tuple& told, int64_t begun, parent::Stock* stock,
                      const CheckRun& check) {
   Launched& container = handle->container();
   parent::RunLimits limits;
@@ -78,11 +78,11 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
   {
     const py::gil_scoped_release nogil;
     supervise(container, handle->streams, feed, limits, check_signals, outcome);
-    check(container, outcome);
+    if (check) check(container, outcome);
     if (container.cgroup) usage = container.cgroup->usage();
   }
   if (outcome.limit == parent::Limit::kMemory && container.memory_limit < kSmallestMemory) {
-    throw parent::LaunchFailure(ENOMEM, Stage::kExec, program,
+    throw parent::LaunchFailure(ENOMEM, Stage::kExec, program_of(told),
                                 "killed for memory: below 1M nothing may start");
   }
   const py::object files = collected(*handle, request.collect, request.collect_max);
@@ -112,8 +112,7 @@ py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdi
     return timed_out_in_setup(by_caller <= by_wall);
   }
   const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
-  return finish_run(std::move(handle), request, program_of(told), begun, nullptr,
-                    [](Launched&, const parent::Outcome&) {});
+  return finish_run(std::move(handle), request, told, begun, nullptr, {});
 }
 
 std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,

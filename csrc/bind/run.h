@@ -38,12 +38,13 @@ py::tuple timed_out_in_setup(bool by_caller);
 void launch_run(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
                 const py::tuple& stdio, const std::vector<int>& pass, bool trace, int64_t deadline);
 
-// Throws if exec had failed; called when the container has ended.
+// Throws if exec had failed; called when the container has ended. Empty where launching told it.
 using CheckRun = std::function<void(parent::Launched&, const parent::Outcome&)>;
 
-// From the started container to the result tuple. `stock`: where it came from, or null.
+// From the started container to the result tuple. `told`: what it runs. `stock`: its template's, or
+// null.
 py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
-                     const std::string& program, int64_t begun, parent::Stock* stock,
+                     const py::tuple& told, int64_t begun, parent::Stock* stock,
                      const CheckRun& check);
 
 // What Python calls; pyminicon/_core.pyi has their signatures.

@@ -1,6 +1,7 @@
 #include "bind/template.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "bind/from_python.h"
 #include "bind/run.h"
@@ -22,11 +23,6 @@ TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, size_t size)
 }
 
 namespace {
-
-struct EndDirect {
-  parent::Stock& stock;
-  ~EndDirect() { stock.end_direct(); }
-};
 
 // What a run of a template is: (candidates, argv, env, cwd, files, uid, gid).
 struct TemplateRun {
@@ -73,13 +69,13 @@ parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& s
 }
 
 // False: there is a container in stock. Files are put into one that waits.
-bool launched_directly(TemplateCore& core, Handle& handle, const TemplateRun& run,
-                       const py::tuple& what, const py::tuple& stdio, const std::vector<int>& pass,
-                       bool trace, int64_t deadline) {
-  if (py::len(run.files) > 0 || !core.stock.begin_direct()) return false;
-  const EndDirect end{core.stock};
-  launch_run(handle, *core.spec, what, stdio, pass, trace, deadline);
-  return true;
+bool launched_directly(TemplateCore& core, Handle& handle, const py::tuple& what,
+                       const py::tuple& stdio, const std::vector<int>& pass, bool trace,
+                       int64_t deadline) {
+  if (py::len(what[4]) > 0) return false;
+  const auto direct = core.stock.launch_directly();
+  if (direct) launch_run(handle, *core.spec, what, stdio, pass, trace, deadline);
+  return direct.has_value();
 }
 
 void settle_times(Launched& container, const parent::Parked& parked, bool trace) {
@@ -102,24 +98,23 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   const parent::RefillAfter refill(core.stock);
   auto handle = std::make_unique<Handle>();
-  TemplateRun told(what);
+  std::optional<TemplateRun> told;
   parent::Parked parked;
   const int64_t deadline = std::min(by_caller, by_wall);
   const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
   try {
-    if (launched_directly(core, *handle, told, what, stdio, pass, trace, deadline)) {
-      return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
-                        [](Launched&, const parent::Outcome&) {});
+    if (launched_directly(core, *handle, what, stdio, pass, trace, deadline)) {
+      return finish_run(std::move(handle), request, what, begun, &core.stock, {});
     }
-    parked = dispatch(core, told, stdio, pass, deadline, false, *handle);
+    parked = dispatch(core, told.emplace(what), stdio, pass, deadline, false, *handle);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
   handle->container() = std::move(parked.container);
-  return finish_run(std::move(handle), request, told.exec.argv[0], begun, &core.stock,
+  return finish_run(std::move(handle), request, what, begun, &core.stock,
                     [&parked, &told, trace](Launched& container, const parent::Outcome& end) {
                       const bool stopped = end.timed_out || end.limit != parent::Limit::kNone;
-                      parent::check_run(parked, told.exec, stopped);
+                      parent::check_run(parked, told->exec, stopped);
                       settle_times(container, parked, trace);
                     });
 }

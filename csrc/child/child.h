@@ -15,12 +15,12 @@ struct Child {
   StdioPlan stdio;       // the plan's, or what a parked container was sent
   const ExecPlan* exec;  // likewise
   Mapped mapped;
-  int root = -1;                // the container's root directory (the mount), once it is attached
-  int mount_namespace = -1;     // opened while the host's /proc is there, for hand_out
-  int proc = -1, sys = -1;      // the container's own procfs and sysfs, when they are fresh ones
-  int null = -1, empty = -1;    // what files and directories are masked with
-  bool network_joined = false;  // the one that a companion has made
+  int root = -1;              // the container's root directory (the mount), once it is attached
+  int mount_namespace = -1;   // opened while the host's /proc is there, for hand_out
+  int proc = -1, sys = -1;    // the container's own procfs and sysfs, when they are fresh ones
+  int null = -1, empty = -1;  // what files and directories are masked with
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
+  bool network_joined = false;  // the one that a companion has made
 };
 
 // Becomes the container: runs every stage, then execve. Never returns; a failure is left in the

@@ -41,8 +41,7 @@ bool has_spare_processor() {
 
 }  // namespace
 
-Companion::Companion(const PlanSpec& spec, Report& report)
-    : report_(report), generation_(fork_generation()) {
+Companion::Companion(const PlanSpec& spec, Report& report) : generation_(fork_generation()) {
   count_launch();
   if (stack_taken_in == generation_ || left_off.load(std::memory_order_relaxed)) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;

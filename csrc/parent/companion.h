@@ -19,7 +19,6 @@ class Companion {
   void dismiss();  // ends and reaps it; the network namespace is clone's to make again
 
  private:
-  Report& report_;
   Fd pidfd_;
   uint64_t generation_;
 };

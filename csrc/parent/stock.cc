@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <exception>
 #include <thread>
+#include <utility>
 
 #include "parent/clone.h"
 #include "parent/failure.h"
@@ -179,30 +179,20 @@ Parked Stock::take(const LaunchOptions& options) {
   }
   ++shared.direct;
   guard.unlock();
-  std::exception_ptr why;
-  std::optional<Parked> made;
-  try {
-    made.emplace(make_parked(*shared.spec, options));
-  } catch (...) {
-    why = std::current_exception();
-  }
-  guard.lock();
-  --shared.direct;
-  guard.unlock();
-  if (why) std::rethrow_exception(why);
-  return std::move(*made);
+  const DirectLaunch launch(*this);
+  return make_parked(*shared.spec, options);
 }
 
-bool Stock::begin_direct() {
+std::optional<DirectLaunch> Stock::launch_directly() {
   const std::lock_guard guard(shared_->lock);
-  if (shared_->closed || !shared_->ready.empty()) return false;
+  if (shared_->closed || !shared_->ready.empty()) return std::nullopt;
   ++shared_->direct;
-  return true;
+  return std::optional<DirectLaunch>(std::in_place, *this);
 }
 
-void Stock::end_direct() {
-  const std::lock_guard guard(shared_->lock);
-  --shared_->direct;
+DirectLaunch::~DirectLaunch() {
+  const std::lock_guard guard(stock_.shared_->lock);
+  --stock_.shared_->direct;
 }
 
 void Stock::refill() { shared_->wanted.notify_one(); }

@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "parent/launch.h"
@@ -26,6 +27,20 @@ struct Parked {
   std::string id;
 };
 
+class Stock;
+
+// A run is launching a container itself, until the end of a scope; the stock's thread stands back.
+class DirectLaunch {
+ public:
+  explicit DirectLaunch(Stock& stock) : stock_(stock) {}
+  ~DirectLaunch();
+  DirectLaunch(const DirectLaunch&) = delete;
+  DirectLaunch& operator=(const DirectLaunch&) = delete;
+
+ private:
+  Stock& stock_;
+};
+
 class Stock {
  public:
   Stock(std::shared_ptr<const PlanSpec> spec, size_t size);
@@ -35,9 +50,8 @@ class Stock {
   // Whoever takes calls refill() when the run has ended or is known to last.
   Parked take(const LaunchOptions& options);
   // A run may also launch a container of its own where the stock is empty: a waiting one would cost
-  // more, to be woken at once. False: there is one to take. Meanwhile the thread stands back.
-  bool begin_direct();
-  void end_direct();
+  // more, to be woken at once. None: there is one to take.
+  std::optional<DirectLaunch> launch_directly();
   // Lets the thread make what is missing. Not at take(): the two would be in each other's way in
   // the kernel's namespace locks, and the run would take twice as long.
   void refill();
@@ -55,6 +69,7 @@ class Stock {
   struct Shared;  // what the thread holds on to
 
  private:
+  friend class DirectLaunch;
   std::shared_ptr<Shared> shared_;
 };
 
