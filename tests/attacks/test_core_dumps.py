@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import subprocess
@@ -64,6 +65,19 @@ def test_a_profile_that_kills_the_launch_leaves_no_core_of_the_caller(
     assert list(tmp_path.iterdir()) == []
     profile["syscalls"] = []
     assert pyminicon.run(["true"], seccomp=profile, **limits).returncode == 0
+
+
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("image", ["host", "rootfs"])
+def test_a_profile_that_refuses_even_the_end_is_an_error_and_no_hang(
+    init: bool, image: str, rootfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = "host" if image == "host" else str(rootfs)
+    with pytest.raises(pyminicon.LaunchError) as caught:
+        pyminicon.run(["true"], image=where, init=init, seccomp={"defaultAction": "SCMP_ACT_ERRNO"})
+    assert (caught.value.stage, caught.value.errno) == ("exec", errno.EPERM)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_cores_may_be_asked_for_without_any_power(as_user: Callable[..., Any]) -> None:

@@ -108,8 +108,14 @@ class Program:
 
     def end(self, timeout: float = 60) -> tuple[int, str]:
         """Its exit status and what is left of its output."""
-        out, _ = self.process.communicate(timeout=timeout)
-        return self.process.returncode, out
+        assert self.process.stdout is not None
+        late = threading.Timer(timeout, self.kill)
+        late.start()
+        try:
+            out = self.process.stdout.read()  # communicate() would pass over what line() has read ahead
+        finally:
+            late.cancel()
+        return self.process.wait(timeout), out
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from pyminicon import aio
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 {KNOWN_OR_SAID}
 told = set()
-for _ in range(20):
+for _ in range(150):
     told.add(answer(3, lambda: pyminicon.run(['/bin/sh', '-c', 'exit 3']).returncode))
     told.add(answer(-9, lambda: pyminicon.run(['/bin/sh', '-c', 'kill -9 $$'], pid='private', init=True).returncode))
     with pyminicon.start(['/bin/sh', '-c', 'exit 4']) as box:
