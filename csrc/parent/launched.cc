@@ -41,11 +41,19 @@ std::optional<int> as_returncode(int status) {
   return std::nullopt;
 }
 
+// A pidfd tells of the end a moment before the kernel lets go of the process, and of its status
+// only then.
 std::optional<int> stolen_status(int pidfd) {
-  PidfdInfo info{};
-  info.mask = kInfoExit;
-  if (ioctl(pidfd, kPidfdGetInfo, &info) < 0 || (info.mask & kInfoExit) == 0) return std::nullopt;
-  return as_returncode(info.exit_code);
+  constexpr int kMostMilliseconds = 1000;
+  for (int waited = 0; waited < kMostMilliseconds; ++waited) {
+    PidfdInfo info{};
+    info.mask = kInfoExit;
+    if (ioctl(pidfd, kPidfdGetInfo, &info) < 0) return std::nullopt;
+    if ((info.mask & kInfoExit) != 0) return as_returncode(info.exit_code);
+    pollfd gone{pidfd, 0, 0};  // POLLHUP
+    poll(&gone, 1, 1);
+  }
+  return std::nullopt;
 }
 
 double seconds(const timeval& time) {
