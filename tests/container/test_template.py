@@ -296,7 +296,7 @@ def test_a_volume_whose_source_is_gone_fails_the_run_that_needs_it(tmp_path: Pat
 def test_runs_that_find_the_stock_empty_are_as_any_other(tmp_path: Path) -> None:
     line = "hostname; cat /etc/hostname; readlink /proc/self/ns/net /proc/self/ns/mnt; echo $0 > /kept; touch /mine; ls / | grep -c mine"
     done: list[pyminicon.Result] = []
-    with Template(stock=1, memory="64M", volumes=[f"{tmp_path}:/v"]) as t:
+    with Template(stock=1, volumes=[f"{tmp_path}:/v"], memory="64M", **placement("memory", "64M")) as t:
 
         def run(number: int) -> None:
             for turn in range(6):
