@@ -240,6 +240,7 @@ int main() {
   SHOW(both_streams_and_the_status_come_back);
   SHOW(megabytes_go_through_both_ways_at_once);
   SHOW(a_reader_that_has_gone_raises_no_signal);
+  SHOW(only_what_lasts_is_told_of_and_once);
   SHOW(a_timeout_kills_and_keeps_what_came);
   SHOW(a_wall_time_limit_is_no_timeout);
   SHOW(output_beyond_its_limit_ends_it_with_exactly_the_limit);
