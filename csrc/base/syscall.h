@@ -46,10 +46,12 @@ inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 
 inline long arg(const void* pointer) { return reinterpret_cast<long>(pointer); }
 
-// A filter may refuse even that, one of the user's own that allows too little: then only a fault
-// ends us, and whoever waits for a child in his memory gets it back.
+// A filter may refuse even that, one of the user's own that allows too little. To end the one
+// thread that there is comes to the same; else only a fault ends us, and whoever waits for a child
+// in his memory gets it back. (A pid 1 that is traced doesn't die of a fault.)
 [[noreturn]] inline void exit_group(int status) {
   call(SYS_exit_group, status);
+  call(SYS_exit, status);
   __builtin_trap();
 }
 

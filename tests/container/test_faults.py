@@ -98,6 +98,16 @@ def test_an_error_at_any_call_of_any_kind_of_launch_fails_it_cleanly(
     check(launches(injector, rootfs, kind, EIO, 1 + len(kind) % 4, 4), MAY_FAIL)
 
 
+def test_an_error_at_each_of_the_last_calls_of_init_leaves_nobody_waiting(
+    injector: Path, rootfs: Path
+) -> None:
+    calls = launches(injector, rootfs, "everything", EIO, 1, 1000)[0]["of"]
+    assert isinstance(calls, int)
+    lines = launches(injector, rootfs, "everything", EIO, calls - 12, 1)
+    check(lines, MAY_FAIL)
+    assert "exit_group" in {line["name"] for line in lines}
+
+
 @pytest.mark.slow_in_vm
 @pytest.mark.parametrize("kind", ["plain", "everything", "users"])
 def test_a_child_that_is_killed_while_being_set_up_is_a_failed_launch(
