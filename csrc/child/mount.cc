@@ -26,49 +26,74 @@ long open_beneath(int root, const char* path, int flags, uint64_t resolve) {
 
 namespace {
 
-// Opens one prefix of a path, making its last component if it is missing.
-long step_into(int root, const char* prefix, uint32_t parent, bool directory, uint64_t resolve) {
-  const int flags = O_PATH | (directory ? O_DIRECTORY : 0);
-  const long found = open_beneath(root, prefix, flags, resolve);
-  if (found != -ENOENT) return found;
-  char above[PATH_MAX];
-  for (uint32_t i = 0; i < parent; ++i) above[i] = prefix[i];
-  above[parent] = 0;
-  const Fd dir(open_beneath(root, above, O_PATH | O_DIRECTORY, resolve));
-  if (dir.failed()) return dir.get();
-  const char* name = prefix + parent + (prefix[parent] == '/' ? 1 : 0);
-  if (directory) {
-    const long made = sys::mkdirat(dir.get(), name, 0755);
-    if (made < 0 && made != -EEXIST) return made;
-  } else {
-    const long made = sys::openat(dir.get(), name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (made < 0 && made != -EEXIST) return made;
-    if (made >= 0) sys::close(static_cast<int>(made));
-  }
-  return open_beneath(root, prefix, flags, resolve);
+// One component of a path: a directory, or an empty file. It may be there already.
+long make_in(int dir, const char* name, bool directory) {
+  const long made = directory
+                        ? sys::mkdirat(dir, name, 0755)
+                        : sys::openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (made < 0) return made == -EEXIST ? 0 : made;
+  if (!directory) sys::close(static_cast<int>(made));
+  return 0;
 }
+
+// `path` up to a component's end, and from there a component less or more.
+class Prefix {
+ public:
+  long set(const char* path) {
+    while (path[size_] != 0) {
+      if (size_ + 1 == sizeof text_) return -ENAMETOOLONG;
+      text_[size_] = path[size_];
+      ++size_;
+    }
+    while (size_ > 0 && path[size_ - 1] == '/') --size_;
+    end_ = size_;
+    path_ = path;
+    return 0;
+  }
+  void shorten() {
+    while (end_ > 0 && text_[end_ - 1] != '/') --end_;
+    while (end_ > 0 && text_[end_ - 1] == '/') --end_;
+    text_[end_] = 0;
+  }
+  // Returns the component that has come to it.
+  const char* lengthen() {
+    for (; path_[end_] == '/'; ++end_) text_[end_] = '/';
+    const char* name = text_ + end_;
+    for (; end_ < size_ && path_[end_] != '/'; ++end_) text_[end_] = path_[end_];
+    text_[end_] = 0;
+    return name;
+  }
+  const char* text() const { return text_; }
+  bool is_empty() const { return end_ == 0; }
+  bool is_whole() const { return end_ == size_; }
+
+ private:
+  const char* path_ = nullptr;
+  char text_[PATH_MAX];
+  uint32_t size_ = 0, end_ = 0;
+};
 
 }  // namespace
 
+// Back to what is there, and on from that: as a rule only the end is missing.
 long open_or_make(int root, const char* path, bool directory, uint64_t resolve) {
-  const long found = open_beneath(root, path, O_PATH | (directory ? O_DIRECTORY : 0), resolve);
-  if (found != -ENOENT) return found;
-  char prefix[PATH_MAX];
-  uint32_t parent = 0;
-  for (uint32_t i = 0;; ++i) {
-    if (i == PATH_MAX) return -ENAMETOOLONG;
-    if (path[i] != '/' && path[i] != 0) {
-      prefix[i] = path[i];
-      continue;
-    }
-    prefix[i] = 0;
-    const bool last = path[i] == 0;
-    const long fd = step_into(root, prefix, parent, last ? directory : true, resolve);
-    if (last || fd < 0) return fd;
-    sys::close(static_cast<int>(fd));
-    prefix[i] = '/';
-    parent = i;
+  const int flags = O_PATH | (directory ? O_DIRECTORY : 0);
+  long fd = open_beneath(root, path, flags, resolve);
+  if (fd != -ENOENT) return fd;
+  Prefix prefix;
+  if (const long r = prefix.set(path); r < 0) return r;
+  while (fd == -ENOENT && !prefix.is_empty()) {
+    prefix.shorten();
+    fd = open_beneath(root, prefix.text(), O_PATH | O_DIRECTORY, resolve);
   }
+  while (fd >= 0 && !prefix.is_whole()) {
+    const Fd dir(fd);
+    const char* name = prefix.lengthen();
+    const bool as_directory = directory || !prefix.is_whole();
+    if (const long r = make_in(dir.get(), name, as_directory); r < 0) return r;
+    fd = open_beneath(root, prefix.text(), O_PATH | (as_directory ? O_DIRECTORY : 0), resolve);
+  }
+  return fd;
 }
 
 long mount_named(const char* type, const char* target, uint64_t attributes, const char* options) {
