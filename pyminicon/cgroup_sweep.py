@@ -199,9 +199,11 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
     limits. One readdir each, about 10 us. v1's freezer is first: what is frozen stays in all trees.
     """
     gone = []
-    freezer = found.v1.get("freezer")
-    trees = sorted(found.all(), key=lambda tree: tree is not freezer)
-    wanted = [caller_directory(tree) for tree in trees] + (directories or [])
+    wanted = directories or []
+    if not found.swept:
+        freezer = found.v1.get("freezer")
+        trees = sorted(found.all(), key=lambda tree: tree is not freezer)
+        wanted = [caller_directory(tree) for tree in trees] + wanted
     for directory in wanted:
         if directory not in found.swept:
             found.swept.add(directory)

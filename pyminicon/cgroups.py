@@ -98,7 +98,15 @@ def plan_update(limits: Limits) -> list[Change]:
 class _Builder:
     """One plan on its way: which directories, with which roles, and what is written where."""
 
-    __slots__ = ("directories", "index", "limits", "shared_memory_is_unsafe", "trees", "writes")
+    __slots__ = (
+        "directories",
+        "index",
+        "limits",
+        "prefers_v2",
+        "shared_memory_is_unsafe",
+        "trees",
+        "writes",
+    )
 
     def __init__(self, trees: Trees, limits: Limits) -> None:
         self.trees = trees
@@ -107,6 +115,13 @@ class _Builder:
         self.writes: list[Write] = []
         self.index: dict[str, int] = {}
         self.shared_memory_is_unsafe = False
+        # Whether CPU time, freezing and killing come from v2 where v1 has them, too. They cost one
+        # directory there and need no controller; but an ordinary user may have only v1 delegated.
+        self.prefers_v2 = self._may_use(trees.v2) if trees.v1 else trees.v2 is not None
+
+    def _may_use(self, tree: Tree | None) -> bool:
+        parent = parent_directory(self.trees, tree, self.limits.parent) if tree else None
+        return parent is not None and os.access(parent, os.W_OK, effective_ids=True)
 
     def choose(self) -> None:
         """Decide on the directories: as few as will do, each costs about 0.04 ms. v2's comes first,
@@ -117,7 +132,7 @@ class _Builder:
         if (missing := sorted(required & unified)) and self.trees.v2 is None:
             refuse(errno.EOPNOTSUPP, missing[0], "no cgroup tree with this controller is mounted here")
         clock = self.limits.usage or self.limits.cpu_time
-        if self.trees.v2 is not None and (missing or self._prefers_v2(self.trees.v2)):
+        if self.trees.v2 is not None and (missing or self.prefers_v2):
             if unified or clock or self.limits.kill:
                 self._take_v2(self.trees.v2, required & unified, wished & unified)
         else:
@@ -134,7 +149,7 @@ class _Builder:
         """A cgroup that is named holds its limits only in the trees where the container is below it: in
         every one that has it, whatever else needs a directory there."""
         unified = self.trees.v2
-        if unified is not None and unified.mount not in self.index and self._prefers_v2(unified):
+        if unified is not None and unified.mount not in self.index and self.prefers_v2:
             self._take_v2(unified, set(), set())
         for controller, tree in self.trees.v1.items():
             if parent_directory(self.trees, tree, parent) is not None:
@@ -153,12 +168,6 @@ class _Builder:
             at = self.index[tree.mount]
             for file, rule in _DEVICES:
                 self.writes.append((at, f"devices.{file}".encode(), rule.encode(), False))
-
-    def _prefers_v2(self, tree: Tree) -> bool:
-        """Whether CPU time, freezing and killing come from v2 where v1 has them, too. They cost one
-        directory there and need no controller; but an ordinary user may have only v1 delegated."""
-        parent = parent_directory(self.trees, tree, self.limits.parent)
-        return not self.trees.v1 or (parent is not None and os.access(parent, os.W_OK, effective_ids=True))
 
     def _take_v1_helpers(self, clock: bool) -> None:
         if clock and (tree := self.trees.v1.get("cpuacct")):
@@ -208,9 +217,7 @@ class _Builder:
 
     def late_freezer(self) -> tuple[str, bool]:
         """Where a cgroup that freezes goes, made only if it is asked for, and whether it is v2's."""
-        tree = self.trees.v2
-        if tree is None or not self._prefers_v2(tree):
-            tree = self.trees.v1.get("freezer")
+        tree = self.trees.v2 if self.prefers_v2 else self.trees.v1.get("freezer")
         parent = self._parent(tree, False) if tree else None
         return parent or "", bool(tree and tree.v2)
 

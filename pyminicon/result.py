@@ -36,7 +36,7 @@ class Usage:
 
 
 class Stats(Usage):
-    """:class:`Usage` so far, and what is in use now: ``memory`` (bytes) and ``pids``, None if unknown."""
+    """:class:`Usage` so far, and what is in use now: ``memory`` (bytes) and ``pids``, None if unknown or ended."""
 
     __slots__ = ("memory", "pids")
 

@@ -184,6 +184,7 @@ void release(Handle& handle) {
 
 py::tuple handle_usage(Handle& handle) {
   parent::CgroupUsage usage;
+  parent::CgroupPresent present;
   if (handle.container().owned()) {
     const py::gil_scoped_release nogil;
     const std::lock_guard lock(handle.guarded->lock);
@@ -192,10 +193,11 @@ py::tuple handle_usage(Handle& handle) {
       usage = container.last_usage;
     } else if (container.cgroup) {
       usage = container.cgroup->usage();
+      present = container.cgroup->present();
     }
   }
   return usage_of(handle.container(), usage) +
-         py::make_tuple(or_none(usage.memory_current), or_none(usage.pids_current));
+         py::make_tuple(or_none(present.memory), or_none(present.pids));
 }
 
 }  // namespace pyminicon::bind

@@ -63,8 +63,13 @@ struct CgroupChange {
 // What the kernel knows; a figure that it can't give is nullopt, never 0.
 struct CgroupUsage {
   std::optional<double> user, system, cpu;  // seconds; cpu is user and system together
-  std::optional<uint64_t> memory_peak, memory_current, pids_peak, pids_current;
+  std::optional<uint64_t> memory_peak, pids_peak;
   std::optional<uint64_t> io_read, io_written;  // bytes that reached a block device
+};
+
+// What is in use at the moment: nothing that is worth two files more at the end of a run.
+struct CgroupPresent {
+  std::optional<uint64_t> memory, pids;  // bytes, processes and threads
 };
 
 class Cgroup {
@@ -109,6 +114,7 @@ class Cgroup {
   void after_exec();
 
   CgroupUsage usage() const;
+  CgroupPresent present() const;
   std::optional<double> cpu_seconds() const;  // CPU time of the whole container so far
 
   // The processes that are in there now, as this process's PID namespace numbers them.

@@ -83,17 +83,27 @@ CgroupUsage Cgroup::usage() const {
     const bool v2 = (place->roles & kRoleV2) != 0;  // memory.peak since 5.19
     const char* peak = v2 ? "/memory.peak" : "/memory.max_usage_in_bytes";
     usage.memory_peak = number(read_file(place->path + peak));
-    usage.memory_current =
-        number(read_file(place->path + (v2 ? "/memory.current" : "/memory.usage_in_bytes")));
   }
   if (const Place* place = with(kRolePids)) {
     usage.pids_peak = number(read_file(place->path + "/pids.peak"));  // since 6.11, v1 and v2
-    usage.pids_current = number(read_file(place->path + "/pids.current"));
   }
   if (const Place* place = with(kRoleIo)) {
     (place->roles & kRoleV2 ? io_v2 : io_v1)(place->path, usage);
   }
   return usage;
+}
+
+CgroupPresent Cgroup::present() const {
+  CgroupPresent present;
+  if (const Place* place = with(kRoleMemory)) {
+    const bool v2 = (place->roles & kRoleV2) != 0;
+    present.memory =
+        number(read_file(place->path + (v2 ? "/memory.current" : "/memory.usage_in_bytes")));
+  }
+  if (const Place* place = with(kRolePids)) {
+    present.pids = number(read_file(place->path + "/pids.current"));
+  }
+  return present;
 }
 
 std::optional<double> Cgroup::cpu_seconds() const {
