@@ -87,10 +87,15 @@ def test_captured_bytes_come_back() -> None:
 
 @pytest.mark.usefixtures("untouched")
 def test_a_parked_child_is_used_once_and_discarded_at_the_end() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = set(children.read_text().split())
     floor = Floor(rootfs.minimal(), (*DEFAULTS, "parked", "hold_mounts"), ("7",), filter=_ALLOW)
-    assert [floor.launch(expect=7) > 0 for _ in range(3)] == [True] * 3
-    assert len(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()) == 1
-    floor.close()
+    try:
+        assert [floor.launch(expect=7) > 0 for _ in range(3)] == [True] * 3
+        assert len(set(children.read_text().split()) - before) == 1
+    finally:
+        floor.close()
+    assert set(children.read_text().split()) == before
 
 
 @pytest.mark.usefixtures("untouched")
