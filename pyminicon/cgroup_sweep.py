@@ -153,9 +153,12 @@ def _remove(directory: str, patience: float) -> bool:
 
             if error.errno != EBUSY or patience <= 0:
                 return False
-        for entry in os.scandir(directory):
-            if entry.is_dir(follow_symlinks=False):
-                _remove(entry.path, 0)
+        try:
+            below = [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            return True  # somebody else sweeps as well
+        for path in below:
+            _remove(path, 0)
         _kill_all(directory)
         from time import sleep
 
@@ -200,7 +203,7 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
     """
     gone = []
     wanted = directories or []
-    if not found.swept:
+    if not found.swept_above:
         freezer = found.v1.get("freezer")
         trees = sorted(found.all(), key=lambda tree: tree is not freezer)
         wanted = [caller_directory(tree) for tree in trees] + wanted
@@ -208,4 +211,5 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
         if directory not in found.swept:
             found.swept.add(directory)
             gone += sweep_directory(directory)
+    found.swept_above = True
     return gone

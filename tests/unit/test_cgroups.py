@@ -613,6 +613,24 @@ def test_a_process_sweeps_a_directory_once(machine: Machine, tmp_path: Path) -> 
     assert not left.exists()
 
 
+def test_a_sweep_that_was_interrupted_is_gone_on_with_at_the_next_launch(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(v1=["memory", "pids"])
+    left = [tmp_path / tree / "own" / name_of(os.getpid(), start="1") for tree in ("memory", "pids")]
+    for directory in left:
+        directory.mkdir()
+
+    def interrupted(directory: str) -> list[str]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(cgroup_sweep, "sweep_directory", interrupted)
+        cgroups.plan(cgroups.check(pids=5))
+    cgroups.plan(cgroups.check(pids=5))
+    assert [directory.exists() for directory in left].count(True) == 1  # only where it was interrupted
+
+
 def test_the_report_names_a_place_or_a_problem_for_each_limit(machine: Machine, tmp_path: Path) -> None:
     machine(v1=["memory", "pids"])
     lines = {line.name: line for line in cgroup_report.report()}
