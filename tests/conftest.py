@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,13 @@ if str(REPO) not in sys.path:
 
 from tests.support import leftovers as account  # noqa: E402
 from tests.support import ordinary, roots  # noqa: E402
+
+# What the tests send and expect to work is what whoever runs them may have had ignored (nohup, a job in the
+# background), and what they make must be there for other users.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+os.umask(0o022)
 
 PAYLOADS = ("container", "attacks")  # the folders whose tests start containers
 

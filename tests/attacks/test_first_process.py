@@ -45,7 +45,7 @@ def test_nothing_outlives_the_first_program(init: bool, inside: Run) -> None:
 
 
 def test_orphans_are_reaped_under_init(inside: Run) -> None:
-    script = "for i in $(seq 200); do (true &) ; done; sleep 0.3; ps -eo stat= | grep -c Z; :"
+    script = "for i in $(seq 200); do (true &) ; done; for i in $(seq 100); do ps -eo stat= | grep -q Z || break; sleep 0.1; done; ps -eo stat= | grep -c Z; :"
     assert inside(["sh", "-c", script], init=True).stdout == "0\n"
 
 

@@ -101,8 +101,8 @@ def test_ctrl_c_goes_to_the_program_inside(spawn: Spawn) -> None:
 
 def test_job_control_works(spawn: Spawn) -> None:
     shell = _shell(spawn)
-    shell.sendline("sleep 60")
-    time.sleep(0.3)
+    shell.sendline("sh -c 'echo on; exec sleep 60'")
+    shell.expect_exact("\non")
     shell.send("\x1a")  # Ctrl-Z
     shell.expect_exact("Stopped")
     shell.expect_exact("ready$ ")
@@ -110,7 +110,7 @@ def test_job_control_works(spawn: Spawn) -> None:
     _ask(shell, "bg")
     assert "Running" in _ask(shell, "jobs")
     shell.sendline("fg")
-    shell.expect_exact("sleep 60")
+    shell.expect_exact("exec sleep 60")
     time.sleep(0.3)
     shell.sendintr()
     shell.expect_exact("ready$ ")
@@ -296,8 +296,8 @@ def test_an_ordinary_user_can_work_in_one(tmp_path: Path, needs_root: None) -> N
     try:
         one.expect_exact("ready$ ")
         assert _ask(one, "tty") == "/dev/console"
-        one.sendline("sleep 60")
-        time.sleep(0.3)
+        one.sendline("sh -c 'echo on; exec sleep 60'")
+        one.expect_exact("\non")
         one.send("\x1a")
         one.expect_exact("Stopped")
         one.expect_exact("ready$ ")

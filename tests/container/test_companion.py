@@ -198,6 +198,7 @@ def test_a_signals_handler_may_launch_while_a_launch_of_its_thread_waits() -> No
             assert out(INSIDE, init=True).split()[0] == "lo"
             signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert launched > 20
 

@@ -104,6 +104,8 @@ def test_an_archive_written_this_moment_is_not_found_by_its_times(store: Store, 
     """Its next change might bear the same time (git's "racy" files)."""
     path = tmp_path / "a.tar"
     path.write_bytes(tar(file("one")))
+    moment = time.time() + 10  # whatever this machine does meanwhile
+    os.utime(path, (moment, moment))
     resolve(str(path)).close()
     assert os.listdir(f"{store.path}/files") == []
 

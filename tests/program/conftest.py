@@ -59,12 +59,13 @@ def watchers_of(pid: int) -> list[int]:
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
-            if not Path(f"/proc/{name}/cmdline").read_bytes().startswith(b"pyminicon-watch\0"):
+            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+            if words[0] != b"pyminicon-watch":
                 continue
-            infos = Path(f"/proc/{name}/fdinfo").iterdir()
-            if any(f"\nPid:\t{pid}\n" in info.read_text() for info in infos):
+            # Its other descriptors come and go: those that it is sent to close.
+            if f"\nPid:\t{pid}\n" in Path(f"/proc/{name}/fdinfo/{int(words[2])}").read_text():
                 found.append(int(name))
-        except OSError:
+        except (OSError, IndexError):
             continue
     return found
 

@@ -129,6 +129,7 @@ def worker(n):
     box = pyminicon.start(['/bin/sleep', MARK])     # left running: ends with the worker
     r = pyminicon.run(['/bin/echo', 'served'], capture_output=True)
     os.write(1, r.stdout)
+    os.write(tell, bytes([n]))
     time.sleep(600)
 def fork(n):
     pid = os.fork()
@@ -138,11 +139,14 @@ def fork(n):
         finally:
             os._exit(0)
     return pid
+hear, tell = os.pipe()
 workers = [fork(n) for n in range(4)]
 os.kill(workers[0], signal.SIGKILL)
 os.waitpid(workers[0], 0)
-workers[0] = fork(0)
-time.sleep(1.5)
+workers[0] = fork(4)
+served = set()
+while not {1, 2, 3, 4} <= served:
+    served |= set(os.read(hear, 16))
 for pid in workers:
     os.kill(pid, signal.SIGTERM)
 for pid in workers:
