@@ -203,7 +203,7 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
     """
     gone = []
     wanted = directories or []
-    if not found.swept_above:
+    if not found.swept_own:
         freezer = found.v1.get("freezer")
         trees = sorted(found.all(), key=lambda tree: tree is not freezer)
         wanted = [caller_directory(tree) for tree in trees] + wanted
@@ -211,5 +211,5 @@ def sweep(found: Trees, directories: list[str] | None = None) -> list[str]:
         if directory not in found.swept:
             found.swept.add(directory)
             gone += sweep_directory(directory)
-    found.swept_above = True
+    found.swept_own = True
     return gone

@@ -50,14 +50,14 @@ class Tree:
 class Trees:
     """All mounted hierarchies. ``v1``: controller -> Tree; ``v2``: the unified one or None."""
 
-    __slots__ = ("_memory", "pid", "swept", "swept_above", "v1", "v2")
+    __slots__ = ("_memory", "pid", "swept", "swept_own", "v1", "v2")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.v1: dict[str, Tree] = {}
         self.v2: Tree | None = None
         self.swept: set[str] = set()
-        self.swept_above = False  # below the caller's own cgroup in every tree
+        self.swept_own = False  # below the caller's own cgroup in every tree
         self._memory: int | None = 0
 
     def memory_above(self, size: int) -> int | None:

@@ -14,6 +14,7 @@ from benchmarks.contestants import DEFAULTS, DEFAULTS_READ_ONLY, NAMESPACES
 from benchmarks.floor import STEP_NAMES, Floor, FloorError
 from benchmarks.ground import cgroup_mounts, network_namespace, own_memory_cgroup, unified_cgroup
 from benchmarks.ladder import rungs
+from tests.support import leftovers
 
 pytestmark = [
     pytest.mark.skipif(os.getuid() != 0, reason="the floor is launched as root"),
@@ -24,12 +25,11 @@ pytestmark = [
 _ALLOW = bytes.fromhex("06000000" + "0000ff7f")
 
 
-def _state() -> tuple[int, list[str], list[str], int]:
+def _state() -> tuple[int, set[str], list[str], int]:
     mounts = len(Path("/proc/self/mountinfo").read_text().splitlines())
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     root = cgroup_mounts().get("memory")
     cgroups = [name for name in os.listdir(root) if "floor" in name or "bench" in name] if root else []
-    return mounts, children, cgroups, len(os.listdir("/proc/self/fd"))
+    return mounts, leftovers.children(), cgroups, len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
@@ -87,15 +87,13 @@ def test_captured_bytes_come_back() -> None:
 
 @pytest.mark.usefixtures("untouched")
 def test_a_parked_child_is_used_once_and_discarded_at_the_end() -> None:
-    children = Path(f"/proc/self/task/{os.getpid()}/children")
-    before = set(children.read_text().split())
+    before = leftovers.children()
     floor = Floor(rootfs.minimal(), (*DEFAULTS, "parked", "hold_mounts"), ("7",), filter=_ALLOW)
     try:
         assert [floor.launch(expect=7) > 0 for _ in range(3)] == [True] * 3
-        assert len(set(children.read_text().split()) - before) == 1
+        assert len(leftovers.children() - before) == 1
     finally:
         floor.close()
-    assert set(children.read_text().split()) == before
 
 
 @pytest.mark.usefixtures("untouched")

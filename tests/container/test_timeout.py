@@ -46,7 +46,7 @@ def test_a_timeout_kills_everything_and_keeps_what_was_captured(options: dict[st
     begun = time.monotonic()
     with pytest.raises(pyminicon.TimeoutExpired) as caught:
         pyminicon.run(["sh", "-c", line], capture_output=True, timeout=1.5, **options)
-    assert 1.4 < time.monotonic() - begun < 20
+    assert 1.4 < time.monotonic() - begun < 10
     assert caught.value.timeout == 1.5
     assert (caught.value.output, caught.value.stderr) == (b"out\n", b"err\n")
     assert gone(tag)

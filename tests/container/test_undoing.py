@@ -13,6 +13,7 @@ import pytest
 
 import pyminicon
 from tests.support.python import fresh
+from tests.support.watchers import watchers_of
 
 LASTS = ["sleep", "0.6"]
 SOON = 5.0  # seconds
@@ -27,21 +28,6 @@ def held_mounts(pid: int | str = "self") -> int:
         except OSError:
             continue
     return count
-
-
-def watcher_of(pid: int) -> int:
-    """The newest watcher that has a pidfd of ``pid``."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            if words[0] == b"pyminicon-watch":
-                about = Path(f"/proc/{name}/fdinfo/{int(words[2])}").read_text()
-                if f"Pid:\t{pid}\n" in about:
-                    found.append(int(name))
-        except (OSError, IndexError):
-            continue
-    return max(found)
 
 
 def while_it_runs(**options: Any) -> tuple[threading.Thread, int]:
@@ -64,7 +50,7 @@ def test_a_runs_mounts_are_held_while_it_runs_and_gone_soon_after() -> None:
     assert held == 1
     runner.join()
     assert held_mounts() == 0
-    watcher = watcher_of(os.getpid())
+    watcher = max(watchers_of(os.getpid()))
     deadline = time.monotonic() + SOON
     while held_mounts(watcher) and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.conftest import GONE_WITHIN, Program, alive, eventually, gone_after, watchers_of
+from tests.program.conftest import GONE_WITHIN, Program, alive, eventually, gone_after
+from tests.support.watchers import watchers_of
 
 Start = Callable[..., Program]
 
