@@ -71,6 +71,32 @@ def killed_and_gone(running: Program, mark: str) -> None:
     assert gone_after(mark) is not None, f"still there after {GONE_WITHIN} s"
 
 
+def runs(pid: str) -> bool:
+    """Whether a process is there and no zombie, which has no command line."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def test_what_waits_in_a_templates_stock_goes_with_its_program(program: Start) -> None:
+    running = program("""
+import pyminicon, time
+from tests.support import leftovers
+template = pyminicon.Template(stock=3)
+while template.ready < 3:
+    time.sleep(0.01)
+print(*(entry.split()[0] for entry in leftovers.children()), flush=True)
+time.sleep(600)
+""")
+    waiting = running.line().split()
+    assert len(waiting) == 3
+    assert all(map(runs, waiting))
+    running.process.kill()
+    running.process.wait()
+    assert eventually(lambda: not any(map(runs, waiting)), GONE_WITHIN)
+
+
 def test_a_running_container_goes_with_its_program(program: Start, mark: str) -> None:
     running = program(payload("echo there; sleep "))
     assert running.line() == "there"
