@@ -32,7 +32,8 @@ class Ground(NamedTuple):
 def default_filter() -> bytes:
     """The seccomp program that the product loads by default, so that both load the same bytes."""
     try:
-        from pyminicon import capabilities, seccomp
+        from pyminicon import seccomp
+        from pyminicon.options import capabilities
     except ImportError:
         return b""
     return seccomp.program("default", capabilities.DEFAULT_MASK) or b""

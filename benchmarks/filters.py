@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pyminicon import capabilities, seccomp
+from pyminicon import seccomp
+from pyminicon.options import capabilities
 
 from . import report
 from .measure import Case, in_turns

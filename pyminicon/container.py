@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 
 from pyminicon import _core, errors
-from pyminicon import spec as specs
+from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
 
     from pyminicon.communicate import Talk
-    from pyminicon.plan import Plan
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan.build import Plan
     from pyminicon.result import Result, Stats, Usage
-    from pyminicon.spec import Spec
     from pyminicon.terminal import Terminal
 
 _NO_LIMIT = (1 << 64) - 1
@@ -31,7 +31,7 @@ def run(args: Any, **options: Any) -> Result:
     :class:`TimeoutExpired` after ``timeout`` with what was captured, :class:`CalledProcessError` with
     ``check=True``.
     """
-    from pyminicon.known_plans import planned
+    from pyminicon.plan.cache import planned
 
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, NOT_RUN)
@@ -104,7 +104,7 @@ def start(args: Any, **options: Any) -> Container:
         from pyminicon import terminal
 
         return terminal.start(args, options)
-    from pyminicon.known_plans import planned
+    from pyminicon.plan.cache import planned
 
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, specs.ONLY_RUN)
@@ -200,7 +200,7 @@ class Running:
         change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses.
         """
         from pyminicon import cgroups
-        from pyminicon.cgroup_limits import check
+        from pyminicon.cgroups.limits import check
 
         for name in limits:
             if name not in _CHANGEABLE:

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon.spec import Spec
+    from pyminicon.options.parse import Spec
 
 
 class Usage:

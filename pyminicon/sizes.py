@@ -6,7 +6,7 @@ them, and always powers of 1024. A decimal fraction is allowed with a suffix ("1
 
 from __future__ import annotations
 
-from .errors import SpecError
+from pyminicon.errors import SpecError
 
 #: The largest number that the kernel's own parsers (memparse, kstrtoll) take.
 LARGEST = (1 << 63) - 1

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pyminicon import _core, errors, ops
-from pyminicon import plan as plans
-from pyminicon import spec as specs
+from pyminicon import _core, errors
+from pyminicon import plan as ops
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
@@ -16,15 +15,17 @@ from pyminicon.container import (
     start_plan,
     stdio_choices,
 )
+from pyminicon.options import parse as specs
+from pyminicon.plan import build as plans
 from pyminicon.result import make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon.plan import Plan
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan.build import Plan
     from pyminicon.result import Result
-    from pyminicon.spec import Spec
 
 #: A program that is never run: a template's plan is made before anybody says what to run.
 _NOTHING = ("/",)

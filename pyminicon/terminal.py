@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.container import Container
-    from pyminicon.plan import Plan
+    from pyminicon.plan.build import Plan
 
 
 class Terminal:
@@ -115,7 +115,9 @@ def start(args: Any, options: dict[str, Any]) -> Container:
 
     The Container has it as ``terminal``. Raises SpecError and LaunchError as start does.
     """
-    from pyminicon import container, plan, spec
+    from pyminicon import container
+    from pyminicon.options import parse as spec
+    from pyminicon.plan import build as plan
 
     trace = bool(options.pop("trace", False))
     checked = spec.parse(args, options, spec.ONLY_RUN)

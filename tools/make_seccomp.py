@@ -18,7 +18,8 @@ def default_program() -> bytes:
     package = types.ModuleType("pyminicon")
     package.__path__ = [ROOT]
     sys.modules["pyminicon"] = package
-    from pyminicon import capabilities, seccomp
+    from pyminicon import seccomp
+    from pyminicon.options import capabilities
 
     made = seccomp.program("default", capabilities.DEFAULT_MASK)
     assert made is not None

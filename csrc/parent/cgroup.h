@@ -1,6 +1,6 @@
 // The cgroups of one container: made before the launch, read while it runs, removed after it.
 //
-// Which directories there are, and what is written where, was decided in pyminicon/cgroups.py; here
+// Which directories there are, and what is written where, was decided in pyminicon/cgroups; here
 // v1 and v2 differ only in how a process gets in, in what the files are called, and in how all are
 // killed. A Cgroup belongs to the process that made it: in a forked child it does nothing.
 #pragma once
@@ -16,7 +16,7 @@
 
 namespace pyminicon::parent {
 
-// What a directory is for. pyminicon/cgroups.py has the same numbers.
+// What a directory is for. pyminicon/cgroups has the same numbers.
 enum CgroupRole : uint32_t {
   kRoleMemory = 1 << 0,
   kRoleCpu = 1 << 1,
@@ -50,7 +50,7 @@ struct CgroupSpec {
   std::string late_freezer;  // where freeze() makes a cgroup when none of directories can freeze
   bool late_freezer_v2 = false;
   bool watch_oom = false;                // open oom_fd()
-  bool shared_memory_is_unsafe = false;  // see oom_group_above in pyminicon/cgroup_v2.py
+  bool shared_memory_is_unsafe = false;  // see oom_group_above in pyminicon/cgroups/v2.py
 };
 
 // A change of a running container's limits, for the directory that has the role.

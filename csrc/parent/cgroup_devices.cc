@@ -1,5 +1,5 @@
 // Which devices a container on cgroup v2 may open, wherever it finds or makes the node: a BPF
-// program attached to its cgroup (v1 has files for it, which pyminicon/cgroups.py writes).
+// program attached to its cgroup (v1 has files for it, which pyminicon/cgroups writes).
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <sys/syscall.h>

@@ -78,7 +78,7 @@ std::vector<OpSpec> followed(std::vector<OpSpec> mounts) {
   return mounts;
 }
 
-// setrlimit(2)'s names, as pyminicon/rlimits.py takes them.
+// setrlimit(2)'s names, as pyminicon/options/rlimits.py takes them.
 std::string limit_name(uint32_t resource) {
   constexpr const char* kNames[] = {"cpu",      "fsize",  "data",    "stack", "core",  "rss",
                                     "nproc",    "nofile", "memlock", "as",    "locks", "sigpending",

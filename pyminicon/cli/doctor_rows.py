@@ -157,7 +157,8 @@ def _ranges(rootless: bool) -> Row:
     )
 
     def work() -> str:
-        from pyminicon import run, users
+        from pyminicon import run
+        from pyminicon.options import users
 
         line = run(["cat", "/proc/self/uid_map"], userns="private", capture_output=True, timeout=20).stdout
         rows = [[int(word) for word in row.split()] for row in line.decode().splitlines()]
@@ -199,7 +200,8 @@ _LIMITS = {'pid="host"': "--pid host, ended by its cgroup"}
 
 
 def _cgroups() -> list[Row]:
-    from pyminicon import cgroup_report, cgroup_tree
+    from pyminicon.cgroups import report as cgroup_report
+    from pyminicon.cgroups import tree as cgroup_tree
 
     trees = cgroup_tree.trees()
     kind = "both" if trees.v1 and trees.v2 else "v1" if trees.v1 else "v2" if trees.v2 else ""
@@ -243,7 +245,7 @@ def _into_cgroup(trees: Any) -> Row:
     if trees.v2 is None:
         row.mark, row.seen = "none", "no cgroup v2 here"
         return row
-    from pyminicon import cgroup_tree
+    from pyminicon.cgroups import tree as cgroup_tree
 
     return _child(row, lambda: tries.try_into_cgroup(cgroup_tree.caller_directory(trees.v2)), "none")
 
@@ -272,7 +274,7 @@ def _protections() -> list[Row]:
 
 
 def _own_filter() -> str:
-    from pyminicon.plan import DEFAULT_CAPABILITIES
+    from pyminicon.plan.build import DEFAULT_CAPABILITIES
     from pyminicon.seccomp import program
 
     made = program("default", DEFAULT_CAPABILITIES & ~1)

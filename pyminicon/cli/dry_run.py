@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyminicon import ops
+from pyminicon import plan as ops
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +22,9 @@ _NAMESPACES = (
 
 def main(args: list[str], wanted: dict[str, Any]) -> int:
     """Prints the plan of ``args`` with the options ``wanted``; 0. Raises SpecError as the run would."""
-    from pyminicon import _core, plan, spec
+    from pyminicon import _core
+    from pyminicon.options import parse as spec
+    from pyminicon.plan import build as plan
 
     terminal = None
     if wanted.get("tty"):
@@ -141,7 +143,7 @@ def _user(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _capabilities(fields: Fields, wanted: dict[str, Any]) -> list[str]:
-    from pyminicon.capabilities import names
+    from pyminicon.options.capabilities import names
 
     kept = " ".join(name[4:].lower() for name in names(fields["capabilities"])) or "none"
     return [f"keep {kept}"] + (["no new privileges"] if fields["no_new_privs"] else [])
@@ -163,7 +165,7 @@ def _seccomp(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _rlimits(fields: Fields, wanted: dict[str, Any]) -> list[str]:
-    from pyminicon.rlimits import INFINITY, NAMES
+    from pyminicon.options.rlimits import INFINITY, NAMES
 
     known = {number: name for name, number in NAMES.items()}
     rows = []

@@ -127,7 +127,7 @@ def _stem(path: str) -> str:
 
 
 def _pull(options: argparse.Namespace) -> int:
-    from ..images.pull import pull
+    from ..images.puller import pull
 
     for name in options.names:
         job = _job(options, None)

@@ -46,7 +46,7 @@ def command(words: list[str]) -> int:
     """Runs the command that ``words`` name; its exit status."""
     name = words[0] if words else ""
     if name == "run":
-        from pyminicon.cli.run import main as run
+        from pyminicon.cli.run_command import main as run
 
         return run(words[1:])
     if name == "doctor":

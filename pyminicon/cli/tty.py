@@ -31,7 +31,8 @@ _CONT, _TSTP, _WINCH = 18, 20, 28
 def run_in_terminal(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     """Runs ``args`` in a terminal of the container's own until it ends; the exit status."""
     from pyminicon import terminal
-    from pyminicon.cli import run, signals
+    from pyminicon.cli import run_command as run
+    from pyminicon.cli import signals
 
     typed = bool(given.get("interactive"))
     if typed and not os.isatty(0):

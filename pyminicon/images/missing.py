@@ -58,6 +58,6 @@ def by_name(root: str, image: str, platform: str | None, pull: str, other: Resol
 
 def fetch(image: str, root: str | None = None, platform: str | None = None) -> str:
     """Pull ``image`` as `pyminicon image pull` does without options; its digest."""
-    from .pull import pull
+    from .puller import pull
 
     return pull(Job(Store(root), Limits(), progress.for_terminal(), platform=platform), image)

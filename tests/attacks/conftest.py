@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import spec
+from pyminicon.options import parse as spec
 
 SOURCE = Path(__file__).with_name("attack.c")
 Run = Callable[..., Any]

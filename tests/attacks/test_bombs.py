@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import cgroup_tree
+from pyminicon.cgroups import tree as cgroup_tree
 from tests.support.python import fresh
 
 Run = Callable[..., Any]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import plan as plans
-from pyminicon import spec as specs
+from pyminicon.options import parse as specs
+from pyminicon.plan import build as plans
 
 Run = Callable[..., Any]
 

@@ -163,9 +163,9 @@ def test_a_users_table_full_of_digits_hurts_nobody(cli: Cli, own_rootfs: Path) -
 
 def test_even_a_mistake_of_ours_is_125_and_one_line() -> None:
     code = (
-        "from pyminicon.cli import main, run\n"
+        "from pyminicon.cli import main, run_command\n"
         "def broken(words): raise KeyError('a\\nb')\n"
-        "run.main = broken\n"
+        "run_command.main = broken\n"
         "import sys; sys.argv[1:] = ['run']; main.main()"
     )
     r = subprocess.run(

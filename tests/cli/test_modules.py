@@ -13,21 +13,21 @@ OURS = {
     "pyminicon",
     "pyminicon.cli",
     "pyminicon.cli.main",
-    "pyminicon.cli.run",
+    "pyminicon.cli.run_command",
     "pyminicon.cli.signals",
     "pyminicon.errors",
     "pyminicon.container",
     "pyminicon._core",
+    "pyminicon.options",
+    "pyminicon.options.parse",
     "pyminicon.plan",
-    "pyminicon.plan_host",
-    "pyminicon.plan_tree",
-    "pyminicon.ops",
-    "pyminicon.rootfs",
-    "pyminicon.spec",
-    "pyminicon.host_etc",
+    "pyminicon.plan.build",
+    "pyminicon.plan.host",
+    "pyminicon.plan.rootfs",
+    "pyminicon.plan.tree",
 }
-OF_THE_HOST = {"pyminicon.plan_host", "pyminicon.host_etc"}  # the image, which is made of this machine
-OF_A_CALL = {"pyminicon.known_plans", "pyminicon.result"}  # what only Python can call twice, and look at
+OF_THE_HOST = {"pyminicon.plan.host"}  # the image, which is made of this machine
+OF_A_CALL = {"pyminicon.plan.cache", "pyminicon.result"}  # what only Python can call twice, and look at
 THEIRS = {"__future__", "_signal", "atexit", "errno", "gc"}
 
 SLOW = {

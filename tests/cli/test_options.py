@@ -83,7 +83,8 @@ def test_every_option_of_the_table_is_in_the_help_and_in_the_manual() -> None:
 
 
 def test_every_option_reaches_the_library() -> None:
-    from pyminicon import spec, spec_rare
+    from pyminicon.options import parse as spec
+    from pyminicon.options import rare as spec_rare
 
     taken = {*spec._CHECKS, *spec_rare.CHECKS, *spec.LIMITS}
     reached = {*call._PLAIN.values(), *(target for target, _ in call._NUMBERS.values())}

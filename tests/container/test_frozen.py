@@ -106,7 +106,7 @@ os.kill(os.getpid(), 9)
 def sweep(v1_alone: list[str]) -> None:
     code = """
 import glob, pyminicon
-from pyminicon import cgroup_sweep
+from pyminicon.cgroups import sweep as cgroup_sweep
 pyminicon.run(["true"], pids=5)
 left = glob.glob("/sys/fs/cgroup/**/pyminicon-*", recursive=True)
 print([path for path in left if cgroup_sweep.is_dead(path.rpartition("/")[2])])

@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import _core, known_plans, plan, spec
+from pyminicon import _core
+from pyminicon.options import parse as spec
+from pyminicon.plan import build as plan
+from pyminicon.plan import cache as known_plans
 from tests.support.run import out, sh
 
 IDENTITY = "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; echo $HOSTNAME"

@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import cgroup_sweep, cgroup_tree, cgroups
+from pyminicon import cgroups
+from pyminicon.cgroups import sweep as cgroup_sweep
+from pyminicon.cgroups import tree as cgroup_tree
 from tests.support.placement import placement
 
 MEBI = 1 << 20
@@ -405,7 +407,7 @@ def test_no_cgroup_is_left_of_a_launch_that_failed(place: dict[str, Any]) -> Non
 def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: dict[str, Any]) -> None:
     code = f"""
         import pyminicon, sys, time
-        from pyminicon import cgroup_sweep
+        from pyminicon.cgroups import sweep as cgroup_sweep
         c = pyminicon.start(["sleep", "1000"], read_only=True, memory="64M", pids=50, **{place!r})
         print(cgroup_sweep.owner(), flush=True)
         time.sleep(1000)

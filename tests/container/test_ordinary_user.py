@@ -238,7 +238,7 @@ def test_many_threads_launch_at_once(as_user: AsUser) -> None:
 def test_a_worker_that_has_changed_its_uid_is_told_what_it_lacks(needs_root: None) -> None:
     """As a daemon does for its workers: the change of uid makes it undumpable until it execs."""
     code = """
-import ctypes, os, pyminicon._explain, pyminicon.container, pyminicon.plan
+import ctypes, os, pyminicon._explain, pyminicon.container, pyminicon.plan.build
 prctl = ctypes.CDLL(None).prctl
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(1234, 1234, 1234)
 try: pyminicon.run(["true"])

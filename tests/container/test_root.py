@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from pyminicon import ops, plan, plan_read_only, spec
+from pyminicon import plan as ops
 from pyminicon.images.store import Store
+from pyminicon.options import parse as spec
+from pyminicon.plan import build as plan
+from pyminicon.plan import read_only as plan_read_only
 from tests.support import roots
 from tests.support.run import out, sh
 

@@ -98,7 +98,7 @@ def test_a_limit_above_what_the_kernel_allows_is_an_error() -> None:
 def test_every_limit_is_named_when_it_is_refused(as_user: Callable[..., Any]) -> None:
     done = as_user("""
 import pyminicon, resource
-from pyminicon.rlimits import NAMES
+from pyminicon.options.rlimits import NAMES
 for name, number in NAMES.items():
     hard = resource.getrlimit(number)[1]
     if hard < 0:

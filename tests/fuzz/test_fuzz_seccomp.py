@@ -9,8 +9,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pyminicon import capabilities, seccomp, seccomp_args, seccomp_rules
+from pyminicon import seccomp
 from pyminicon.errors import SpecError
+from pyminicon.options import capabilities
+from pyminicon.seccomp import arg_widths as seccomp_args
+from pyminicon.seccomp import rules as seccomp_rules
 from tests.support.filtered import ALLOW, ERRNO, answer
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86-64's")

@@ -9,7 +9,8 @@ pytest.importorskip("hypothesis")
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyminicon import cgroup_limits, sizes
+from pyminicon import sizes
+from pyminicon.cgroups import limits as cgroup_limits
 from pyminicon.errors import SpecError
 
 _NEARLY_SIZES = st.from_regex(r"[0-9.kKmMgGiIbB+\-_ e]{0,12}", fullmatch=True)

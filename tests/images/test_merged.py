@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from pyminicon import rootfs
 from pyminicon.errors import SpecError
 from pyminicon.images.archive import import_path
 from pyminicon.images.assemble import Job
 from pyminicon.images.limits import Limits
 from pyminicon.images.progress import Progress
 from pyminicon.images.store import Store
-from pyminicon.rootfs import Rootfs
+from pyminicon.plan import rootfs
+from pyminicon.plan.rootfs import Rootfs
 
 from .tars import Layout, directory, file, symlink, tar
 

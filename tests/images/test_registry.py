@@ -25,7 +25,7 @@ from pyminicon.images.export import export
 from pyminicon.images.limits import Limits
 from pyminicon.images.lookup import open_image
 from pyminicon.images.progress import Progress
-from pyminicon.images.pull import pull
+from pyminicon.images.puller import pull
 from pyminicon.images.store import Store
 
 from .servers import Front, Handler, TokenGate, copy, docker_registry, need, self_signed

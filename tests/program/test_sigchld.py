@@ -138,8 +138,8 @@ def test_what_newuidmap_did_is_known_whoever_took_its_status(
     how: str, as_user: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     done = as_user(f"""
-import os, signal, sys, threading, time, pyminicon, pyminicon.users
-if not pyminicon.users.subordinate_range('/etc/subuid') or not os.path.exists('/usr/bin/newuidmap'):
+import os, signal, sys, threading, time, pyminicon, pyminicon.options.users
+if not pyminicon.options.users.subordinate_range('/etc/subuid') or not os.path.exists('/usr/bin/newuidmap'):
     sys.exit('needs newuidmap and a range of ids')
 {TAKES[how]}
 maps = ['cat', '/proc/self/uid_map', '/proc/self/gid_map']
@@ -164,8 +164,8 @@ def test_a_map_of_the_callers_own_id_needs_no_newuidmap(
     as_user: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     done = as_user("""
-import os, pyminicon, pyminicon.plan_ids
-pyminicon.plan_ids._has_mappers = lambda: False
+import os, pyminicon, pyminicon.plan.id_maps
+pyminicon.plan.id_maps._has_mappers = lambda: False
 print(pyminicon.run(['cat', '/proc/self/uid_map'], userns=f'0:{os.geteuid()}:1', capture_output=True, text=True).stdout)
 try:
     pyminicon.run(['true'], userns=f'0:{os.geteuid()}:1', user='5')

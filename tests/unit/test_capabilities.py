@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from pyminicon import capabilities
 from pyminicon.errors import SpecError
+from pyminicon.options import capabilities
 
 
 def _resolved(add: list[str] | None = None, drop: list[str] | None = None) -> list[str]:
@@ -99,7 +99,7 @@ def test_a_capability_that_the_kernel_lacks_is_refused(monkeypatch: pytest.Monke
 
 def test_it_imports_nothing_slow() -> None:
     code = (
-        "import sys; before = set(sys.modules); import pyminicon.capabilities as c;"
+        "import sys; before = set(sys.modules); import pyminicon.options.capabilities as c;"
         "c.resolve(['ALL'], ['CHOWN']);"
         "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('pyminicon')))"
     )

@@ -17,16 +17,14 @@ from typing import Any
 
 import pytest
 
-from pyminicon import (
-    cgroup_files,
-    cgroup_limits,
-    cgroup_report,
-    cgroup_sweep,
-    cgroup_tree,
-    cgroup_v2,
-    cgroups,
-)
-from pyminicon.cgroup_tree import Tree, Trees
+from pyminicon import cgroups
+from pyminicon.cgroups import files as cgroup_files
+from pyminicon.cgroups import limits as cgroup_limits
+from pyminicon.cgroups import report as cgroup_report
+from pyminicon.cgroups import sweep as cgroup_sweep
+from pyminicon.cgroups import tree as cgroup_tree
+from pyminicon.cgroups import v2 as cgroup_v2
+from pyminicon.cgroups.tree import Tree, Trees
 from pyminicon.errors import LaunchError, SpecError
 
 Machine = Callable[..., Trees]

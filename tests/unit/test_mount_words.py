@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyminicon.errors import SpecError
-from pyminicon.mount_words import inside, mount_point, storage, tmpfs, volume
+from pyminicon.options.mounts import inside, mount_point, storage, tmpfs, volume
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,14 @@ from typing import Any
 
 import pytest
 
-from pyminicon import capabilities, ops, plan, plan_tree, seccomp_table
+from pyminicon import plan as ops
 from pyminicon.errors import SpecError
-from pyminicon.plan import build, candidates
-from pyminicon.spec import parse
+from pyminicon.options import capabilities
+from pyminicon.options.parse import parse
+from pyminicon.plan import build as plan
+from pyminicon.plan import tree as plan_tree
+from pyminicon.plan.build import build, candidates
+from pyminicon.seccomp import default_profile as seccomp_table
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -162,7 +166,7 @@ def test_locks_of_an_image_are_released_when_the_plan_fails(
     root: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fd = os.open("/dev/null", os.O_RDONLY)
-    from pyminicon import rootfs
+    from pyminicon.plan import rootfs
 
     class Locked(rootfs.Rootfs):
         pass

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyminicon.errors import SpecError
-from pyminicon.put_files import MOST, files
+from pyminicon.options.files import MOST, files
 
 
 def test_files_know_programs_by_their_beginning(tmp_path: Path) -> None:

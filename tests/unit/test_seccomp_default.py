@@ -15,7 +15,9 @@ import sys
 
 import pytest
 
-from pyminicon import capabilities, seccomp, seccomp_table
+from pyminicon import seccomp
+from pyminicon.options import capabilities
+from pyminicon.seccomp import default_profile as seccomp_table
 from tests.support.filtered import ALLOW, ERRNO, I386, KILL_PROCESS, answer, in_child, load, raw
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86-64's")

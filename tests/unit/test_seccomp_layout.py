@@ -10,8 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pyminicon import capabilities, seccomp, seccomp_layout, seccomp_rules, seccomp_walk
-from pyminicon.seccomp_rules import ALLOW, ERRNO, KILL_PROCESS
+from pyminicon import seccomp
+from pyminicon.options import capabilities
+from pyminicon.seccomp import layout as seccomp_layout
+from pyminicon.seccomp import rules as seccomp_rules
+from pyminicon.seccomp import walk as seccomp_walk
+from pyminicon.seccomp.rules import ALLOW, ERRNO, KILL_PROCESS
 from tests.support.filtered import I386, X86_64, answer, in_child, raw
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86-64's")
@@ -46,7 +50,7 @@ def assert_same(one: bytes, other: bytes, numbers: list[int], seed: int = 0) -> 
     "caps", [0, capabilities.DEFAULT_MASK, capabilities.resolve(["ALL"])], ids=["none", "default", "all"]
 )
 def test_the_default_filter_is_half_as_long_and_the_same(caps: int) -> None:
-    profile = seccomp.default_profile(caps, seccomp._loaded())
+    profile = seccomp.built_in_profile(caps, seccomp._loaded())
     before = as_compiled(profile.default, profile.rules, profile.absent)
     made = seccomp.program("default", caps)
     assert made is not None
@@ -56,7 +60,7 @@ def test_the_default_filter_is_half_as_long_and_the_same(caps: int) -> None:
 
 def test_the_fewest_comparisons_lead_to_the_answers_that_the_kernel_asks_for() -> None:
     """It runs a filter for each number when it is loaded."""
-    profile = seccomp.default_profile(capabilities.DEFAULT_MASK, seccomp._loaded())
+    profile = seccomp.built_in_profile(capabilities.DEFAULT_MASK, seccomp._loaded())
     before = as_compiled(profile.default, profile.rules, profile.absent)
 
     def steps(program: bytes) -> int:
@@ -155,7 +159,7 @@ def test_what_libseccomp_does_not_make_is_left_as_it_is(rows: list[Row]) -> None
 
 
 def test_what_is_loaded_once_is_left_as_libseccomp_makes_it() -> None:
-    profile = seccomp.default_profile(0, seccomp._loaded())
+    profile = seccomp.built_in_profile(0, seccomp._loaded())
     made, _ = seccomp.program_and_keys("default", 0, once=True)
     assert made == as_compiled(profile.default, profile.rules, profile.absent)
     assert seccomp.program("default", 0) == seccomp_layout.compact(made)

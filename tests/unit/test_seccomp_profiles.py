@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
-from pyminicon import capabilities, seccomp, seccomp_profile
+from pyminicon import seccomp
 from pyminicon.errors import SpecError
+from pyminicon.options import capabilities
+from pyminicon.seccomp import oci_profile as seccomp_profile
 from tests.support.filtered import ALLOW, ERRNO, KILL_PROCESS, answer, in_child, raw
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86-64's")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyminicon import spec as specs
-from pyminicon import spec_rare
 from pyminicon.errors import LaunchError, SpecError
-from pyminicon.spec import parse
+from pyminicon.options import parse as specs
+from pyminicon.options import rare as spec_rare
+from pyminicon.options.parse import parse
 
 #: Every option of the interface, with a value that is fine.
 GOOD: dict[str, Any] = {

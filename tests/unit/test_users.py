@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyminicon import users
 from pyminicon.errors import SpecError
+from pyminicon.options import users
 
 TABLES = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n7:x:8:9::/seven:/bin/sh\n"

@@ -1,0 +1,115 @@
+"""run and start on asyncio's running loop.
+
+    r = await pyminicon.aio.run(["sh", "-c", "echo hi"], capture_output=True, timeout=5)
+
+    async with await pyminicon.aio.start(["cat"], stdin=pyminicon.PIPE, stdout=pyminicon.PIPE) as box:
+        box.stdin.write(b"hello\\n")
+        box.stdin.close()
+        async for line in box.stdout: ...
+
+The loop waits for the container's pidfd and its pipes: no child watcher, nothing polls. A container that
+is the only one of its loop is launched in the loop's thread. While others are going on, the core launches
+in a few threads of its own, which never touch Python, and the loop isn't held up. What may hang or last is
+done in a thread to itself: the set-up of a container with volumes (a FUSE or network file system may never
+answer) and looking an image up (it may have to be unpacked).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from pyminicon import result
+from pyminicon.aio.container import PRIVATE, AsyncContainer
+from pyminicon.aio.job import Job
+from pyminicon.aio.launching import Limits, ended_in_setup, launch, planned, sooner
+from pyminicon.aio.loop import enter
+from pyminicon.container import NOT_RUN, input_bytes, wants_terminal
+from pyminicon.options import parse as specs
+from pyminicon.plan import cache as known_plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan.build import Plan
+    from pyminicon.result import Result
+    from pyminicon.terminal import Terminal
+
+__all__ = ["AsyncContainer", "run", "start"]
+
+
+async def run(args: Any, **options: Any) -> Result:
+    """:func:`pyminicon.run` on the running loop: the same options, the same Result, the same errors.
+
+    Cancelling kills the container, waits until it is gone and leaves nothing.
+    """
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    spec, plan, key = known_plans.recall(args, options, NOT_RUN)
+    data = input_bytes(spec)
+    if plan is None:
+        plan = await planned(loop, spec)
+        known_plans.keep(key, plan, spec, options)
+    watch = enter(loop)
+    try:
+        deadline = None if spec.timeout is None else begun + spec.timeout
+        try:
+            handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
+        except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
+            return result.make_result(spec, args, ended_in_setup(spec))
+        job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
+        await job.finished()
+        return await job.result(args)
+    finally:
+        watch.leave()
+        for fd in plan.rootfs.lock_fds:
+            os.close(fd)
+
+
+async def start(args: Any, **options: Any) -> AsyncContainer:
+    """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
+    if wants_terminal(options):
+        return await _start_in_terminal(args, options)
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    spec, plan, key = known_plans.recall(args, options, specs.ONLY_RUN)
+    if plan is None:
+        plan = await planned(asyncio.get_running_loop(), spec)
+        known_plans.keep(key, plan, spec, options)
+    return await _start(args, spec, plan, trace, None)
+
+
+async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer:
+    from pyminicon.terminal import Terminal
+
+    trace = bool(options.pop("trace", False))
+    spec = specs.parse(args, options, specs.ONLY_RUN)
+    terminal = Terminal()
+    try:
+        os.set_blocking(terminal.fileno(), False)
+        spec.stdin = spec.stdout = spec.stderr = terminal.inner
+        plan = await planned(asyncio.get_running_loop(), spec)
+        box = await _start(args, spec, plan, trace, terminal)
+    except BaseException:
+        terminal.close()
+        raise
+    terminal.close_inner()
+    box.terminal = terminal
+    return box
+
+
+async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None) -> AsyncContainer:
+    watch = enter(asyncio.get_running_loop())
+    try:
+        if terminal is not None:
+            terminal.give_to(plan)
+        handle = await launch(watch, spec, plan, Limits(spec, trace), None)
+        return AsyncContainer(PRIVATE, watch, handle, spec, plan, args)
+    except BaseException:
+        for fd in plan.rootfs.lock_fds:
+            os.close(fd)
+        raise
+    finally:
+        watch.leave()

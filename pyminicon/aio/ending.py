@@ -1,0 +1,137 @@
+"""The end of one container on a loop: waited for, brought about, given up where it can't come."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pyminicon.aio.thread import PATIENCE, despite_cancelling, in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyminicon import _core
+    from pyminicon.aio.loop import Watch
+
+_PATIENCE_IN_D = 1.0
+
+
+class Ending:
+    """Waits for the pidfd of one container; kills it; gives up on what can't die.
+
+    ``lasts``: what it leaves, a layer on disk, takes long to remove.
+    """
+
+    def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool) -> None:
+        self.watch = watch
+        self.loop = watch.loop
+        self.handle = handle
+        self.pidfd: int = handle.pidfd
+        self.lasts = lasts
+        self.gone = False
+        self.given_up = False
+        self.killed_at = 0.0
+        self.look: asyncio.TimerHandle | None = None
+        self.on_end: Callable[[], None] | None = None
+        self.waiters: list[asyncio.Future[None]] = []
+        watch.going += 1
+        watch.add(self.pidfd, self.ended)
+
+    def ended(self, _: int = -1) -> None:
+        """The pidfd is readable: the kernel has ended everything in the container."""
+        self.forget()
+        self.gone = True
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
+        self.wake()
+
+    def wake(self) -> None:
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Returns when it is gone, or given up."""
+        while not self.gone and not self.given_up:
+            waiter: asyncio.Future[None] = self.loop.create_future()
+            self.waiters.append(waiter)
+            await waiter
+
+    def kill(self) -> None:
+        if self.gone or not self.handle.owned:
+            return
+        self.handle.kill()
+        if not self.killed_at and not self.loop.is_closed():
+            self.killed_at = self.loop.time()
+            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
+
+    def _look(self) -> None:
+        """Long after the kill: is it only slow, or can't it die?"""
+        if self.gone:
+            return
+        if self.loop.time() - self.killed_at >= PATIENCE or _sleeps_for_ever(self.handle.pid):
+            self.given_up = True
+            self.handle.give_up()
+            self.wake()
+        else:
+            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
+
+    async def kill_and_wait(self) -> asyncio.CancelledError | None:
+        """Kills and waits, however often this task is cancelled meanwhile; the last such cancellation."""
+        self.kill()
+        cancelled = None
+        while not self.gone and not self.given_up:
+            try:
+                await self.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return cancelled
+
+    async def bury(self) -> asyncio.CancelledError | None:
+        """Takes the status and removes what it left, however often this task is cancelled meanwhile; the
+        last such cancellation."""
+        cancelled = None
+        if self.lasts:
+            cancelled = await despite_cancelling(in_thread(self.loop, self.handle.poll, None))
+        self.handle.poll()
+        return cancelled
+
+    async def undo(self) -> None:
+        """Ends what nobody will ask for any more; nothing of it is left."""
+        await self.kill_and_wait()
+        self.forget()
+        if self.gone:
+            await self.bury()
+            self.handle.release()
+
+    def forget(self) -> None:
+        """Looks at the pidfd no more; its number may be another's from now on."""
+        if self.pidfd >= 0:
+            self.watch.remove(self.pidfd)
+            self.watch.leave()
+            self.pidfd = -1
+        if self.look is not None:
+            self.look.cancel()
+
+
+def _sleeps_for_ever(pid: int) -> bool:
+    """pid 1 itself, or a process that it has to wait for before it may end."""
+    return _state(pid) == b"D" or any(_state(int(child)) == b"D" for child in _children(pid))
+
+
+def _state(pid: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read(512).rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return b""
+
+
+def _children(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
+            return file.read(4096).split()
+    except OSError:
+        return []

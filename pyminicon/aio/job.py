@@ -1,0 +1,180 @@
+"""One run on a loop: fed, read and waited for by callbacks, then a Result."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import select
+
+from pyminicon import errors, result
+from pyminicon.aio.ending import Ending
+from pyminicon.aio.launching import NO_LIMIT
+from pyminicon.aio.streams import PIECE
+from pyminicon.aio.thread import in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon import _core
+    from pyminicon.aio.loop import Watch
+    from pyminicon.options.parse import Spec
+    from pyminicon.result import Result
+
+_SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start
+
+
+class Job(Ending):
+    """What subprocess calls communicate(), for run: callbacks that feed and read until the end."""
+
+    def __init__(
+        self,
+        watch: Watch,
+        handle: _core.Handle,
+        spec: Spec,
+        data: bytes,
+        deadline: float | None,
+        lasts: bool,
+    ) -> None:
+        super().__init__(watch, handle, lasts)
+        loop = watch.loop
+        self.spec = spec
+        self.timed_out = False
+        self.limit: str | None = None
+        self.room = NO_LIMIT if spec.max_output is None else spec.max_output
+        self.pieces: dict[int, list[bytes]] = {}
+        self.open: dict[int, int] = {}  # descriptor: 1 or 2
+        self.unsent = memoryview(data)
+        self.input = handle.take_stream(0)
+        self.timers: list[asyncio.TimerHandle] = []
+        if deadline is not None:
+            self.timers.append(loop.call_at(deadline, self._timeout))
+        if spec.wall_time is not None:
+            self.timers.append(loop.call_later(spec.wall_time, self._wall_time))
+        for which in (1, 2):
+            fd = handle.take_stream(which)
+            if fd >= 0:
+                os.set_blocking(fd, False)
+                self.pieces[which] = []
+                self.open[fd] = which
+                watch.add(fd, self._read)
+        if self.input >= 0:
+            os.set_blocking(self.input, False)
+            self._feed()
+
+    def _feed(self, watched: int = -1) -> None:
+        try:
+            while self.unsent:
+                self.unsent = self.unsent[os.write(self.input, self.unsent[:PIECE]) :]
+        except (BlockingIOError, InterruptedError):
+            if watched < 0:
+                self.watch.add(self.input, self._feed, select.EPOLLOUT)
+            return
+        except OSError:  # nobody reads any more: as in subprocess, no error
+            pass
+        self._close_input()
+
+    def _close_input(self) -> None:
+        if self.input >= 0:
+            self.watch.remove(self.input)
+            os.close(self.input)
+            self.input = -1
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, PIECE)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not data:
+            self._close_output(fd)
+            return False
+        if len(data) > self.room:
+            data = data[: self.room]
+            self.limit = self.limit or "output"
+            self.kill()
+        self.room -= len(data)
+        self.pieces[self.open[fd]].append(data)
+        return self.limit != "output"
+
+    def _close_output(self, fd: int) -> None:
+        self.watch.remove(fd)
+        del self.open[fd]
+        os.close(fd)
+
+    def _timeout(self) -> None:
+        if not self.gone:
+            self.timed_out = not self.killed_at  # else a limit was first
+            self.kill()
+
+    def _wall_time(self) -> None:
+        if not self.gone and not self.killed_at:
+            self.limit = "wall_time"
+            self.kill()
+
+    def ended(self, _: int = -1) -> None:
+        # Every writer is dead: what the pipes still hold is all there will be. Their end need not come,
+        # a worker forked meanwhile may hold a write end.
+        for fd in list(self.open):
+            while fd in self.open and self._read(fd):
+                pass
+        super().ended()
+
+    def release(self) -> None:
+        """Nothing of this run stays with the loop."""
+        if not self.handle.owned:
+            return  # in a forked worker that drops our coroutine
+        for timer in self.timers:
+            timer.cancel()
+        self.forget()
+        self._close_input()
+        for fd in list(self.open):
+            self._close_output(fd)
+
+    async def finished(self) -> None:
+        """Waits for the end; cancelled, it ends the container and removes what is left of it first."""
+        try:
+            await self.wait()
+        except asyncio.CancelledError:
+            await self.undo()
+            raise
+        finally:
+            self.release()
+
+    def output(self, which: int) -> bytes | None:
+        pieces = self.pieces.get(which)
+        if pieces is None:
+            return None
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def _collected(self) -> dict[str, bytes] | None:
+        """Before the burial, which removes what is on disk."""
+        handle, spec = self.handle, self.spec
+        if spec.collect is None or not self.gone:
+            return None
+        if not spec.volumes:
+            return handle.collect(spec.collect, spec.collect_max)
+        try:
+            return await in_thread(self.loop, lambda: handle.collect(spec.collect, spec.collect_max), None)
+        except asyncio.CancelledError:  # the thread may hang in a volume, and keeps the handle
+            await self.bury()
+            raise
+
+    async def result(self, args: Any) -> Result:
+        handle, spec = self.handle, self.spec
+        files = await self._collected()
+        cancelled = await self.bury() if self.gone else None
+        # An exception that is kept holds this frame and the handle, but no descriptor.
+        handle.release()
+        if cancelled is not None:
+            raise cancelled
+        returncode, limit = handle.poll() or (-9, None)
+        limit = self.limit or limit
+        if limit == "memory" and spec.limits and (spec.limits.memory or _SMALLEST_MEMORY) < _SMALLEST_MEMORY:
+            program = os.fsdecode((spec.args or [""])[0])
+            raise errors.LaunchError(
+                errno.ENOMEM, "exec", program, "killed for memory: below 1M nothing may start"
+            )
+        streams = self.output(1), self.output(2)
+        facts = handle.usage(), handle.startup, handle.trace, files
+        return result.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))

@@ -1,0 +1,139 @@
+"""Planning and launching on a loop: in its thread, or in another where that may hang or last."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyminicon import _core, container, errors
+from pyminicon.aio.ending import Ending
+from pyminicon.aio.thread import in_thread
+from pyminicon.plan import build as plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from pyminicon.aio.loop import Watch
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan.build import Plan
+
+    T = TypeVar("T")
+
+NO_LIMIT = (1 << 64) - 1
+
+_plain_images: set[str] = set()  # directories that have been looked up before
+
+
+async def planned(loop: asyncio.AbstractEventLoop, spec: Spec) -> Plan:
+    """A new plan, made in another thread where that may take its time."""
+    hangs = spec.read_only and bool(spec.volumes)  # the plan looks at the volumes then
+    if (spec.image in ("host", "python") or spec.image in _plain_images) and not hangs:
+        return plans.build(spec)
+    plan = await in_thread(loop, lambda: plans.build(spec), _close_locks)
+    if plan.rootfs.layers and not plan.rootfs.lock_fds and plan.rootfs.config is None:
+        _plain_images.add(spec.image)
+    return plan
+
+
+def _close_locks(plan: Plan) -> None:
+    for fd in plan.rootfs.lock_fds:
+        os.close(fd)
+
+
+def sooner(begun: float, spec: Spec) -> float | None:
+    """When the set-up is given up: at the timeout or the wall_time, as in the core's run."""
+    given = [seconds for seconds in (spec.timeout, spec.wall_time) if seconds is not None]
+    return begun + min(given) if given else None
+
+
+def ended_in_setup(spec: Spec) -> tuple[Any, ...]:
+    by_limit = spec.wall_time is not None and (spec.timeout is None or spec.wall_time < spec.timeout)
+    return -9, None, None, "wall_time" if by_limit else None, not by_limit, None, 0.0, None, None
+
+
+class Limits:
+    """What the core holds by itself, because nobody may be waiting. run, which has no ``spec`` here, holds
+    these on its loop, and waits for the end, but not for the undoing of the mounts."""
+
+    __slots__ = ("max_output", "trace", "undo_later", "wall_time")
+
+    def __init__(self, spec: Spec | None, trace: bool) -> None:
+        self.trace = trace
+        self.undo_later = spec is None
+        self.wall_time = spec.wall_time if spec is not None else None
+        most = spec.max_output if spec is not None else None
+        self.max_output = NO_LIMIT if most is None else most
+
+
+async def launch(
+    watch: Watch, spec: Spec, plan: Plan, limits: Limits, deadline: float | None
+) -> _core.Handle:
+    """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then."""
+    loop = watch.loop
+    request = (
+        plan.core or _core.Plan(plan.fields),
+        plan.told,
+        container.stdio_choices(spec),
+        spec.pass_fds,
+        spec.tty,
+        limits.trace,
+        limits.wall_time,
+        spec.cpu_time or 0.0,
+        limits.max_output,
+    )
+    if watch.going == 1 and not spec.volumes:
+        return _core.start(*request, undo_later=limits.undo_later)
+    lasts = "disk_parent" in plan.fields
+    undo = lambda made: Ending(watch, made, lasts).undo()  # noqa: E731
+    try:
+        if spec.volumes:
+            return await _in_thread(loop, request, deadline, undo)
+        left = None if deadline is None else deadline - loop.time()
+        return await watch.launch((*request, left), undo)
+    except errors.LaunchError as error:
+        if error.errno == errno.ETIMEDOUT and deadline is not None and loop.time() >= deadline:
+            raise TimeoutError from error
+        raise
+
+
+async def _in_thread(
+    loop: asyncio.AbstractEventLoop,
+    request: tuple[Any, ...],
+    deadline: float | None,
+    undo: Callable[[_core.Handle], Any],
+) -> _core.Handle:
+    """A launch that may hang for ever, on a volume, and so has a thread to itself."""
+    give_up = _GiveUp()
+    timer = None if deadline is None else loop.call_at(deadline, give_up.now)
+    work = lambda: give_up.guard(lambda cancel: _core.start(*(*request, cancel)))  # noqa: E731
+    try:
+        return await in_thread(loop, work, None, give_up.now, undo)
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+class _GiveUp:
+    """An eventfd that tells a launch in another thread to end; closed when that launch has returned."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._lock = threading.Lock()
+        self._fd = os.eventfd(0)
+
+    def now(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
+
+    def guard(self, launch: Callable[[int], T]) -> T:
+        try:
+            return launch(self._fd)
+        finally:
+            with self._lock:
+                os.close(self._fd)
+                self._fd = -1

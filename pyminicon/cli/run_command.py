@@ -1,0 +1,188 @@
+"""``pyminicon run``: start a container, pass signals on, end as it has ended.
+
+What is imported here is what a container costs on the command line: nothing but the core and the plan
+(a test pins the list). The rest waits in the functions that need it: whoever gives no option doesn't pay
+for their table.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.errors import LaunchError, SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.container import Container
+
+OWN_FAILURE, TIME_IS_UP, CANT_RUN, NOT_FOUND = 125, 124, 126, 127
+_PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
+
+
+def main(words: list[str]) -> int:
+    """Runs what ``words`` (behind ``run``) ask for; the exit status."""
+    given, rest = _given(words)
+    if "help" in given:
+        return _help()
+    if not rest:
+        raise SpecError("IMAGE", "is missing: run [OPTIONS] IMAGE [COMMAND [ARG...]]")
+    try:
+        wanted = _wanted(given)
+        wanted["image"] = rest[0]
+        if "pull" in given:
+            from pyminicon.cli.pull_first import pull
+
+            pull(rest[0], given["pull"])
+        if given.get("dry-run"):
+            from pyminicon.cli.dry_run import main as dry_run
+
+            if not wanted.get("tty"):
+                _stdio(wanted, given)
+            return dry_run(rest[1:], wanted)
+        return _run(rest[1:], wanted, given)
+    except SpecError as error:
+        raise _in_our_words(error, rest[0]) from None
+    except LaunchError as error:
+        from pyminicon.cli.main import say
+
+        say(str(error))
+        return exit_status_of(error)
+
+
+def _given(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    if not words or not words[0].startswith("-"):
+        return {}, words
+    from pyminicon.cli import options
+
+    return options.parse(words)
+
+
+def _help() -> int:
+    import sys
+
+    from pyminicon.cli.options import help_text
+
+    sys.stdout.write(help_text())
+    return 0
+
+
+def _wanted(given: dict[str, Any]) -> dict[str, Any]:
+    if not given:
+        return {}
+    from pyminicon.cli import call
+
+    return call.options(given)
+
+
+def _in_our_words(error: SpecError, image: str) -> SpecError:
+    from pyminicon.cli.call import command_line_name
+
+    text = str(error).removeprefix(f"{error.option}: ")
+    if error.option == "image" and "/" not in image and os.path.exists(image):
+        text += f"; for the one in this directory: ./{image}"
+    return SpecError(command_line_name(error.option), text)
+
+
+def exit_status_of(error: LaunchError) -> int:
+    """docker's: 127 there is no such program, 126 it can't be run, 125 all else."""
+    import errno
+
+    if error.stage != "exec":
+        return OWN_FAILURE
+    return NOT_FOUND if error.errno == errno.ENOENT else CANT_RUN
+
+
+def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
+    import gc
+
+    # What a run makes lives until its end: a collection, which the imports alone set off, finds nothing.
+    gc.disable()
+    if wanted.pop("tty", False):
+        from pyminicon.cli.tty import run_in_terminal
+
+        return run_in_terminal(args, wanted, given)
+    from pyminicon import container
+    from pyminicon.cli import signals
+    from pyminicon.options import parse as spec
+    from pyminicon.plan import build as plan
+
+    piped = _stdio(wanted, given)
+    forward = signals.Forwarder()
+    try:
+        # No earlier plan is looked for, and none is kept: this process has one container.
+        checked = spec.parse(args, wanted, spec.ONLY_RUN)
+        box = container.start_plan(checked, plan.build(checked, once=True), args, bool(given.get("trace")))
+    except signals.Stopped as stopped:
+        return 128 + stopped.number
+    try:
+        forward.attach(box)
+        if piped:
+            from pyminicon.cli.relay import relay
+
+            relay(box)
+        box.wait()
+    except BaseException:
+        box.close()
+        raise
+    return finish(box, given, forward.ended_by)
+
+
+def _stdio(wanted: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Which descriptors go in as they are, and which through a pipe; whether there is one to serve.
+
+    Pipes and sockets are handed over: not a byte is copied. A terminal never is: whoever holds it can read
+    what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)). Neither is
+    what has a name here: by /proc/self/fd it can be opened again for writing, and its mode changed.
+    """
+    stdin, stdout, stderr = (_way(fd) for fd in (0, 1, 2))
+    wanted["stdin"] = stdin if given.get("interactive") else _NULL
+    counted = "max_output" in wanted
+    wanted["stdout"] = _PIPE if counted else stdout
+    wanted["stderr"] = _PIPE if counted else stderr
+    if stdout == stderr == _PIPE and _same_file(1, 2):
+        wanted["stderr"] = _STDOUT  # one pipe for one file: what comes out keeps its order
+    return _PIPE in (wanted["stdin"], wanted["stdout"], wanted["stderr"])
+
+
+def _way(fd: int) -> int | None:
+    """How one of our own descriptors goes in: as it is (None), through a pipe, or as the null device."""
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # closed: the container finds the null device there
+        return None
+    if name.startswith(("pipe:[", "socket:[")):
+        return None
+    return _NULL if name == "/dev/null" else _PIPE
+
+
+def _same_file(one: int, other: int) -> bool:
+    first, second = os.fstat(one), os.fstat(other)
+    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
+
+
+def finish(box: Container, given: dict[str, Any], ended_by: int) -> int:
+    """Reports what was asked for; the exit status for how the container has ended.
+
+    ``ended_by``: the signal that we ended it for, or 0.
+    """
+    code = box.returncode or 0
+    status = code if code >= 0 else 128 - code
+    if ended_by and code == -9:
+        status = 128 + ended_by
+    if box.limit in ("wall_time", "cpu_time"):
+        status = TIME_IS_UP
+    if box.limit is not None and not given.get("json"):  # JSON says it itself, and is all that stderr has
+        from pyminicon.cli.main import say
+
+        say(f"ended by its limit: {box.limit}")
+    if given.get("trace"):
+        from pyminicon.cli.report import trace
+
+        trace(box)
+    if given.get("json"):
+        from pyminicon.cli.report import as_json
+
+        as_json(box, given.get("name"))
+    return status

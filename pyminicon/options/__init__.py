@@ -1,0 +1,1 @@
+"""What may be asked for: the options, checked before anything is started."""

@@ -1,0 +1,72 @@
+"""The option ``files``: what is put into a container before its start, read when it is asked for."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import sizes
+from pyminicon.errors import SpecError
+from pyminicon.options.mounts import inside
+from pyminicon.options.rare import text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Bytes of one file, and of all. They travel in the launch plan (kHelperPlanMax in csrc/base/plan.h), beside
+#: arguments and environment, of which the kernel takes at most 6M.
+MOST, MOST_IN_ALL = 16 << 20, 56 << 20
+
+
+def files(value: Any) -> list[tuple[str, bytes, int]]:
+    """``{"dst": bytes or path}`` as (target, bytes, mode): read now, put in before the start.
+
+    What is a program (it begins with ``#!`` or as an ELF file) is 0755, all else 0644; a path's file
+    keeps its own mode. Raises SpecError.
+    """
+    try:
+        items = value.items()
+    except AttributeError:
+        raise SpecError("files", f"takes a dict, not {type(value).__name__}") from None
+    found, left = [], MOST_IN_ALL
+    for key, source in items:
+        target = inside("files", text("files", key))
+        data, mode = _content(target, source)
+        left -= len(data)
+        if left < 0:
+            raise SpecError("files", f"takes {sizes.form(MOST_IN_ALL)} in all, and with {target} it is more")
+        found.append((target, data, mode))
+    return found
+
+
+def _content(target: str, source: Any) -> tuple[bytes, int]:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        data = bytes(source)
+        _check_size(target, len(data))
+        return data, 0o755 if data.startswith((b"#!", b"\x7fELF")) else 0o644
+    if not isinstance(source, (str, os.PathLike)):
+        raise SpecError("files", f"takes bytes or a path for each file, not {type(source).__name__}")
+    path = text("files", source)
+    try:
+        return _read(path)
+    except OSError as error:
+        raise SpecError("files", f"{path}: {error.strerror}") from None
+
+
+def _read(path: str) -> tuple[bytes, int]:
+    # A fifo must not hold us up, and a device may have no end.
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+    with open(path, "rb", opener=opener) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & 0o170000 != 0o100000:
+            raise SpecError("files", f"{path} is no regular file")
+        data = file.read(MOST + 1)
+    _check_size(path, len(data))
+    return data, mode & 0o777
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MOST:
+        raise SpecError("files", f"takes {sizes.form(MOST)} a file, and {name} is larger")

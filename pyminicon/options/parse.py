@@ -1,0 +1,240 @@
+"""What the user asked for, checked: options in, a frozen :class:`Spec` out.
+
+Only the options that are given are looked at, so a plain call pays for nothing: the checkers of those that few
+calls give are a module of their own. Whatever is wrong is a :class:`SpecError` that names the option and what
+it takes, before anything has been started.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from pyminicon.cgroups.limits import Limits
+
+PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its import
+
+#: What a Template or a container can't change once it is made, and each run of it can.
+EACH_RUN = frozenset(
+    "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
+    "check wall_time cpu_time max_output files collect collect_max pass_fds".split()
+)
+#: Those of them that no plan depends on.
+ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
+#: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
+ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
+
+#: What a plan has a cgroup for, made anew for each run.
+LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
+
+
+class Spec:
+    """One container as asked for. Fields are the options of the same name, in checked form."""
+
+    args: Sequence[str | bytes] = ()
+    image: str = "host"
+    read_only = False
+    storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
+    stdin: Any = None
+    stdout: Any = None
+    stderr: Any = None
+    input: bytes | str | None = None
+    text = False
+    encoding: str | None = None
+    errors: str | None = None
+    timeout: float | None = None
+    check = False
+    entrypoint: list[str | bytes] | None = None
+    env: Mapping[str, str] | None = None
+    cwd: str | bytes | None = None
+    user: str | None = None
+    hostname: str | None = None
+    volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
+    tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
+    files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)
+    collect: list[str] | None = None
+    collect_max = 16 << 20
+    network = "none"
+    pid = ipc = uts = cgroupns = "private"
+    time = "host"
+    userns: str | list[tuple[int, int, int]] = "auto"
+    limits: Limits | None = None
+    wall_time: float | None = None
+    cpu_time: float | None = None
+    max_output: int | None = None
+    rlimits: Sequence[tuple[int, int, int]] = ()
+    cap_add: Sequence[str] = ()
+    cap_drop: Sequence[str] = ()
+    seccomp: Any = "default"
+    no_new_privileges = True
+    init = False
+    pass_fds: Sequence[int] = ()
+    tty = False
+
+
+def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
+    """Checks ``args`` and ``options`` (those that were given) into a Spec.
+
+    ``refused``: options that the caller's function doesn't take. Raises SpecError.
+    """
+    spec = Spec()
+    spec.args = _args(args)
+    limits: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in refused:
+            raise SpecError(name, "not an option of this call")
+        if name in LIMITS:
+            if value is not None and value is not False:
+                limits[name] = value
+            continue
+        check = _CHECKS.get(name) or _rare(name)
+        check(spec, name, value)
+    if spec.pid == "host" and (spec.init or options.get("init")):
+        raise SpecError("init", "there is no pid 1 to be with pid='host'")
+    if spec.max_output is not None or spec.volumes or spec.tmpfs:
+        from pyminicon.options import rare as spec_rare
+
+        spec_rare.check_together(spec)
+    _finish_limits(spec, limits)
+    return spec
+
+
+def _finish_limits(spec: Spec, limits: dict[str, Any]) -> None:
+    need_kill = spec.pid == "host"
+    need_cpu_time = spec.cpu_time is not None
+    if not limits and not need_kill and not need_cpu_time:
+        return
+    from pyminicon.cgroups.limits import check
+
+    spec.limits = check(**limits, need_kill=need_kill, need_cpu_time=need_cpu_time)
+
+
+def _rare(name: str) -> Callable[[Spec, str, Any], None]:
+    from pyminicon.options import rare as spec_rare
+
+    check = spec_rare.CHECKS.get(name)
+    if check is None:
+        raise SpecError(name, spec_rare.unknown(name, [*_CHECKS, *LIMITS]))
+    return check
+
+
+# ---- one small checker an option --------------------------------------------------------------------
+
+
+def _text(option: str, value: Any) -> str:
+    if type(value) is str and value.isascii() and "\0" not in value:
+        return value
+    from pyminicon.options.rare import text
+
+    return text(option, value)
+
+
+def _args(args: Any) -> list[str | bytes]:
+    if isinstance(args, (str, bytes)):
+        raise SpecError("args", "takes a list of strings; for a shell line: ['sh', '-c', line]")
+    try:
+        words = list(args)
+    except TypeError:
+        raise SpecError("args", f"takes a list of strings, not {type(args).__name__}") from None
+    checked: list[str | bytes] = [_text("args", word) for word in words]
+    if checked and not checked[0]:
+        raise SpecError("args", "the program's name is empty")
+    return checked
+
+
+def _bool(spec: Spec, name: str, value: Any) -> None:
+    if value is not True and value is not False:
+        raise SpecError(name, "takes True or False")
+    setattr(spec, name, value)
+
+
+def _seconds(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise SpecError(name, f"takes seconds, not {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise SpecError(name, "takes seconds, not a number that large") from None
+    # A timeout of 0 asks once; a limit of 0 would be a container that may not run at all.
+    if not seconds >= 0 or (seconds == 0 and name != "timeout"):
+        raise SpecError(name, f"takes seconds above 0, not {seconds:g}")
+    setattr(spec, name, seconds)
+
+
+def _image(spec: Spec, name: str, value: Any) -> None:
+    image = _text(name, value)
+    if not image:
+        raise SpecError(name, "takes host, python, a path with a slash, or a name in the image store")
+    # A path object says by its type what a string says by the way it begins.
+    spec.image = image if isinstance(value, str) else os.path.join(".", image)
+
+
+def _stdio(spec: Spec, name: str, value: Any) -> None:
+    if isinstance(value, bool) or (isinstance(value, int) and not DEVNULL <= value < 1 << 31):
+        raise SpecError(name, "takes a descriptor, a file, PIPE, DEVNULL or None")
+    if value == STDOUT and isinstance(value, int) and name != "stderr":
+        raise SpecError(name, "STDOUT is for stderr alone")
+    if value is not None and not isinstance(value, int) and not hasattr(value, "fileno"):
+        raise SpecError(name, "takes a descriptor, a file, PIPE, DEVNULL or None")
+    if value is not None and getattr(spec, name) is not None:
+        raise SpecError(
+            name, f"can't be given together with {'input' if name == 'stdin' else 'capture_output'}"
+        )
+    if value is not None:
+        setattr(spec, name, value)
+
+
+def _input(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, str):
+        spec.input = value
+    else:
+        try:
+            spec.input = bytes(memoryview(value))
+        except TypeError:
+            raise SpecError(name, f"takes bytes or str, not {type(value).__name__}") from None
+    if spec.stdin is not None and spec.stdin != PIPE:
+        raise SpecError("stdin", "can't be given together with input")
+    spec.stdin = PIPE
+
+
+def _capture(spec: Spec, name: str, value: Any) -> None:
+    if not value:
+        return
+    if spec.stdout is not None or spec.stderr is not None:
+        raise SpecError(name, "can't be given together with stdout or stderr")
+    spec.stdout = spec.stderr = PIPE
+
+
+def _text_mode(spec: Spec, name: str, value: Any) -> None:
+    spec.text = spec.text or bool(value)
+
+
+#: The options that most calls give; the others' are in :mod:`pyminicon.options.rare`.
+_CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
+    "image": _image,
+    "read_only": _bool,
+    "stdin": _stdio,
+    "stdout": _stdio,
+    "stderr": _stdio,
+    "input": _input,
+    "capture_output": _capture,
+    "text": _text_mode,
+    "universal_newlines": _text_mode,
+    "timeout": _seconds,
+    "check": _bool,
+    "wall_time": _seconds,
+    "cpu_time": _seconds,
+    "no_new_privileges": _bool,
+    "init": _bool,
+    "tty": _bool,
+}

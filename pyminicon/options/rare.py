@@ -1,0 +1,289 @@
+"""The checkers of the options that few calls give, and what several of them must not be together."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.errors import SpecError
+from pyminicon.options.parse import DEVNULL, PIPE, STDOUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyminicon.options.parse import Spec
+
+_LAST_ID = 4294967294  # one more is (uid_t)-1, which is nobody's
+
+
+def text(option: str, value: Any) -> str:
+    """A str without NUL bytes, from a str or bytes or a path; SpecError otherwise."""
+    if isinstance(value, (bytes, os.PathLike)):
+        value = os.fsdecode(value)
+    if not isinstance(value, str):
+        raise SpecError(option, f"takes a string, not {type(value).__name__}")
+    if "\0" in value:
+        raise SpecError(option, "a NUL byte can't be in it")
+    if not value.isascii():
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError:
+            raise SpecError(option, f"{value[:40]!a} holds a character that names here can't have") from None
+    return value
+
+
+def _entrypoint(spec: Spec, name: str, value: Any) -> None:
+    # docker's `--entrypoint ""` takes the image's away and puts nothing in its place.
+    if value is not None:
+        words = [value] if isinstance(value, (str, bytes)) else _sequence(name, value)
+        spec.entrypoint = [text(name, word) for word in words if word]
+
+
+def _choice(*choices: str) -> Callable[[Spec, str, Any], None]:
+    def check(spec: Spec, name: str, value: Any) -> None:
+        if value not in choices:
+            raise SpecError(name, f"takes {' or '.join(repr(choice) for choice in choices)}")
+        setattr(spec, name, value)
+
+    return check
+
+
+def _size(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    from pyminicon import sizes
+
+    setattr(spec, name, sizes.check(name, value))
+
+
+def _codec(spec: Spec, name: str, value: Any) -> None:
+    if value is not None:
+        setattr(spec, name, _known_codec(name, text(name, value)))
+        spec.text = True
+
+
+def _known_codec(option: str, name: str) -> str:
+    import codecs
+
+    try:
+        if option == "errors":
+            codecs.lookup_error(name)
+            return name
+        if getattr(codecs.lookup(name), "_is_text_encoding", True):
+            return name
+    except (LookupError, ValueError):
+        pass
+    raise SpecError(option, f"takes what Python's codecs have for text, not {name!r:.80}")
+
+
+def _env(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    try:
+        items = list(value.items())
+    except AttributeError:
+        raise SpecError(name, f"takes a dict, not {type(value).__name__}") from None
+    checked = {}
+    for key, content in items:
+        word = text(name, key)
+        if not word or "=" in word:
+            raise SpecError(name, f"{word!r} is no name of a variable: not empty and without '='")
+        checked[word] = text(name, content)
+    spec.env = checked
+
+
+def _cwd(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    cwd = text(name, value)
+    if not cwd.startswith("/"):
+        raise SpecError(name, f"takes an absolute path inside the container, not {cwd!r}")
+    if cwd.startswith(("/proc/self/fd", "/proc/thread-self/fd")):
+        raise SpecError(name, "a descriptor's directory is not one of the container's")
+    spec.cwd = cwd
+
+
+def _user(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value <= _LAST_ID:
+            raise SpecError(name, f"takes ids from 0 to {_LAST_ID}")
+        value = str(value)
+    user = text(name, value)
+    head, colon, tail = user.partition(":")
+    for part in (head, tail) if colon else (head,):
+        number = part.isascii() and part.isdigit()
+        above = number and (
+            len(part) > 10 or int(part) > _LAST_ID
+        )  # int() itself refuses thousands of digits
+        if not part or ":" in part or above or part.startswith("-"):
+            raise SpecError(name, f"takes uid[:gid] or a name in the image's passwd, not {user!r:.80}")
+    spec.user = user
+
+
+def _hostname(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    host = text(name, value)
+    if not 0 < len(host) <= 64:
+        raise SpecError(name, "takes 1 to 64 letters (HOST_NAME_MAX)")
+    if not host.isascii() or not all(c.isalnum() or c in "-._" for c in host):
+        raise SpecError(name, "takes letters, digits, '-', '.' and '_'")
+    spec.hostname = host
+
+
+def _volumes(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.mounts import volume
+
+    spec.volumes = [volume(text(name, item)) for item in _sequence(name, value)]
+
+
+def _tmpfs(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.mounts import tmpfs
+
+    spec.tmpfs = [tmpfs(text(name, item)) for item in _sequence(name, value)]
+
+
+def _storage(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.mounts import storage
+
+    spec.storage = storage(text(name, value))
+
+
+def _sequence(name: str, value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (str, bytes)):
+        raise SpecError(name, "takes a list of strings, not one string")
+    try:
+        return list(value)
+    except TypeError:
+        raise SpecError(name, f"takes a list, not {type(value).__name__}") from None
+
+
+def _files(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.files import files
+
+    spec.files = files(value) if value else ()
+
+
+def _collect(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.mounts import inside
+
+    if value is not None:
+        spec.collect = [inside(name, text(name, item)) for item in _sequence(name, value)]
+
+
+def _userns(spec: Spec, name: str, value: Any) -> None:
+    if value in ("auto", "host", "private"):
+        spec.userns = value
+        return
+    from pyminicon.options.users import id_ranges
+
+    spec.userns = id_ranges(name, text(name, value))
+
+
+def _rlimits(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.rlimits import check
+
+    spec.rlimits = check(name, value)
+
+
+def _names(spec: Spec, name: str, value: Any) -> None:
+    setattr(spec, name, [text(name, item) for item in _sequence(name, value)])
+
+
+def _seccomp(spec: Spec, name: str, value: Any) -> None:
+    if isinstance(value, dict):
+        spec.seccomp = value
+    else:
+        profile = text(name, value)
+        if not profile:
+            raise SpecError(name, "takes 'default', 'unconfined', a path or a dict")
+        spec.seccomp = profile
+
+
+def _pass_fds(spec: Spec, name: str, value: Any) -> None:
+    fds = _sequence(name, value)
+    for fd in fds:
+        if isinstance(fd, bool) or not isinstance(fd, int) or fd < 0:
+            raise SpecError(name, "takes descriptors, whole numbers from 0 on")
+        try:
+            os.get_inheritable(fd)
+        except OSError:
+            raise SpecError(name, f"{fd} is not an open descriptor") from None
+        except OverflowError:
+            raise SpecError(name, "no descriptor has a number that large") from None
+    spec.pass_fds = sorted({fd for fd in fds if fd > 2})
+
+
+CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
+    "storage": _storage,
+    "encoding": _codec,
+    "errors": _codec,
+    "entrypoint": _entrypoint,
+    "env": _env,
+    "cwd": _cwd,
+    "user": _user,
+    "hostname": _hostname,
+    "volumes": _volumes,
+    "tmpfs": _tmpfs,
+    "files": _files,
+    "collect": _collect,
+    "collect_max": _size,
+    "network": _choice("none", "host"),
+    "pid": _choice("private", "host"),
+    "ipc": _choice("private", "host"),
+    "uts": _choice("private", "host"),
+    "cgroupns": _choice("private", "host"),
+    "time": _choice("host", "private"),
+    "userns": _userns,
+    "max_output": _size,
+    "rlimits": _rlimits,
+    "cap_add": _names,
+    "cap_drop": _names,
+    "seccomp": _seccomp,
+    "pass_fds": _pass_fds,
+}
+
+
+def unknown(name: str, others: list[str]) -> str:
+    """What is said of an option that there isn't; ``others``: those that have no checker here."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [*CHECKS, *others], 1)
+    return f"no such option; did you mean {near[0]}?" if near else "no such option"
+
+
+# ---- what goes together -----------------------------------------------------------------------------
+
+
+def check_together(spec: Spec) -> None:
+    """What can only be seen when all options have been read. Raises SpecError."""
+    if spec.max_output is not None:
+        _check_counted(spec)
+    if spec.volumes or spec.tmpfs:
+        _check_mount_points(spec)
+
+
+def _check_counted(spec: Spec) -> None:
+    """What doesn't come through a pipe would pass max_output unseen."""
+    if spec.tty:
+        raise SpecError("max_output", "can't be held at a terminal: what is written there isn't counted")
+    out, err = spec.stdout, spec.stderr
+    if out not in (PIPE, DEVNULL) or err not in (PIPE, STDOUT, DEVNULL) or PIPE not in (out, err):
+        raise SpecError(
+            "max_output", "counts pipes: needs stdout=PIPE and stderr=PIPE or STDOUT, or capture_output=True"
+        )
+
+
+def _check_mount_points(spec: Spec) -> None:
+    taken = {target for target, _, _ in spec.tmpfs}
+    if len(taken) < len(spec.tmpfs):
+        raise SpecError("tmpfs", "two of them have one target")
+    for _, target, _ in spec.volumes:
+        if target in taken:
+            raise SpecError("volumes", f"{target} is the target of another volume or tmpfs already")
+        taken.add(target)

@@ -1,0 +1,303 @@
+"""From a checked Spec to the core's launch plan: every decision is made here, before anything runs.
+
+The order of the birth itself is the core's (csrc/child/child.cc); what the user orders is only the
+list of mounts. What a plain run doesn't need has rooms of its own (beside this module) and is loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import plan as ops
+from pyminicon.errors import SpecError
+from pyminicon.plan import rootfs
+from pyminicon.plan import tree as plan_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from pyminicon._core import Plan as CorePlan
+    from pyminicon.cgroups.limits import Limits
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan.rootfs import Rootfs
+
+    #: candidates, argv, env, cwd
+    Told: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
+    #: of uids and of gids: inside, outside, count
+    Ranges: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
+
+_NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
+_NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: docker's fourteen, as a mask by the kernel's numbers; capabilities.DEFAULT_MASK is held to it by a test.
+DEFAULT_CAPABILITIES = 0xA80425FB
+_CAP_SYS_ADMIN = 21
+
+
+class Plan:
+    """What the core takes, and what is needed afterwards.
+
+    ``fields``: what the container is; ``core``: the same as the core keeps it. ``told``: what the one run of it is
+    that was asked for. ``id``: stands in both for the container's own, which the core makes anew in each launch.
+    """
+
+    __slots__ = ("core", "entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
+
+    def __init__(self, rootfs: Rootfs, container_id: str) -> None:
+        self.rootfs = rootfs
+        self.id = container_id
+        self.fields: dict[str, Any] = {"own_id": container_id}
+        self.core: CorePlan | None = None
+        self.told: Told = ([], [], [], "/")
+        self.environment: dict[str, str] = {}
+        self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
+        self.stop_signal = 15
+
+
+def build(spec: Spec, once: bool = False) -> Plan:
+    """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
+    started."""
+    return Builder(spec, once).build()
+
+
+class Builder:
+    """A plan in the making: what each chapter has decided, for those after it and for the rooms."""
+
+    def __init__(self, spec: Spec, once: bool) -> None:
+        self.spec = spec
+        self.once = once
+        self.plan = Plan(rootfs.find(spec.image), os.urandom(6).hex())
+        self.fields = self.plan.fields
+        self.rootless = os.geteuid() != 0
+        self.private_users = spec.userns != "host" and (spec.userns != "auto" or self.rootless)
+        self.uid = self.gid = 0
+        self.groups: list[int] = []
+        self.home = "/root"
+        self.ranges: Ranges | None = None
+        self.single_map = False  # one id is mapped and the child writes the map itself
+        self.has_tty_group = True
+        self.tree = plan_tree.Tree(self.plan.rootfs, self.private_users)
+        self.capabilities = DEFAULT_CAPABILITIES
+        if spec.cap_add or spec.cap_drop:
+            from pyminicon.options.capabilities import resolve
+
+            self.capabilities = resolve(spec.cap_add, spec.cap_drop)
+
+    def build(self) -> Plan:
+        try:
+            self._identity()
+            self._namespaces()
+            self._names()
+            self._root()
+            self._volumes()
+            self._privileges()
+            self._execution()
+        except BaseException:
+            for fd in self.plan.rootfs.lock_fds:
+                os.close(fd)
+            raise
+        self._uncover()
+        self.fields["skeleton"] = self.tree.skeleton
+        # /sys last: it waits for the network namespace, which may be made beside all else.
+        self.fields["mounts"] = self.tree.mounts + self.tree.sys_mounts
+        return self.plan
+
+    # ---- ids ----------------------------------------------------------------------------------------
+
+    def _identity(self) -> None:
+        spec, fields, config = self.spec, self.fields, self.plan.rootfs.config
+        user = spec.user or (config.user if config and config.user else None)
+        if user is not None:
+            from pyminicon.options import users
+
+            who = users.resolve(user, self.plan.rootfs.read)
+            self.uid, self.gid, self.groups, self.home = who.uid, who.gid, who.groups, who.home
+        if self.private_users and self.rootless and spec.userns == "auto":
+            self.map_own_id()
+        elif self.private_users:
+            from pyminicon.plan import id_maps as plan_ids
+
+            plan_ids.map_ranges(self)
+        elif self.rootless:
+            raise SpecError("userns", "'host' needs root: only root may make namespaces without one")
+        if self.single_map:
+            return
+        inside = (0, 0) if self.private_users else (os.geteuid(), os.getegid())
+        same = (self.uid, self.gid) == inside and (self.private_users or os.getresuid() == (0, 0, 0))
+        fields["set_groups"] = True
+        fields["groups"] = self.groups
+        fields["change_user"] = not same
+        fields["uid"], fields["gid"] = self.uid, self.gid
+
+    def map_own_id(self) -> None:
+        """The child maps the one id that it may map by itself."""
+        self.single_map = True
+        self.has_tty_group = False
+        self.fields["own_uid_map"] = f"{self.uid} {os.geteuid()} 1\n"
+        self.fields["own_gid_map"] = f"{self.gid} {os.getegid()} 1\n"
+
+    # ---- namespaces and names -----------------------------------------------------------------------
+
+    def _namespaces(self) -> None:
+        spec, fields = self.spec, self.fields
+        flags = _NEWNS
+        flags |= _NEWUSER if self.private_users else 0
+        flags |= _NEWPID if spec.pid == "private" else 0
+        flags |= _NEWIPC if spec.ipc == "private" else 0
+        flags |= _NEWUTS if spec.uts == "private" else 0
+        flags |= _NEWCGROUP if spec.cgroupns == "private" else 0
+        flags |= _NEWNET if spec.network == "none" else 0
+        fields["namespaces"] = flags
+        fields["loopback"] = spec.network == "none"
+        fields["private_clock"] = spec.time == "private"
+        fields["kill_by_cgroup"] = spec.pid == "host"
+        fields["init"] = spec.init
+        # A volume may be a FUSE or network file system that hangs: with memory of its own the child can
+        # be waited for with a timeout and killed, where vfork would hold this thread.
+        fields["own_memory"] = bool(spec.volumes)
+        fields["hand_out"] = spec.collect is not None
+        limits = self._limits()
+        if limits is not None:
+            from pyminicon import cgroups
+
+            fields["cgroup"] = cgroups.plan(limits)
+            fields["memory_limit"] = limits.memory or 0
+
+    def _limits(self) -> Limits | None:
+        """The limits that were asked for; whoever can mount without nodev is held off the devices as well."""
+        limits = self.spec.limits
+        if self.private_users or not self.capabilities >> _CAP_SYS_ADMIN & 1:
+            return limits
+        if limits is None:
+            from pyminicon.cgroups.limits import check
+
+            return check(need_devices=True)
+        limits.devices = True
+        return limits
+
+    def _names(self) -> None:
+        spec = self.spec
+        if spec.uts == "host":
+            if spec.hostname is not None:
+                raise SpecError("hostname", "can't be set with uts='host'")
+            self.hostname = os.uname().nodename
+        else:
+            self.hostname = spec.hostname or self.plan.id
+            self.fields["hostname"] = self.hostname
+
+    # ---- the root -----------------------------------------------------------------------------------
+
+    def _root(self) -> None:
+        spec, fields, layers = self.spec, self.fields, self.plan.rootfs.layers
+        plan_tree.choose_storage(self)
+        fields["read_only"] = spec.read_only
+        fields["allow_setuid"] = not spec.no_new_privileges
+        if layers:
+            fields["root"] = ops.ROOT_COVER if spec.read_only else ops.ROOT_OVERLAY
+            fields["layers"] = layers
+        else:
+            from pyminicon.plan import host as plan_host
+
+            fields["root"] = ops.ROOT_SCRATCH
+            plan_host.assemble(self)
+        for name in ("proc", "sys", "dev"):
+            self.tree.directory(name)
+        plan_tree.put_names(self)
+        plan_tree.mount_kernels(self)
+
+    def _volumes(self) -> None:
+        spec = self.spec
+        if spec.volumes or spec.tmpfs or spec.files or self.plan.rootfs.config is not None:
+            from pyminicon.plan import volumes as plan_volumes
+
+            plan_volumes.mount(self)
+            plan_volumes.put_files(self)
+
+    def _uncover(self) -> None:
+        one_layer = len(self.plan.rootfs.layers) == 1
+        if self.fields["root"] == ops.ROOT_COVER and one_layer and not self.private_users:
+            from pyminicon.plan import read_only as plan_read_only
+
+            plan_read_only.uncover(self)
+
+    # ---- what it may, and what it runs --------------------------------------------------------------
+
+    def _privileges(self) -> None:
+        spec, fields = self.spec, self.fields
+        capabilities = fields["capabilities"] = self.capabilities
+        fields["no_new_privs"] = spec.no_new_privileges
+        plain = capabilities == DEFAULT_CAPABILITIES and spec.no_new_privileges
+        if isinstance(spec.seccomp, str) and spec.seccomp == "default" and plain:
+            fields["seccomp"] = True  # the program that was compiled with the core
+        else:
+            from pyminicon.seccomp import program_and_keys
+
+            fields["seccomp"], fields["new_keyring"] = program_and_keys(
+                spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges, once=self.once
+            )
+        # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
+        # the container is given CAP_SYS_ADMIN.
+        mounts = spec.seccomp != "default" or capabilities >> _CAP_SYS_ADMIN & 1
+        fields["may_landlock"] = spec.no_new_privileges and not mounts
+        fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
+
+    def _execution(self) -> None:
+        config = self.plan.rootfs.config
+        environment = {"PATH": PATH, "HOME": self.home, "TERM": "xterm", "HOSTNAME": self.hostname}
+        if self.plan.rootfs.path:
+            environment["PATH"] = ":".join([*self.plan.rootfs.path, PATH])
+        if config is not None:
+            for line in config.env:
+                key, _, value = line.partition("=")
+                environment[key] = value
+            if config.stopsignal:
+                from pyminicon.plan.stop_signal import number
+
+                self.plan.stop_signal = number(config.stopsignal)
+        self.plan.environment = environment
+        self.plan.entrypoint = self.spec.entrypoint
+        self.plan.told = told = tell(self.plan, self.spec)
+        self.fields["foreign_program"] = self._is_foreign(told[0])
+
+    def _is_foreign(self, names: list[str]) -> bool:
+        """Whether what is run can be another program than one of this machine's own trees.
+
+        A script `#!/proc/self/exe`, or a link to it, runs the program that is being replaced (CVE-2019-5736).
+        In borrowed memory that is the caller's interpreter, with whatever libraries the image has for it, so such
+        a program is started under Landlock, or from memory of its own, where it is the helper, static and sealed.
+        """
+        if self.plan.rootfs.layers or self.spec.files:
+            return True
+        from pyminicon.plan import host as plan_host
+
+        return not plan_host.has_all(self.plan.rootfs.trees, names)
+
+
+def tell(plan: Plan, spec: Spec) -> Told:
+    """What a container of ``plan`` is told to execute for ``spec``. Raises SpecError."""
+    config = plan.rootfs.config
+    argv = list(spec.args)
+    if plan.entrypoint is not None:
+        argv = [*plan.entrypoint, *argv]
+    elif config is not None:
+        argv = [*(config.entrypoint or ()), *(argv or config.cmd or ())]
+    if not argv:
+        raise SpecError("args", "is empty: there is no program to run")
+    environment = {**plan.environment, **spec.env} if spec.env else plan.environment
+    return (
+        candidates(argv[0], environment.get("PATH", "")),
+        argv,
+        [f"{key}={value}" for key, value in environment.items()],
+        spec.cwd or (config.workdir if config and config.workdir else "/"),
+    )
+
+
+def candidates(program: str | bytes, path: str) -> list[str]:
+    """Where execvpe(3) looks for ``program``, in order."""
+    name = os.fsdecode(program)
+    if "/" in name:
+        return [name]
+    return [f"{directory or '.'}/{name}" for directory in path.split(":")]

@@ -1,0 +1,53 @@
+"""The id maps of a user namespace: what is more than the one id of who starts it."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.errors import SpecError
+from pyminicon.options import users
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyminicon.plan.build import Builder, Ranges
+
+
+def map_ranges(builder: Builder) -> None:
+    """Has the parent write the maps of the ranges that there are, and the child its own id's where there are none."""
+    ranges = builder.ranges = _ranges(builder)
+    if ranges is None:
+        builder.map_own_id()
+        return
+    builder.has_tty_group = any(a <= 5 < a + n for a, _, n in ranges[1])
+    fields = builder.fields
+    fields["become_root"] = True
+    for kind, table in zip(("uid", "gid"), ranges, strict=True):
+        fields[f"{kind}_map"] = "".join(f"{a} {b} {n}\n" for a, b, n in table)
+        if builder.rootless:
+            words = [str(number) for row in table for number in row]
+            fields[f"{kind}_mapper"] = [f"/usr/bin/new{kind}map", *words]
+
+
+def _ranges(builder: Builder) -> Ranges | None:
+    userns = builder.spec.userns
+    if isinstance(userns, list):
+        who = (builder.uid, builder.gid)
+        if builder.rootless and userns == [(0, os.geteuid(), 1)] and who == (0, 0):
+            return None  # the one map that needs no other's power
+        if builder.rootless and not _has_mappers():
+            raise SpecError("userns", "ranges need newuidmap and newgidmap: install the package uidmap")
+        return userns, userns
+    if not builder.rootless:
+        start, count = users.subordinate_range("/etc/subuid") or (users.ROOT_RANGE, 65536)
+        return [(0, start, count)], [(0, start, count)]
+    uids, gids = (users.subordinate_range(f"/etc/sub{kind}") for kind in ("uid", "gid"))
+    if uids is None or gids is None or not _has_mappers():
+        return None
+    return (
+        [(0, os.geteuid(), 1), (1, uids[0], uids[1])],
+        [(0, os.getegid(), 1), (1, gids[0], gids[1])],
+    )
+
+
+def _has_mappers() -> bool:
+    return os.path.exists("/usr/bin/newuidmap") and os.path.exists("/usr/bin/newgidmap")

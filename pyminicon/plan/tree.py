@@ -1,0 +1,218 @@
+"""The root as it is planned, and what every container has in it: a private layer, its own names in /etc, and the
+kernel's file systems without what tells of the machine."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon import plan as ops
+from pyminicon.errors import SpecError
+from pyminicon.plan import op
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyminicon.plan import Op
+    from pyminicon.plan.build import Builder
+    from pyminicon.plan.rootfs import Rootfs
+
+# What docker hides and what it makes read-only below /proc and /sys.
+_MASKED_FILES = (
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/interrupts",
+)
+_MASKED_PROC = ("proc/acpi", "proc/asound", "proc/scsi")
+_MASKED_SYS = ("sys/firmware", "sys/devices/virtual/powercap")
+_READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
+
+
+class Tree:
+    """What the private layer holds before anything is mounted (``skeleton``), and what is mounted then: first
+    ``mounts``, then /sys and what lies in it.
+    """
+
+    __slots__ = ("made", "mounts", "private_users", "rootfs", "skeleton", "sys_mounts")
+
+    def __init__(self, rootfs: Rootfs, private_users: bool) -> None:
+        self.rootfs = rootfs
+        self.private_users = private_users
+        self.skeleton: list[Op] = []
+        self.mounts: list[Op] = []
+        self.sys_mounts: list[Op] = []
+        self.made: set[str] = set()  # directories that the skeleton has
+
+    def directory(self, path: str, mode: int = 0o755) -> bool:
+        """Sees to it that the directory ``path`` is in the root, with the attributes the image gives it.
+
+        False where something else, a link say, lies there: the mount will say so.
+        """
+        if path in self.made or not path:
+            return True
+        parent = path.rpartition("/")[0]
+        found = self.rootfs.entry(path)
+        if found is None:
+            if not self.directory_in_layer(parent):
+                return False
+            self.skeleton.append(op(ops.DIR, path, mode=mode))
+            self.made.add(path)
+        return found is None or (found.st_mode & 0o170000) == 0o040000
+
+    def directory_in_layer(self, path: str) -> bool:
+        """The same, in the private layer itself, to put something below it there."""
+        if path in self.made or not path:
+            return True
+        if not self.directory_in_layer(path.rpartition("/")[0]):
+            return False
+        found = self.rootfs.entry(path)
+        if found is None:
+            self.skeleton.append(op(ops.DIR, path))
+        elif (found.st_mode & 0o170000) == 0o040000:
+            # The upper directory's attributes are what is seen of a merged one. An owner that has no
+            # name in a private user namespace stays what the set-up runs as.
+            owner = (0, 0) if self.private_users else (found.st_uid, found.st_gid)
+            self.skeleton.append(op(ops.DIR, path, mode=found.st_mode & 0o7777, uid=owner[0], gid=owner[1]))
+        else:
+            return False
+        self.made.add(path)
+        return True
+
+    def put(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+        """A file in the private layer: before the root is mounted where the image's way there is plain
+        directories, else through the mounted root. It hides what the image has there, links too."""
+        row = op(ops.FILE, path, data=data, mode=mode, uid=uid, gid=gid)
+        if self.directory_in_layer(path.rpartition("/")[0]):
+            self.skeleton = [made for made in self.skeleton if made[3] != path]
+            self.skeleton.append(row)
+        else:
+            self.mounts.append(row)
+
+    def mount(self, row: Op) -> None:
+        """In its order, what lies in /sys after that."""
+        target = os.fsdecode(row[3] or "")
+        (self.sys_mounts if target == "sys" or target.startswith("sys/") else self.mounts).append(row)
+
+
+def choose_storage(builder: Builder) -> None:
+    """Where the private layer lies. Raises SpecError."""
+    spec, fields = builder.spec, builder.fields
+    kind, size = spec.storage
+    if kind == "tmpfs" and builder.private_users and not _tmpfs_can_be_a_layer():
+        if size and not spec.read_only:
+            raise SpecError(
+                "storage",
+                "a tmpfs can be the layer in a user namespace from Linux 6.6 on, and only a tmpfs has a size: use 'disk'",
+            )
+        kind = "disk"
+    if kind == "disk" and not spec.read_only:
+        from pyminicon.images.lookup import store_path
+
+        fields["disk_parent"] = f"{store_path()}/scratch"
+    else:
+        fields["scratch_tmpfs"] = f"size={size or '512m'},mode=755,nr_inodes=1m"
+    if builder.private_users:
+        fields["overlay_options"] = "userxattr"
+
+
+_layers_on_tmpfs: bool | None = None
+
+
+def _tmpfs_can_be_a_layer() -> bool:
+    """Whether a tmpfs takes the user.* attributes by which overlayfs in a user namespace marks a
+    directory opaque: since Linux 6.6. Before, it mounts, and the first rmdir and mkdir of a name fails."""
+    global _layers_on_tmpfs
+    if _layers_on_tmpfs is None:
+        fd = os.memfd_create("pyminicon-probe")
+        try:
+            os.setxattr(fd, "user.overlay.opaque", b"y")
+            _layers_on_tmpfs = True
+        except OSError:
+            _layers_on_tmpfs = False
+        finally:
+            os.close(fd)
+    return _layers_on_tmpfs
+
+
+def put_names(builder: Builder) -> None:
+    """hosts, hostname and, for the host's network, what resolves there."""
+    texts = {"etc/hostname": f"{builder.hostname}\n".encode()}
+    if builder.spec.network == "host":
+        texts["etc/hosts"] = _read_host("/etc/hosts") or _hosts(builder.hostname)
+        texts["etc/resolv.conf"] = _read_host("/etc/resolv.conf") or b""
+    else:
+        texts["etc/hosts"] = _hosts(builder.hostname)
+    for path, data in texts.items():
+        builder.tree.put(path, data, 0o644)
+
+
+def _hosts(name: str) -> bytes:
+    return f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n".encode()
+
+
+def _read_host(path: str) -> bytes | None:
+    """A file of this machine, links followed: resolv.conf is one into /run wherever systemd is."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
+    except OSError:
+        return None
+
+
+def mount_kernels(builder: Builder) -> None:
+    """/proc, /dev and /sys, and what of them is hidden or read-only."""
+    spec, mounts, sys_mounts = builder.spec, builder.tree.mounts, builder.tree.sys_mounts
+    own = ops.NO_SYMLINK
+    no_proc = builder.private_users and spec.pid == "host"
+    no_sys = builder.private_users and spec.network == "host"
+    bind = ops.HOST_BIND | ops.RECURSIVE
+    mounts.append(op(ops.PROC, "proc", "/proc", flags=own | ops.NO_EXEC | (bind if no_proc else 0)))
+    # A message queue file system belongs to its IPC namespace's user namespace: the host's is refused.
+    queue = 0 if builder.private_users and spec.ipc == "host" else ops.MQUEUE
+    dev = own | queue | (ops.BIND_NODES if builder.private_users else 0)
+    dev |= ops.CONSOLE_TARGET if spec.tty else 0
+    # devpts takes only a group that has a name in the user namespace.
+    tty_group = ",gid=5" if builder.has_tty_group else ""
+    mounts.append(
+        op(ops.DEV, "dev", f"ptmxmode=0666,mode=0620{tty_group}", "size=64m,mode=1777,nr_inodes=64k", dev)
+    )
+    if spec.ipc == "host":
+        mounts.append(op(ops.BIND, "dev/shm", "/dev/shm", flags=ops.RECURSIVE))
+    if spec.tty:
+        from pyminicon.terminal import name_of
+
+        mounts.append(op(ops.CONSOLE, "dev/console", name_of(spec.stdin)))
+    mounts += [op(ops.MASK_FILE, path) for path in _present(_MASKED_FILES)]
+    mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_PROC)]
+    mounts += [op(ops.READ_ONLY, path) for path in _present(_READ_ONLY)]
+    sys_flags = own | ops.RO | ops.NO_EXEC | (bind if no_sys else 0)
+    sys_mounts.append(op(ops.SYSFS, "sys", "/sys", flags=sys_flags))
+    if builder.fields.get("cgroup") is not None:
+        sys_mounts.append(op(ops.CGROUP, "sys/fs/cgroup", flags=ops.RO | ops.IF_TARGET))
+    masked = _present(_MASKED_SYS + _thermal_throttles())
+    sys_mounts += [op(ops.MASK_DIR, path) for path in masked]
+
+
+_known: dict[str, bool] = {}
+_throttles: tuple[str, ...] | None = None
+
+
+def _thermal_throttles() -> tuple[str, ...]:
+    """A directory a processor: how often it was throttled tells what others compute."""
+    global _throttles
+    if _throttles is None:
+        top = "/sys/devices/system/cpu"
+        names = os.listdir(top) if os.path.isdir(top) else []
+        cpus = [name for name in names if name[:3] == "cpu" and name[3:].isdigit()]
+        _throttles = tuple(f"{top[1:]}/{name}/thermal_throttle" for name in cpus)
+    return _throttles
+
+
+def _present(paths: tuple[str, ...]) -> list[str]:
+    """Those of a kernel's fixed paths that this kernel has; asked once a process."""
+    for path in paths:
+        if path not in _known:
+            _known[path] = os.path.lexists("/" + path)
+    return [path for path in paths if _known[path]]
