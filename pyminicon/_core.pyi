@@ -192,5 +192,10 @@ def run(
 ) -> tuple[Any, ...]:
     """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, files)."""
 
+def open_plain(path: str | bytes, follow: bool, /) -> int:
+    """A descriptor of the regular file ``path``, whose type is known before it is opened: EINVAL, EISDIR, ELOOP
+    for what is none. ``follow``: through a link at its end."""
+
 def read_beneath(root: str, path: str, most: int, /) -> bytes | None:
-    """A regular file of at most ``most`` bytes, links followed beneath ``root`` only."""
+    """The regular file ``path`` beneath ``root``, links followed there only, None if it isn't there. OSError:
+    as open_plain; EFBIG for more than ``most`` bytes; EXDEV behind a mount, unless ``root`` is /."""

@@ -6,10 +6,10 @@
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/known_plans.h"
+#include "bind/plain_file.h"
 #include "bind/run.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
-#include "parent/collect.h"
 
 namespace py = pybind11;
 
@@ -83,10 +83,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("run", &template_run)
       .def("start", &template_start);
   module.def("run", &run);
-  module.def("read_beneath", [](py::handle root, py::handle path, uint64_t max) -> py::object {
-    const auto bytes = parent::read_in_root(bytes_of(root), bytes_of(path), max);
-    return bytes ? py::object(py::bytes(*bytes)) : py::none();
-  });
+  module.def("open_plain", &open_plain);
+  module.def("read_beneath", &read_beneath);
   py::list stages;
   for (uint32_t i = 0; i < static_cast<uint32_t>(Stage::kCount); ++i) {
     stages.append(stage_name(static_cast<Stage>(i)));

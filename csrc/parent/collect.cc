@@ -14,6 +14,7 @@
 #include "base/kernel.h"
 #include "child/mount.h"
 #include "parent/failure.h"
+#include "parent/plain_file.h"
 
 namespace pyminicon::parent {
 
@@ -77,53 +78,29 @@ bool is_made_up(int fd) {
   return std::find(std::begin(kMadeUp), std::end(kMadeUp), type) != std::end(kMadeUp);
 }
 
-std::string read_up_to(int fd, const std::string& path, uint64_t max) {
-  std::string bytes;
-  char buffer[65536];
-  for (;;) {
-    const ssize_t got = ::read(fd, buffer, sizeof buffer);
-    if (got < 0) throw LaunchFailure(errno, Stage::kCollect, path);
-    if (got == 0) return bytes;
-    bytes.append(buffer, static_cast<size_t>(got));
-    if (bytes.size() > max) {
-      throw LaunchFailure(EFBIG, Stage::kCollect, path,
-                          "more than collect_max, " + std::to_string(max) + " bytes");
-    }
-  }
-}
-
 }  // namespace
 
-// O_NONBLOCK: opening a FIFO must not wait for its writer. A container that is dead can't exchange
-// the file between the check and the read.
 std::optional<std::string> collect_file(int root, const std::string& path, uint64_t max) {
   const size_t start = path.find_first_not_of('/');
   const std::string relative = start == std::string::npos ? "." : path.substr(start);
-  const kernel::OpenHow how{
-      O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW, 0,
+  const Way way{
+      root, relative, O_NOFOLLOW,
       kernel::kResolveBeneath | kernel::kResolveNoSymlinks | kernel::kResolveNoMagiclinks};
-  // A device node on a nodev mount, or a socket, can't even be opened: ask for its type first.
-  kernel::OpenHow look = how;
-  look.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW;
-  const Fd found(
-      static_cast<int>(syscall(kernel::kSysOpenat2, root, relative.c_str(), &look, sizeof look)));
+  const Fd found = find_plain(way);
   if (!found) {
     if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
     throw LaunchFailure(errno, Stage::kCollect, path, kRegularOnly);
   }
-  struct stat info;
-  if (fstat(found.get(), &info) < 0) throw LaunchFailure(errno, Stage::kCollect, path);
-  if (!S_ISREG(info.st_mode)) {
-    const int error = S_ISLNK(info.st_mode) ? ELOOP : S_ISDIR(info.st_mode) ? EISDIR : EINVAL;
-    throw LaunchFailure(error, Stage::kCollect, path, kRegularOnly);
-  }
   if (is_made_up(found.get())) {
     throw LaunchFailure(EINVAL, Stage::kCollect, path, "it is a file of the kernel's, as in /proc");
   }
-  const Fd fd(
-      static_cast<int>(syscall(kernel::kSysOpenat2, root, relative.c_str(), &how, sizeof how)));
-  if (!fd) throw LaunchFailure(errno, Stage::kCollect, path);
-  return read_up_to(fd.get(), path, max);
+  const Fd file = open_found(found, way);
+  if (!file) throw LaunchFailure(errno, Stage::kCollect, path);
+  std::optional<std::string> bytes = read_at_most(file.get(), max);
+  if (bytes) return bytes;
+  throw LaunchFailure(
+      errno, Stage::kCollect, path,
+      errno == EFBIG ? "more than collect_max, " + std::to_string(max) + " bytes" : std::string());
 }
 
 void put_file(int root, const std::string& path, const std::string& bytes, uint32_t mode,
@@ -149,29 +126,6 @@ void put_file(int root, const std::string& path, const std::string& bytes, uint3
   }
   if ((uid != 0 || gid != 0) && fchown(file.get(), uid, gid) < 0) fail(-errno);
   if (fchmod(file.get(), mode) < 0) fail(-errno);
-}
-
-std::optional<std::string> read_in_root(const std::string& root, const std::string& path,
-                                        uint64_t max) {
-  const Fd dir(open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!dir) return std::nullopt;
-  const kernel::OpenHow how{O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0,
-                            kernel::kResolveInRoot | kernel::kResolveNoMagiclinks};
-  const Fd fd(
-      static_cast<int>(syscall(kernel::kSysOpenat2, dir.get(), path.c_str(), &how, sizeof how)));
-  struct stat info;
-  if (!fd || fstat(fd.get(), &info) < 0 || !S_ISREG(info.st_mode)) return std::nullopt;
-  std::string bytes(static_cast<size_t>(max) + 1, 0);
-  size_t used = 0;
-  while (used < bytes.size()) {
-    const ssize_t got = ::read(fd.get(), bytes.data() + used, bytes.size() - used);
-    if (got < 0) return std::nullopt;
-    if (got == 0) break;
-    used += static_cast<size_t>(got);
-  }
-  if (used > max) return std::nullopt;
-  bytes.resize(used);
-  return bytes;
 }
 
 }  // namespace pyminicon::parent

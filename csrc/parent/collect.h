@@ -25,9 +25,4 @@ std::optional<std::string> collect_file(int root, const std::string& path, uint6
 void put_file(int root, const std::string& path, const std::string& bytes, uint32_t mode,
               uint32_t uid, uint32_t gid);
 
-// A small file of an image (its passwd, say), links followed inside `root` only; nullopt if it
-// isn't there, isn't a regular file or is larger than `max`.
-std::optional<std::string> read_in_root(const std::string& root, const std::string& path,
-                                        uint64_t max);
-
 }  // namespace pyminicon::parent

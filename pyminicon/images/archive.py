@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import os
-import stat
 import time
 
+from .. import _core
 from . import config as configs
 from . import decompress, docker_archive, layers, lookup
 from .assemble import Job, assemble, keep
@@ -41,14 +42,13 @@ def import_path(job: Job, path: str, ref: str | None = None) -> str:
     if os.path.isdir(path):
         return _layout(job, os.path.abspath(path), ref)
     try:
-        # Not to hang on a fifo, nor to wake a device up.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = _core.open_plain(path, True)  # not to hang on a fifo, nor to wake a device up
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise ImageError(f"{path} is neither a file nor a directory with an OCI layout") from None
         raise ImageError(f"{path}: {error.strerror}") from None
     with os.fdopen(fd, "rb", buffering=0) as file:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path} is neither a file nor a directory with an OCI layout")
         # The identity before the first byte is read: of a file that changes meanwhile nobody will
         # ever ask for this one again.
         key = lookup.file_key(status, job.platform)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-import stat
 
+from .. import _core
 from .errors import ImageError
 
 TYPE_CHECKING = False
@@ -60,12 +61,11 @@ class DirectoryLayout:
     def _open(self, name: str) -> BinaryIO:
         path = f"{self._path}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            fd = _core.open_plain(path, False)
         except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EISDIR, errno.ELOOP):
+                raise ImageError(f"{path} isn't a plain file") from None
             raise ImageError(f"{path}: {error.strerror}") from None
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise ImageError(f"{path} isn't a plain file")
         return os.fdopen(fd, "rb", buffering=0)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
-from pyminicon import sizes
+from pyminicon import _core, sizes
 from pyminicon.errors import SpecError
 from pyminicon.options.mounts import inside
 from pyminicon.options.rare import text
@@ -55,13 +56,14 @@ def _content(target: str, source: Any) -> tuple[bytes, int]:
 
 def _read(path: str) -> tuple[bytes, int]:
     # A fifo must not hold us up, and a device may have no end.
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_NONBLOCK | os.O_NOCTTY)
-
-    with open(path, "rb", opener=opener) as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if mode & 0o170000 != 0o100000:
-            raise SpecError("files", f"{path} is no regular file")
+    try:
+        fd = _core.open_plain(path, True)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise SpecError("files", f"{path} is no regular file") from None
+        raise
+    with open(fd, "rb") as file:
+        mode = os.fstat(fd).st_mode
         data = file.read(MOST + 1)
     _check_size(path, len(data))
     return data, mode & 0o777

@@ -99,13 +99,17 @@ class Rootfs:
         return None, False
 
     def read(self, path: str) -> bytes | None:
-        """A small file of the image, by its links as a container would go, and by none out of it."""
+        """A small file of the image, by its links as a container would go, and by none out of it; None where
+        it isn't there. Raises SpecError for what is no file, or can't be read."""
         from pyminicon import _core
 
-        if not self.layers:
-            return _core.read_beneath("/", path, 1 << 20)
-        where = self._follow(path)
-        return _core.read_beneath(*where, 1 << 20) if where else None
+        where: tuple[str, str] | None = ("/", path)
+        if self.layers:
+            where = self._follow(path)
+        try:
+            return _core.read_beneath(*where, _MOST_READ) if where else None
+        except OSError as error:
+            raise SpecError("image", f"{path} {_why_unread(error)}") from None
 
     def _follow(self, path: str) -> tuple[str, str] | None:
         """The layer, and the path in it, to which the links of ``path`` lead in the end."""
@@ -137,6 +141,19 @@ class Rootfs:
 
 #: As many as the kernel follows (path_resolution(7)).
 _MOST_LINKS = 40
+_MOST_READ = 1 << 20  # bytes of passwd or group
+
+
+def _why_unread(error: OSError) -> str:
+    import errno
+
+    if error.errno in (errno.EINVAL, errno.EISDIR, errno.ELOOP):
+        return "is no regular file"
+    if error.errno == errno.EFBIG:
+        return "has more than 1M"
+    if error.errno == errno.EXDEV:
+        return "lies behind a mount of its own, which a container doesn't see"
+    return f"can't be read: {error.strerror}"
 
 
 def _is_opaque(directory: str) -> bool:

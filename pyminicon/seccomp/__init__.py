@@ -7,6 +7,7 @@ memory, by content: not on disk, where whoever can write to the place weakens ev
 
 from __future__ import annotations
 
+import errno
 import os
 from _thread import allocate_lock
 
@@ -115,19 +116,18 @@ def _spelled(profile: dict[Any, Any]) -> str:
 
 
 def _file(path: str) -> str:
-    import stat
+    from pyminicon import _core
 
     try:
         # A FIFO would wait for a writer, and a device has no end.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise SpecError("seccomp", f"{path} isn't a file")
+        with open(_core.open_plain(path, True), "rb") as file:
             data = file.read(_MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
             raise SpecError("seccomp", f"{path} is larger than a profile can be ({_MOST_BYTES} bytes)")
         return data.decode()
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise SpecError("seccomp", f"{path} isn't a file") from None
         raise SpecError("seccomp", f"{path}: {error.strerror}") from None
     except ValueError as error:
         if isinstance(error, SpecError):
