@@ -14,11 +14,14 @@ from kernels import Kernel
 # modprobe once it is there.
 _NEEDED = ("virtio_pci", "9pnet_virtio", "9p")
 
-_INIT = """#!/bin/busybox sh
+_BEGIN = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /root
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 for module in {modules}; do /bin/busybox insmod /modules/$module || echo "vm: insmod $module failed"; done
+"""
+
+_HOST_ROOT = """
 # cache=loose: nobody else changes these files while the machine runs, and every lookup that the cache answers
 # saves a round trip to the emulator.
 /bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any root /root ||
@@ -29,21 +32,43 @@ exec /bin/busybox switch_root /root /bin/bash {script}
 """
 
 
+# A disk with a Debian of its own. The modules are the cache's, beneath the place where that Debian looks for them.
+_DISK_NEEDED = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "9pnet_virtio", "9p")
+_DISK_ROOT = """
+for second in 0 1 2 3 4 5 6 7 8 9; do [ -b /dev/vda ] && break; /bin/busybox sleep 0.2; done
+/bin/busybox mount -t ext4 -o noatime /dev/vda /root || exec /bin/busybox poweroff -f
+/bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any modules \
+    /root/lib/modules || exec /bin/busybox poweroff -f
+/bin/busybox umount /proc
+/bin/busybox mount --move /dev /root/dev
+exec /bin/busybox switch_root /root /sbin/init
+"""
+
+
 def build(kernel: Kernel, script: str, target: Path) -> None:
     """Write the archive for ``kernel`` to ``target``; ``script`` is what bash then runs as pid 1."""
+    _build(kernel, _NEEDED, _HOST_ROOT.replace("{script}", script), target)
+
+
+def build_for_disk(kernel: Kernel, target: Path) -> None:
+    """The archive that goes on with /sbin/init of the first virtio disk."""
+    _build(kernel, _DISK_NEEDED, _DISK_ROOT, target)
+
+
+def _build(kernel: Kernel, needed: tuple[str, ...], then: str, target: Path) -> None:
     archive = _Cpio()
     for name in ("bin", "modules"):
         archive.directory(name)
     archive.file("bin/busybox", kernel.busybox.read_bytes(), 0o755)
-    order = _load_order(kernel)
+    order = _load_order(kernel, needed)
     for path in order:
         archive.file(f"modules/{_plain_name(path)}", _module_bytes(path), 0o644)
-    init = _INIT.format(modules=" ".join(_plain_name(p) for p in order), script=script)
+    init = _BEGIN.format(modules=" ".join(_plain_name(p) for p in order)) + then
     archive.file("init", init.encode(), 0o755)
     target.write_bytes(archive.finish())
 
 
-def _load_order(kernel: Kernel) -> list[Path]:
+def _load_order(kernel: Kernel, modules: tuple[str, ...]) -> list[Path]:
     """Module files, dependencies first; a needed one that isn't listed is built into the kernel."""
     needs: dict[str, list[str]] = {}
     for line in (kernel.modules / "modules.dep").read_text().splitlines():
@@ -51,7 +76,7 @@ def _load_order(kernel: Kernel) -> list[Path]:
         needs[path] = rest.split()
     by_name = {_plain_name(Path(path)).removesuffix(".ko"): path for path in needs}
     order: list[str] = []
-    for name in _NEEDED:
+    for name in modules:
         wanted = by_name.get(name)
         if wanted is None:
             continue

@@ -129,26 +129,33 @@ def _scratch_disk(path: Path) -> None:
 
 
 def _qemu(kernel: Kernel, share: Path, memory: str, cpus: int, append: str) -> list[str]:
-    qemu = shutil.which("qemu-system-x86_64")
-    if qemu is None:
+    return [
+        *qemu(kernel, share, memory, cpus, append),
+        "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+        "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
+        "-drive", f"file={share / 'scratch'},format=raw,if=none,id=scratch,cache=unsafe,discard=unmap",
+        "-device", "virtio-blk-pci,drive=scratch",
+    ]  # fmt: skip
+
+
+def qemu(kernel: Kernel, share: Path, memory: str, cpus: int, append: str) -> list[str]:
+    """What all machines have in common: the processor, the console, and ``share`` as the 9p tag "vm"."""
+    program = shutil.which("qemu-system-x86_64")
+    if program is None:
         raise MachineFailed("qemu-system-x86_64 is missing: install qemu-system-x86")
     # mitigations=off: on an emulated processor they protect nothing, and it is slowest at retpolines.
     # tsc=reliable: on a busy host the watchdog finds the emulated time stamp counter unsteady and falls back
     # to the HPET, every reading of which is a trip out of the machine: the same work took half as long again.
     line = f"console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off tsc=reliable clocksource=tsc {append}"
     return [
-        qemu, "-nodefaults", "-no-reboot", "-no-user-config", "-display", "none",
+        program, "-nodefaults", "-no-reboot", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512",
         # la57=off: five-level page tables only make every miss of the emulated TLB dearer.
         "-cpu", "max,la57=off", "-smp", str(cpus), "-m", memory,
         "-serial", "stdio", "-nic", "none",
         "-kernel", str(kernel.image), "-initrd", str(share / "initrd"), "-append", line,
-        "-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-        "-device", "virtio-9p-pci,fsdev=root,mount_tag=root",
         "-fsdev", f"local,id=vm,path={share},security_model=none,multidevs=remap",
         "-device", "virtio-9p-pci,fsdev=vm,mount_tag=vm",
-        "-drive", f"file={share / 'scratch'},format=raw,if=none,id=scratch,cache=unsafe,discard=unmap",
-        "-device", "virtio-blk-pci,drive=scratch",
     ]  # fmt: skip
 
 
