@@ -40,7 +40,9 @@ def _cron(user: str) -> Callable[[str], list[str]]:
         Path("/etc/cron.d/job").write_text(f"* * * * * {user} {script}\n")
         # Cron works at the full minute: let the next one begin soon after cron has read its tables.
         to_go = 48 - time.time() % 60
-        subprocess.run(["date", "-s", f"@{time.time() + max(0.0, to_go):.0f}"], check=True, capture_output=True)
+        subprocess.run(
+            ["date", "-s", f"@{time.time() + max(0.0, to_go):.0f}"], check=True, capture_output=True
+        )
         subprocess.run(["systemctl", "restart", "cron"], check=True)
         return []
 
@@ -61,7 +63,17 @@ def _nspawn(script: str) -> list[str]:
     if not os.path.ismount(root):
         subprocess.run(["mount", "--bind", "/", str(root)], check=True)
     binds = [f"--bind={JOBS}", f"--bind={CODE}"]
-    return ["systemd-nspawn", "-q", "-D", str(root), "--machine=job", "--as-pid2", "--console=pipe", *binds, script]
+    return [
+        "systemd-nspawn",
+        "-q",
+        "-D",
+        str(root),
+        "--machine=job",
+        "--as-pid2",
+        "--console=pipe",
+        *binds,
+        script,
+    ]
 
 
 #: How each way starts a script; an empty list means that something else does.
@@ -129,7 +141,9 @@ def follow(number: int, process: subprocess.Popen[bytes] | None, deadline: float
             if process is not None and process.poll() is not None:
                 ended = ended or now
                 if now > ended + GRACE:
-                    writer.write(f"agent: {process.args} ended with {process.returncode}, no status\n".encode())
+                    writer.write(
+                        f"agent: {process.args} ended with {process.returncode}, no status\n".encode()
+                    )
                     return 125
             if now > deadline:
                 return None
@@ -152,7 +166,11 @@ def run_job(number: int, job: dict[str, Any]) -> None:
             process.wait(0.0 if status is None else 20.0)
         process.kill()
         process.wait()
-    answer = {"timed_out": status is None, "returncode": status, "seconds": round(time.monotonic() - started, 2)}
+    answer = {
+        "timed_out": status is None,
+        "returncode": status,
+        "seconds": round(time.monotonic() - started, 2),
+    }
     appear(f"{number}.json", json.dumps(answer))
 
 

@@ -35,7 +35,18 @@ import machine  # noqa: E402
 #: Suite -> its kernel (kernels.SUITES) and the Python it has.
 SUITES = {"bookworm": ("6.1", (3, 11))}
 # What the tests import beside pyminicon: pure Python, so it is taken from the interpreter that runs this.
-LIBRARIES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers", "pexpect", "ptyprocess")
+LIBRARIES = (
+    "pytest",
+    "_pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+    "hypothesis",
+    "sortedcontainers",
+    "pexpect",
+    "ptyprocess",
+)
 
 
 class Booted:
@@ -87,7 +98,11 @@ class Booted:
             output: Any = None) -> machine.Ended:  # fmt: skip
         """Run the shell command in that way; what it prints is copied to ``output`` (our stdout) as it comes."""
         number, self._number = self._number, self._number + 1
-        environment = {"PYTHONPATH": f"{agent.CODE}:{agent.CODE}/site", "PYTHONDONTWRITEBYTECODE": "1", **(env or {})}
+        environment = {
+            "PYTHONPATH": f"{agent.CODE}:{agent.CODE}/site",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **(env or {}),
+        }
         job = {"command": command, "way": way, "timeout": timeout, "env": environment, "code": self._send()}
         aside = self.share / f"{number}.part"
         aside.write_text(json.dumps(job))
@@ -151,7 +166,9 @@ def _code() -> list[tuple[str, Path]]:
         if found is not None and found.origin is not None:
             roots.append((f"site/{library}", Path(found.origin).parent))
     for name, root in roots:
-        subprocess.run([sys.executable, "-m", "compileall", "-q", str(root)], check=False, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "compileall", "-q", str(root)], check=False, capture_output=True
+        )
         for path in sorted(root.rglob("*")):
             if path.is_file() and "-pytest-" not in path.name:
                 chosen.append((f"{name}/{path.relative_to(root)}", path))
@@ -173,7 +190,9 @@ def _package() -> Path:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="boot.py", usage="boot.py run|stop [options] [-- SHELL COMMAND]", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="boot.py", usage="boot.py run|stop [options] [-- SHELL COMMAND]", description=__doc__
+    )
     add = parser.add_argument
     add("verb", choices=("run", "stop"))
     add("--suite", default="bookworm", choices=list(SUITES))
