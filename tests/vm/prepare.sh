@@ -2,7 +2,7 @@
 # Installs what the emulated machines need, if it is missing: an emulator, depmod, mke2fs, newuidmap and friends.
 set -eu
 declare -A package=(
-    [qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [modprobe]=kmod [mke2fs]=e2fsprogs
+    [qemu-system-x86_64]=qemu-system-x86 [depmod]=kmod [modprobe]=kmod [mke2fs]=e2fsprogs [mmdebstrap]=mmdebstrap
     [useradd]=passwd [newuidmap]=uidmap [dpkg]=dpkg
 )
 PATH=$PATH:/usr/sbin:/sbin

@@ -20,3 +20,15 @@ $(VM_CACHE)/probe: $(wildcard tests/vm/probe/*)
 vm-probe: vm-prepare $(VM_CACHE)/probe
 	for kernel in 6.1 newest; do for user in "" --user; do \
 	    $(VM_PYTHON) tests/vm/run.py -v --kernel $$kernel $$user --append syscall.x32=y -- $(VM_CACHE)/probe; done; done
+
+# A Debian that systemd booted: the limits in every way of being started. One command there: see systemd/boot.py.
+SYSTEMD_ARGS ?=
+.PHONY: systemd-image systemd-test systemd-trixie
+systemd-image: vm-prepare
+	$(VM_PYTHON) tests/vm/systemd/image.py
+
+systemd-test: vm-prepare
+	$(VM_PYTHON) tests/vm/systemd/walk.py $(SYSTEMD_ARGS)
+
+systemd-trixie: vm-prepare
+	$(VM_PYTHON) tests/vm/systemd/walk.py --suite trixie $(SYSTEMD_ARGS)
