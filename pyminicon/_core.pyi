@@ -81,7 +81,7 @@ class Handle:
         """Files of a container that was planned with hand_out, at most ``most`` bytes each."""
 
 class Template:
-    """A stock of parked containers of one plan (csrc/parent/stock.h)."""
+    """A stock of parked containers of one plan (csrc/parent/pool/stock.h)."""
 
     def __init__(self, plan: Plan, size: int, /) -> None: ...
     @property
@@ -147,7 +147,7 @@ class Pending:
         """Once, when it is over: what :func:`start` returns or raises."""
 
 class Launches:
-    """Launches beside the caller, in threads of the core's own (csrc/parent/launch_pool.h)."""
+    """Launches beside the caller, in threads of the core's own (csrc/parent/pool/launch_pool.h)."""
 
     @property
     def fd(self) -> int:

@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "archive/header.h"
-#include "parent/fd.h"
+#include "parent/process/fd.h"
 
 namespace pyminicon::archive {
 

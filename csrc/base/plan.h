@@ -1,6 +1,6 @@
 // The launch plan: everything a child needs to know to become a container, as plain bytes.
 //
-// The parent builds it (parent/plan_builder.cc) in one arena; the child only reads it. All pointers
+// The parent builds it (parent/plan/builder.cc) in one arena; the child only reads it. All pointers
 // point into the same arena, so the arena can be moved to another address by adding a constant to
 // each: that is how the helper program, which doesn't share our memory, gets the very same plan.
 //

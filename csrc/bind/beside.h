@@ -9,7 +9,7 @@
 
 #include "bind/from_python.h"
 #include "bind/handle.h"
-#include "parent/launch_pool.h"
+#include "parent/pool/launch_pool.h"
 
 namespace pyminicon::bind {
 

@@ -1,7 +1,7 @@
 #include "bind/from_python.h"
 
-#include "parent/launch.h"
-#include "parent/own_id.h"
+#include "parent/launch/launch.h"
+#include "parent/plan/own_id.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
 
 namespace pyminicon::bind {

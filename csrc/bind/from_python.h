@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "parent/plan_spec.h"
+#include "parent/plan/spec.h"
 
 namespace pyminicon::bind {
 

@@ -8,8 +8,8 @@
 #include "base/kernel.h"
 #include "bind/from_python.h"
 #include "bind/to_python.h"
-#include "parent/collect.h"
-#include "parent/failure.h"
+#include "parent/process/collect.h"
+#include "parent/process/failure.h"
 
 namespace pyminicon::bind {
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "bind/from_python.h"
-#include "parent/launch.h"
-#include "parent/supervise.h"
-#include "parent/watchdog.h"
+#include "parent/launch/launch.h"
+#include "parent/supervise/supervise.h"
+#include "parent/supervise/watchdog.h"
 
 namespace pyminicon::bind {
 

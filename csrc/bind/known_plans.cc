@@ -5,7 +5,7 @@
 #include <memory>
 #include <string_view>
 
-#include "parent/plan_spec.h"
+#include "parent/plan/spec.h"
 
 namespace pyminicon::bind {
 namespace {

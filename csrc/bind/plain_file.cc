@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "parent/plain_file.h"
+#include "parent/process/plain_file.h"
 
 namespace pyminicon::bind {
 namespace {

@@ -1,4 +1,4 @@
-// Reading files that strangers may have put there (parent/plain_file.h).
+// Reading files that strangers may have put there (parent/process/plain_file.h).
 #pragma once
 
 #include "bind/from_python.h"

@@ -6,8 +6,8 @@
 
 #include "bind/from_python.h"
 #include "bind/to_python.h"
-#include "parent/failure.h"
-#include "parent/own_id.h"
+#include "parent/plan/own_id.h"
+#include "parent/process/failure.h"
 
 namespace pyminicon::bind {
 

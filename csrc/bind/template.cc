@@ -6,8 +6,8 @@
 #include "bind/from_python.h"
 #include "bind/run.h"
 #include "bind/to_python.h"
-#include "parent/collect.h"
-#include "parent/own_id.h"
+#include "parent/plan/own_id.h"
+#include "parent/process/collect.h"
 
 namespace pyminicon::bind {
 

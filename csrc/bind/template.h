@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bind/handle.h"
-#include "parent/stock.h"
+#include "parent/pool/stock.h"
 
 namespace pyminicon::bind {
 

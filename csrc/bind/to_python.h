@@ -5,9 +5,9 @@
 
 #include <optional>
 
-#include "parent/failure.h"
-#include "parent/launch.h"
-#include "parent/supervise.h"
+#include "parent/launch/launch.h"
+#include "parent/process/failure.h"
+#include "parent/supervise/supervise.h"
 
 namespace pyminicon::bind {
 

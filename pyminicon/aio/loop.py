@@ -80,7 +80,7 @@ class Watch:
                 ready(fd)
 
     async def launch(self, request: tuple[Any, ...], undo: Callable[[_core.Handle], Any]) -> _core.Handle:
-        """Has the core launch in a thread of its own (csrc/parent/launch_pool.h), which knows no GIL.
+        """Has the core launch in a thread of its own (csrc/parent/pool/launch_pool.h), which knows no GIL.
 
         Cancelled, it takes the request back, or waits until the launch is over and undoes it.
         """

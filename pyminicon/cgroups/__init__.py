@@ -1,7 +1,7 @@
 """Limits and accounting: from the options of a launch to the cgroups it needs.
 
 :func:`check` says whether the options can be meant (it needs no privileges and makes nothing),
-:func:`plan` turns them into what csrc/parent/cgroup.h carries out: directories to make, one in each
+:func:`plan` turns them into what csrc/parent/cgroup/cgroup.h carries out: directories to make, one in each
 tree that is needed, and files to write in them. cgroup v2, v1 and both at once (hybrid) differ only
 here and in the modules cgroup_*. Sources: cgroups(7), the kernel's
 Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "check", "plan", "plan_update"]
 
-# What a directory is for; csrc/parent/cgroup.h has the same numbers.
+# What a directory is for; csrc/parent/cgroup/cgroup.h has the same numbers.
 MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES = (1 << bit for bit in range(9))
 # What a container may open wherever it finds or makes the node: docker's list. Nodes it may make of any kind.
 _DEVICES = (
@@ -50,7 +50,7 @@ _V1_HELPERS = {"cpuacct": CPU_TIME, "freezer": FREEZER}
 
 
 def plan(limits: Limits | None) -> Plan | None:
-    """What the launch has to make, for csrc/parent/cgroup.h; None when no cgroup is needed.
+    """What the launch has to make, for csrc/parent/cgroup/cgroup.h; None when no cgroup is needed.
 
     The first call in a process sweeps what dead owners left. Raises :class:`LaunchError` (stage
     "cgroup") for a limit that can't be applied here, with why and what helps, and

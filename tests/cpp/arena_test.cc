@@ -1,5 +1,5 @@
-// Facts about parent/arena.h: memory whose pointers can be moved to another address.
-#include "parent/arena.h"
+// Facts about parent/plan/arena.h: memory whose pointers can be moved to another address.
+#include "parent/plan/arena.h"
 
 #include <cstddef>
 #include <cstring>

@@ -1,6 +1,6 @@
-// Facts about parent/cgroup.h on this machine's own cgroup tree, whichever version it is.
+// Facts about parent/cgroup/cgroup.h on this machine's own cgroup tree, whichever version it is.
 // Without a tree that this user may write to, the facts that need one are reported as not shown.
-#include "parent/cgroup.h"
+#include "parent/cgroup/cgroup.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -22,8 +22,8 @@
 #include <sstream>
 #include <thread>
 
-#include "parent/cgroup_file.h"
-#include "parent/failure.h"
+#include "parent/cgroup/file.h"
+#include "parent/process/failure.h"
 
 using namespace pyminicon::parent;
 

@@ -1,5 +1,5 @@
-// Facts about parent/launch_pool.h, with any work in the place of launches.
-#include "parent/launch_pool.h"
+// Facts about parent/pool/launch_pool.h, with any work in the place of launches.
+#include "parent/pool/launch_pool.h"
 
 #include <dirent.h>
 #include <fcntl.h>

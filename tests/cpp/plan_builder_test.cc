@@ -1,11 +1,10 @@
-// Facts about parent/plan_builder.h: what Python asked for is what the child reads.
-#include "parent/plan_builder.h"
-
+// Facts about parent/plan/builder.h: what Python asked for is what the child reads.
 #include <cstring>
 #include <string>
 
 #include "fact.h"
-#include "parent/own_id.h"
+#include "parent/plan/builder.h"
+#include "parent/plan/own_id.h"
 
 using namespace pyminicon;
 using namespace pyminicon::parent;

@@ -1,5 +1,5 @@
-// Facts about parent/supervise.h, with plain forked children in the place of containers.
-#include "parent/supervise.h"
+// Facts about parent/supervise/supervise.h, with plain forked children in the place of containers.
+#include "parent/supervise/supervise.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,0 +1,222 @@
+#include "parent/cgroup/cgroup.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "parent/cgroup/file.h"
+#include "parent/process/failure.h"
+#include "parent/reaper/watcher.h"
+
+namespace pyminicon::parent {
+namespace {
+
+// One count for the whole process: subinterpreters and threads share the pid that is in the name.
+std::atomic<uint64_t> next_number{1};
+
+std::string hint_for(int error, const std::string& remedy) {
+  switch (error) {
+    case EACCES:
+    case EPERM:
+    case EROFS:
+      return remedy;
+    case ENOSPC:
+    case EAGAIN:
+      return "the cgroup above takes no further one (cgroup.max.descendants), or there are too "
+             "many";
+    case ENOENT:
+      return "the cgroup above is gone, or doesn't give this controller to those below it";
+    default:
+      return {};
+  }
+}
+
+bool may_do_without(const CgroupSpec::Directory& directory, int error) {
+  return !directory.required && (error == EACCES || error == EPERM || error == EROFS ||
+                                 error == ENOENT || error == ENOSPC || error == EAGAIN);
+}
+
+// Cgroups that something inside made. A container sees its own read-only, but it may have been
+// given the tree as a volume. Depth first: a cgroup with children can't be removed.
+void remove_children(const std::string& path) {
+  DIR* stream = ::opendir(path.c_str());
+  if (stream == nullptr) return;
+  while (const dirent* entry = ::readdir(stream)) {
+    const std::string name = entry->d_name;
+    if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
+    std::string child = path;
+    child.append("/").append(name);
+    remove_children(child);
+    ::rmdir(child.c_str());
+  }
+  ::closedir(stream);
+}
+
+void close_fd(int& fd) {
+  if (fd >= 0) ::close(fd);
+  fd = -1;
+}
+
+}  // namespace
+
+Cgroup::~Cgroup() {
+  if (!places_.empty() && is_mine() && !remove(0)) {
+    kill();
+    remove();
+  }
+  close_join_fds();
+  close_fd(v2_fd_);
+  // The last close of a v1 eventfd has the kernel take the registration back: 20 us.
+  if (oom_fd_ >= 0) close_by_watcher(PrivateFd(oom_fd_));
+}
+
+Cgroup::Cgroup(Cgroup&& other) noexcept { *this = std::move(other); }
+
+Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
+  // What this one had goes away with `other`.
+  std::swap(places_, other.places_);
+  std::swap(join_fds_, other.join_fds_);
+  std::swap(name_, other.name_);
+  std::swap(late_freezer_, other.late_freezer_);
+  std::swap(late_freezer_v2_, other.late_freezer_v2_);
+  std::swap(v2_fd_, other.v2_fd_);
+  std::swap(oom_fd_, other.oom_fd_);
+  std::swap(owner_, other.owner_);
+  return *this;
+}
+
+bool Cgroup::is_mine() const { return owner_ == ::getpid(); }
+
+Cgroup Cgroup::make(const CgroupSpec& spec) {
+  for (;;) {
+    Cgroup made;
+    made.owner_ = ::getpid();
+    made.late_freezer_ = spec.late_freezer;
+    made.late_freezer_v2_ = spec.late_freezer_v2;
+    made.name_ = spec.prefix + "-" + std::to_string(next_number.fetch_add(1));
+    if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
+    made.write_limits(spec);
+    made.hold_devices();
+    made.open_join_fds(spec.shared_memory_is_unsafe);
+    if (spec.watch_oom) made.watch_oom();
+    return made;
+  }
+}
+
+// False when the name is taken in one of the trees.
+bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
+  places_.reserve(spec.directories.size());
+  for (const auto& directory : spec.directories) {
+    std::string path = directory.parent + "/" + name;
+    if (::mkdir(path.c_str(), 0755) != 0) {
+      const int error = errno;
+      if (error == EEXIST) return false;
+      if (!may_do_without(directory, error)) {
+        throw LaunchFailure(error, Stage::kCgroup, path, hint_for(error, spec.remedy));
+      }
+      path.clear();
+    }
+    places_.push_back({std::move(path), directory.bind, directory.roles});
+  }
+  return true;
+}
+
+void Cgroup::write_limits(const CgroupSpec& spec) {
+  for (const auto& write : spec.writes) {
+    const std::string path = places_.at(write.directory).path + "/" + write.file;
+    const int error = write_file(path, write.value);
+    if (error != 0 && !(write.optional && error == ENOENT)) {
+      throw LaunchFailure(error, Stage::kCgroup, path + ": " + write.value,
+                          hint_for(error, spec.remedy));
+    }
+  }
+}
+
+void Cgroup::open_join_fds(bool born_outside) {
+  for (const auto& place : places_) {
+    if (place.path.empty()) continue;
+    const bool v2 = (place.roles & kRoleV2) != 0;
+    const bool born_inside = v2 && !born_outside;
+    // `tasks` moves the one thread that writes; cgroup.procs takes cgroup_threadgroup_rwsem, which
+    // only a child pays for that must have memory of its own before it is in there.
+    const std::string path =
+        born_inside ? place.path : place.path + (v2 ? "/cgroup.procs" : "/tasks");
+    const int flags = born_inside ? O_PATH | O_DIRECTORY : O_WRONLY;
+    const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
+    if (fd < 0) throw LaunchFailure(errno, Stage::kCgroup, path);
+    if (born_inside) {
+      v2_fd_ = fd;
+    } else {
+      join_fds_.push_back(fd);
+    }
+  }
+}
+
+void Cgroup::close_join_fds() {
+  for (int fd : join_fds_) ::close(fd);
+  join_fds_.clear();
+}
+
+const Cgroup::Place* Cgroup::with(uint32_t role) const {
+  for (const auto& place : places_) {
+    if ((place.roles & role) != 0 && !place.path.empty()) return &place;
+  }
+  return nullptr;
+}
+
+const Cgroup::Place* Cgroup::any() const { return with(~0U); }
+
+bool Cgroup::remove(int patience_us) {
+  if (!is_mine()) return true;
+  bool gone = true;
+  for (auto& place : places_) {
+    if (place.path.empty()) continue;
+    Backoff backoff(patience_us);
+    // EBUSY: a process is left, or (from 6.19 on) a dead one has been reaped by its parent but is
+    // still switching out on its CPU, where no file says so. ENOENT: somebody else was quicker.
+    while (::rmdir(place.path.c_str()) != 0 && errno != ENOENT) {
+      if (errno != EBUSY || !backoff.sleep()) {
+        gone = false;
+        break;
+      }
+      remove_children(place.path);
+    }
+  }
+  if (gone) places_.clear();
+  return gone;
+}
+
+void Cgroup::update(const std::vector<CgroupChange>& changes) {
+  // v1 keeps memory.limit_in_bytes <= memory.memsw.limit_in_bytes at all times, so which of them
+  // comes first depends on the direction: what is refused (EINVAL) is tried again after the rest.
+  std::vector<const CgroupChange*> refused;
+  const auto apply = [&](const CgroupChange& change, bool again) {
+    const Place* place = with(change.role);
+    if (place == nullptr) {
+      throw LaunchFailure(EOPNOTSUPP, Stage::kCgroup, change.file,
+                          "the container was started without a limit of this kind");
+    }
+    const std::string path = place->path + "/" + change.file;
+    const int error = write_file(path, change.value);
+    if (error == EINVAL && !again) return refused.push_back(&change);
+    if (error == 0) return;
+    const char* hint = error == EBUSY ? "more than that is in use" : "";
+    throw LaunchFailure(error, Stage::kCgroup, path + ": " + change.value, hint);
+  };
+  for (const auto& change : changes) apply(change, false);
+  for (const auto* change : refused) apply(*change, true);
+}
+
+std::vector<std::pair<std::string, std::string>> Cgroup::binds() const {
+  std::vector<std::pair<std::string, std::string>> all;
+  for (const auto& place : places_) {
+    if (!place.path.empty()) all.emplace_back(place.path, place.bind);
+  }
+  return all;
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,71 @@
+#include "parent/cgroup/file.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+namespace pyminicon::parent {
+
+std::optional<std::string> read_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return std::nullopt;
+  std::string text;
+  char part[4096];
+  ssize_t got = 0;
+  while ((got = ::read(fd, part, sizeof part)) > 0 || (got < 0 && errno == EINTR)) {
+    if (got > 0) text.append(part, static_cast<size_t>(got));
+  }
+  ::close(fd);
+  return got < 0 ? std::nullopt : std::optional(std::move(text));
+}
+
+int write_file(const std::string& path, std::string_view value) {
+  // Neither O_TRUNC nor O_CREAT: kernfs needs none, and a file that isn't there is an answer.
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  ssize_t done = 0;
+  do {
+    done = ::write(fd, value.data(), value.size());
+  } while (done < 0 && errno == EINTR);
+  const int error = done < 0 ? errno : 0;
+  ::close(fd);
+  return error;
+}
+
+std::optional<uint64_t> number(const std::optional<std::string>& text) {
+  if (!text) return std::nullopt;
+  uint64_t value = 0;
+  const char* end = text->data() + text->size();
+  const auto [stop, error] = std::from_chars(text->data(), end, value);
+  if (error != std::errc() || (stop != end && *stop != '\n')) return std::nullopt;
+  return value;
+}
+
+std::optional<uint64_t> field(const std::optional<std::string>& text, std::string_view key) {
+  if (!text) return std::nullopt;
+  std::string_view rest = *text;
+  while (!rest.empty()) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    if (line.size() > key.size() && line.starts_with(key) && line[key.size()] == ' ') {
+      return number(std::string(line.substr(key.size() + 1)));
+    }
+    rest.remove_prefix(std::min(line.size() + 1, rest.size()));
+  }
+  return std::nullopt;
+}
+
+bool Backoff::sleep() {
+  if (left_us_ <= 0) return false;
+  const int now = std::min(next_us_, left_us_);
+  const timespec pause{now / 1'000'000, (now % 1'000'000) * 1000L};
+  ::nanosleep(&pause, nullptr);
+  left_us_ -= now;
+  next_us_ = std::min(next_us_ * 2, 20'000);
+  return true;
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,44 @@
+// A second process of one launch, that makes the network namespace while the child mounts.
+#pragma once
+
+#include "base/plan.h"
+#include "parent/plan/spec.h"
+#include "parent/process/fd.h"
+
+namespace pyminicon::parent {
+
+// From its beginning to its end; where it isn't worth while, or can't be had, clone makes the
+// namespace as well.
+class Companion {
+ public:
+  Companion(const PlanSpec& spec, Report& report);
+  ~Companion();  // reaps it
+  Companion(const Companion&) = delete;
+  Companion& operator=(const Companion&) = delete;
+  bool there() const { return static_cast<bool>(pidfd_); }
+  void dismiss();  // ends and reaps it; the network namespace is clone's to make again
+
+ private:
+  Fd pidfd_;
+  uint64_t generation_;
+};
+
+// From now on clone makes the network namespaces of this process.
+void leave_companions_off();
+
+// A launch failed because of its companion, and all is undone.
+struct CompanionRefused {};
+
+// What `make` launches, at the second try where the first has found that companions are no use
+// here.
+template <typename Make>
+auto with_or_without_companion(Make make) {
+  try {
+    return make();
+  } catch (const CompanionRefused&) {
+    leave_companions_off();
+  }
+  return make();
+}
+
+}  // namespace pyminicon::parent

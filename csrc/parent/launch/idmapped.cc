@@ -1,0 +1,106 @@
+#include "parent/launch/idmapped.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "base/kernel.h"
+#include "parent/process/failure.h"
+#include "parent/process/fd.h"
+
+namespace pyminicon::parent {
+namespace {
+
+bool is(const struct stat& found, const Inode& expected) {
+  return found.st_ino == expected.inode && major(found.st_dev) == expected.device_major &&
+         minor(found.st_dev) == expected.device_minor;
+}
+
+class Sources {
+ public:
+  explicit Sources(int userns) : userns_(userns) {}
+
+  void add(int32_t key, const std::string& path, bool recursive, bool follow, uint64_t attributes,
+           const Inode& expected = {}) {
+    const unsigned nofollow = follow ? 0 : kernel::kAtSymlinkNofollow;
+    const unsigned flags = kernel::kOpenTreeClone | kernel::kOpenTreeCloexec | nofollow |
+                           (recursive ? kernel::kAtRecursive : 0);
+    Fd tree(static_cast<int>(syscall(kernel::kSysOpenTree, AT_FDCWD, path.c_str(), flags)));
+    struct stat info;
+    // What isn't there or is a link the child finds out by itself, and says so with its name.
+    if (!tree || fstat(tree.get(), &info) < 0 || S_ISLNK(info.st_mode)) return;
+    if (expected.inode != 0 && !is(info, expected)) return;
+    const kernel::MountAttr attribute{kernel::kMountAttrIdmap | attributes, 0, kernel::kMsPrivate,
+                                      static_cast<uint64_t>(userns_)};
+    const unsigned at = kernel::kAtEmptyPath | (recursive ? kernel::kAtRecursive : 0);
+    if (syscall(kernel::kSysMountSetattr, tree.get(), "", at, &attribute, sizeof attribute) < 0) {
+      return;
+    }
+    keys.push_back(key);
+    trees.push_back(std::move(tree));
+  }
+
+  std::vector<int32_t> keys;
+  std::vector<Fd> trees;
+
+ private:
+  int userns_;
+};
+
+void collect(const PlanSpec& spec, const std::vector<OpSpec>& mounts, Sources& sources) {
+  for (size_t i = 0; i < spec.layers.size(); ++i) {
+    sources.add(static_cast<int32_t>(i), spec.layers[i], false, true, 0);
+  }
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    const OpSpec& op = mounts[i];
+    if (op.kind != OpKind::kBind && op.kind != OpKind::kOverlay) continue;
+    const uint64_t attributes = kernel::kMountAttrNodev |
+                                (op.flags & kOpSetuid ? 0 : kernel::kMountAttrNosuid) |
+                                (op.flags & kOpReadOnly ? kernel::kMountAttrRdonly : 0);
+    const bool bind = op.kind == OpKind::kBind;
+    sources.add(kMappedOp + static_cast<int32_t>(i), *op.source,
+                bind && (op.flags & kOpRecursive) != 0, !bind, bind ? attributes : 0, op.expected);
+  }
+}
+
+void send(int socket, const std::vector<int32_t>& keys, const std::vector<Fd>& trees) {
+  int32_t none = -1;
+  iovec data{&none, sizeof none};
+  std::vector<char> control(CMSG_SPACE(trees.size() * sizeof(int)));
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  std::vector<int32_t> numbers = keys;
+  if (!trees.empty()) {
+    data = {numbers.data(), numbers.size() * sizeof(int32_t)};
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(trees.size() * sizeof(int));
+    std::vector<int> fds;
+    for (const Fd& tree : trees) fds.push_back(tree.get());
+    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
+  }
+  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) throw LaunchFailure(errno, Stage::kUserns, "");
+}
+
+}  // namespace
+
+void send_go(int socket, const PlanSpec& spec, const std::vector<OpSpec>& mounts, int pid) {
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/user";
+  const Fd userns(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  Sources sources(userns.get());
+  if (userns && geteuid() == 0) collect(spec, mounts, sources);
+  send(socket, sources.keys, sources.trees);
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,306 @@
+#include "parent/launch/job.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <iterator>
+
+#include "child/own_memory.h"
+#include "parent/cgroup/oom_score.h"
+#include "parent/launch/id_maps.h"
+#include "parent/launch/idmapped.h"
+#include "parent/launch/scratch.h"
+#include "parent/launch/vehicle.h"
+#include "parent/process/clone.h"
+#include "parent/process/collect.h"
+#include "parent/process/failure.h"
+#include "parent/process/helper_image.h"
+
+namespace pyminicon::parent {
+namespace {
+
+struct Entry {
+  const LaunchPlan* plan;
+  Report* report;
+};
+
+void enter(void* argument) {
+  const auto& entry = *static_cast<Entry*>(argument);
+  child::enter(*entry.plan, *entry.report);
+}
+
+// The container's own cgroup at /sys/fs/cgroup, where the JVM, Go and .NET look for their size.
+std::vector<OpSpec> with_cgroup(const std::vector<OpSpec>& mounts, const Cgroup& cgroup) {
+  std::vector<OpSpec> all;
+  for (const OpSpec& op : mounts) {
+    if (op.kind != OpKind::kCgroup) {
+      all.push_back(op);
+      continue;
+    }
+    const auto binds = cgroup.binds();
+    const bool several = !(binds.size() == 1 && binds[0].second.empty());
+    if (several) all.push_back({OpKind::kPlace, 0, {}, op.target, {}});
+    for (const auto& [directory, name] : binds) {
+      const std::string below = name.empty() ? "" : "/" + name;
+      const uint32_t flags = op.flags | kOpReadOnly | kOpNoExec | (several ? kOpMakeTarget : 0);
+      all.push_back({OpKind::kCgroup, flags, directory, *op.target + below, {}});
+    }
+    if (several) all.push_back({OpKind::kSeal, 0, {}, op.target, {}});
+  }
+  return all;
+}
+
+// A held source's name at this moment: the kernel keeps it for an open file, wherever that is
+// moved. The child opens it again, since it can clone only mounts of its own namespace, and checks
+// that it is the same file.
+std::vector<OpSpec> followed(std::vector<OpSpec> mounts) {
+  for (OpSpec& op : mounts) {
+    if (op.held < 0) continue;
+    char path[PATH_MAX];
+    char link[32];
+    std::snprintf(link, sizeof link, "/proc/self/fd/%d", op.held);
+    const ssize_t size = readlink(link, path, sizeof path);
+    struct stat info{};
+    if (size < 0 || fstat(op.held, &info) < 0) {
+      throw LaunchFailure(errno, Stage::kPrepare, *op.source);
+    }
+    op.source = std::string(path, static_cast<size_t>(size));
+    op.expected = {info.st_ino, major(info.st_dev), minor(info.st_dev)};
+  }
+  return mounts;
+}
+
+// setrlimit(2)'s names, as pyminicon/options/rlimits.py takes them.
+std::string limit_name(uint32_t resource) {
+  constexpr const char* kNames[] = {"cpu",      "fsize",  "data",    "stack", "core",  "rss",
+                                    "nproc",    "nofile", "memlock", "as",    "locks", "sigpending",
+                                    "msgqueue", "nice",   "rtprio",  "rttime"};
+  return resource < std::size(kNames) ? kNames[resource] : std::to_string(resource);
+}
+
+// A filter around the caller may forbid unshare(2), or kill for it, and let clone3(2) through.
+bool was_refused(const Report& report, int returncode) {
+  if (report.accompanied == 0 || report.stage != static_cast<uint32_t>(Stage::kNetwork)) {
+    return false;
+  }
+  return report.error == 0 ? returncode == -SIGSYS : report.refused != 0;
+}
+
+}  // namespace
+
+void LaunchJob::add_cgroup(Launched& made) {
+  made.cgroup.emplace(Cgroup::make(*spec_.cgroup));
+  for (const int fd : made.cgroup->join_fds()) fds_.tasks.push_back(fd);
+  mounts_ = with_cgroup(spec_.mounts, *made.cgroup);
+  // Only a container without a PID namespace of its own has to be found by its cgroup.
+  const auto places = made.cgroup->binds();
+  if (spec_.kill_by_cgroup && !places.empty()) made.watch_.set_cgroup(places[0].first, true);
+}
+
+void LaunchJob::prepare(Launched& made, bool park) {
+  const bool own = park || needs_own_memory(spec_);
+  if (!own) companion_.emplace(spec_, borrowed_);  // beside all that follows
+  if (spec_.cgroup) add_cgroup(made);
+  const auto held = [](const OpSpec& op) { return op.held >= 0; };
+  if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
+  if (spec_.disk_parent) {
+    Scratch scratch = make_scratch(*spec_.disk_parent);
+    made.scratch_dir_ = std::move(scratch.directory);
+    made.scratch_lock_ = std::move(scratch.lock);
+    if (spec_.uid_map) give_to_root_of(spec_, made.scratch_dir_);
+  }
+  for (int i = 0; i < 3; ++i) fds_.stdio[i] = options_.stdio[i];
+  fds_.terminal = options_.terminal ? 1 : 0;
+  fds_.pass = options_.pass;
+  fds_.scratch_dir = made.scratch_dir_;
+  fds_.id = options_.id;
+  if (spec_.hand_out) {
+    handout_ = make_socketpair();
+    fds_.handout = handout_.write.get();
+  }
+  if (park) {
+    park_ = make_socketpair();
+    fds_.park = park_.write.get();
+  }
+  fds_.landlock = !own && spec_.foreign_program;
+  fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
+  if (own) open_helper();
+  build_plan(spec_, options_.exec, mounts(), fds_, arena_);
+  header_ = &memory_->settle(arena_);
+  if (own) report_ = &header_->report;
+  report_->traced = options_.trace ? 1 : 0;
+}
+
+void LaunchJob::clone(Launched& made) {
+  kernel::CloneArgs args{};
+  int pidfd = -1;
+  args.flags =
+      arena_.at<PlanHeader>(0).plan.namespaces | kernel::kClonePidfd | kernel::kCloneParentSettid;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  args.parent_tid = reinterpret_cast<uint64_t>(made.watch_.pid());
+  args.exit_signal = SIGCHLD;
+  if (made.cgroup && made.cgroup->clone_into_fd() >= 0) {
+    args.flags |= kernel::kCloneIntoCgroup;
+    args.cgroup = static_cast<uint64_t>(made.cgroup->clone_into_fd());
+  }
+  Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
+  if (!companion_) companion_.emplace(spec_, *report_);
+  if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
+  long pid = clone_and_wait(args, enter, &entry);
+  if (pid == -EAGAIN && companion_->there()) {  // it may have taken the last process there is
+    companion_->dismiss();
+    report_->accompanied = 0;
+    args.flags |= static_cast<uint64_t>(CLONE_NEWNET);
+    pid = clone_and_wait(args, enter, &entry);
+  }
+  if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kClone, "");
+  made.pid = static_cast<int>(pid);
+  made.pidfd = Fd(pidfd);
+}
+
+void LaunchJob::attend(int pid) {
+  if (fds_.helper < 0) return;
+  failure_.write.reset();
+  ready_.write.reset();
+  go_.read.reset();
+  park_.write.reset();
+  if (spec_.uid_map && wait_readable(ready_.read.get())) {
+    char byte;
+    if (::read(ready_.read.get(), &byte, 1) == 1) {
+      write_id_maps(spec_, pid);
+      const FavourPlan& favour = header_->plan.favour;
+      if (favour.write_oom_score != 0) hold_oom_score(pid, favour.oom_score);
+      send_go(go_.write.get(), spec_, mounts(), pid);
+    }
+  }
+  go_.write.reset();
+  if (!park_.read) {
+    wait_readable(failure_.read.get());
+    return;
+  }
+  wait_readable(park_.read.get());  // ready, or the end of a container that failed
+  char byte;
+  if (::read(park_.read.get(), &byte, 1) < 0) throw LaunchFailure(errno, Stage::kPark, "");
+}
+
+void LaunchJob::check(Launched& made, Stage reached) {
+  companion_.reset();
+  status_.write.reset();
+  made.init_status_ = std::move(status_.read);
+  const Report& report = *report_;
+  if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
+    made.reap(true);
+    const int code = made.returncode.value_or(0);
+    made.remove_leftovers();
+    if (was_refused(report, code)) throw CompanionRefused{};
+    throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0);
+  }
+  if (handout_.read) receive_pair(handout_.read.get(), made.root, made.mount_namespace);
+  if (made.cgroup) {
+    made.cgroup->close_join_fds();
+    made.cgroup->after_exec();
+  }
+}
+
+void LaunchJob::open_helper() {
+  helper_ = helper_image();
+  failure_ = make_pipe();
+  memory_->make_file();
+  fds_.helper = helper_.get();
+  fds_.failure = failure_.write.get();
+  fds_.plan = memory_->file();
+  if (spec_.uid_map) {
+    ready_ = make_pipe();
+    go_ = make_socketpair();
+    fds_.ready = ready_.write.get();
+    fds_.go = go_.read.get();
+  }
+  if (!spec_.init) return;
+  status_ = make_pipe();
+  fds_.status = status_.write.get();
+  // A program with CAP_SYS_PTRACE in our user namespace can take init's descriptors, and through a
+  // pidfd of ours (to which PID namespaces are no limit) ours as well. There the watcher must do.
+  constexpr uint64_t kSysPtrace = uint64_t{1} << 19;
+  if ((spec_.capabilities & kSysPtrace) != 0 && (spec_.namespaces & CLONE_NEWUSER) == 0) return;
+  parent_ = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
+  fds_.parent_pidfd = parent_.get();
+}
+
+bool LaunchJob::wait_readable(int fd) {
+  pollfd watched[] = {{fd, POLLIN, 0}, {options_.cancel, POLLIN, 0}};
+  for (;;) {
+    int wait = -1;
+    if (options_.deadline != kNever) {
+      const int64_t left = options_.deadline - now_ns();
+      if (left <= 0) throw SetupTimeout{};
+      wait = static_cast<int>((left + 999999) / 1000000);
+    }
+    const int ready = poll(watched, 2, wait);
+    if (ready > 0 && watched[0].revents != 0) return true;
+    if (ready > 0) throw SetupTimeout{};
+    if (ready < 0 && errno == EINTR && options_.interrupted) options_.interrupted();
+  }
+}
+
+std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
+                       const std::vector<OpSpec>& mounts, const Report& report) {
+  const auto index = static_cast<size_t>(report.index);
+  const bool listed = report.index >= 0;
+  const auto of_op = [&](const std::vector<OpSpec>& ops) -> std::string {
+    if (!listed || index >= ops.size()) return {};
+    const auto& op = ops[index];
+    if (report.source != 0 && op.source) return *op.source;
+    return std::string("/").append(op.target.value_or(""));
+  };
+  switch (static_cast<Stage>(report.stage)) {
+    case Stage::kRootfs:
+      if (listed) return of_op(spec.skeleton);
+      return spec.layers.empty() ? std::string() : spec.layers.back();
+    case Stage::kMount:
+    case Stage::kSysfs:
+      return of_op(mounts);
+    case Stage::kHostname:
+      return spec.hostname_id_at.empty() ? spec.hostname.value_or("") : options.id;
+    case Stage::kCwd:
+      return options.exec.cwd;
+    case Stage::kRlimit:
+      return listed && index < spec.rlimits.size() ? limit_name(spec.rlimits[index].resource) : "";
+    case Stage::kUser:
+      return std::to_string(spec.uid) + ":" + std::to_string(spec.gid);
+    case Stage::kStdio:
+      return listed ? "descriptor " + std::to_string(index) : "";
+    case Stage::kFds:
+      return listed ? "descriptor " + std::to_string(index) : "";
+    case Stage::kExec:
+      return options.exec.argv.empty() ? std::string() : options.exec.argv[0];
+    default:
+      return {};
+  }
+}
+
+void throw_failure(const std::string& subject, const Report& report, int signal) {
+  const auto stage = static_cast<Stage>(report.stage);
+  if (report.error != 0) throw LaunchFailure(report.error, stage, subject);
+  throw LaunchFailure(ECANCELED, stage, subject,
+                      "killed by signal " + std::to_string(signal) + " while being set up");
+}
+
+void keep_trace(const Report& report, Launched& made) {
+  made.trace.emplace_back("prepare", 0);
+  for (uint32_t stage = 0; stage < static_cast<uint32_t>(Stage::kCount); ++stage) {
+    const auto stamp = static_cast<int64_t>(report.stamps[stage]);
+    if (stamp == 0) continue;
+    made.trace.emplace_back(stage_name(static_cast<Stage>(stage)), stamp - made.begun);
+  }
+  made.trace.emplace_back("started", made.started - made.begun);
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,66 @@
+// One launch while it is going on: descriptors, plan memory, the talk with the helper.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "parent/launch/companion.h"
+#include "parent/launch/launch.h"
+#include "parent/plan/builder.h"
+#include "parent/plan/memory.h"
+
+namespace pyminicon::parent {
+
+class LaunchJob {
+ public:
+  LaunchJob(const PlanSpec& spec, const LaunchOptions& options) : spec_(spec), options_(options) {}
+
+  // Makes all that the child needs and the plan. `park`: the container is to wait for its run.
+  void prepare(Launched& made, bool park);
+
+  // Clones. Afterwards the child has exec'd the program, or the helper, or has ended.
+  void clone(Launched& made);
+
+  // With the helper: writes the id maps, then waits until exec closes the failure pipe, or until
+  // the container is parked. Throws SetupTimeout at the deadline.
+  void attend(int pid);
+
+  // Throws LaunchFailure unless the child got to where it was meant to.
+  void check(Launched& made, Stage reached);
+
+  Report& report() { return *report_; }
+  std::unique_ptr<PlanMemory> take_memory() { return std::move(memory_); }
+  Fd take_failure() { return std::move(failure_.read); }
+  Fd take_park() { return std::move(park_.read); }
+
+ private:
+  void add_cgroup(Launched& made);
+  void open_helper();
+  bool wait_readable(int fd);
+  const std::vector<OpSpec>& mounts() const { return mounts_.empty() ? spec_.mounts : mounts_; }
+
+  const PlanSpec& spec_;
+  const LaunchOptions& options_;
+  std::vector<OpSpec> mounts_;
+  LaunchFds fds_;
+  Arena arena_;
+  std::unique_ptr<PlanMemory> memory_ = std::make_unique<PlanMemory>();
+  PlanHeader* header_ = nullptr;
+  Report borrowed_{};            // of a child that has our memory
+  Report* report_ = &borrowed_;  // that, or the one in the helper's plan
+  std::optional<Companion> companion_;
+  Fd helper_, parent_;
+  Pipe failure_, ready_, go_, status_, handout_, park_;
+};
+
+// What the report's stage was about: a path, a name, the program.
+std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
+                       const std::vector<OpSpec>& mounts, const Report& report);
+
+[[noreturn]] void throw_failure(const std::string& subject, const Report& report, int signal);
+
+// The stamps in the report as (stage, ns since made.begun).
+void keep_trace(const Report& report, Launched& made);
+
+}  // namespace pyminicon::parent

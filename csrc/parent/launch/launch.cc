@@ -1,0 +1,58 @@
+#include "parent/launch/launch.h"
+
+#include <fcntl.h>
+#include <time.h>
+
+#include <cerrno>
+
+#include "parent/launch/job.h"
+#include "parent/launch/vehicle.h"
+#include "parent/process/clone.h"
+#include "parent/process/failure.h"
+
+namespace pyminicon::parent {
+
+int64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+Pipe make_pipe() {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) < 0) throw LaunchFailure(errno, Stage::kPrepare, "pipe2");
+  return {Fd(ends[0]), Fd(ends[1])};
+}
+
+Launched::Launched(const PlanSpec& spec)
+    : kill_by_cgroup(spec.kill_by_cgroup),
+      begun(now_ns()),
+      memory_limit(spec.memory_limit),
+      watch_(lease_watch_slot()),
+      generation_(fork_generation()) {}
+
+namespace {
+
+Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
+  Launched made(spec);
+  if (options.begun != 0) made.begun = options.begun;
+  LaunchJob job(spec, options);
+  job.prepare(made, false);
+  job.clone(made);
+  job.attend(made.pid);  // whatever it throws, the destructor of `made` ends the child
+  made.started = now_ns();
+  if (options.undo_later && can_undo_later(spec))
+    made.undo_later();  // at once: it may have ended in a moment
+  job.check(made, Stage::kExec);
+  if (options.trace) keep_trace(job.report(), made);
+  return made;
+}
+
+}  // namespace
+
+Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
+  reap_abandoned();
+  return with_or_without_companion([&] { return launch_once(spec, options); });
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,95 @@
+// One launch, from the plan to a running program.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/plan.h"
+#include "parent/cgroup/cgroup.h"
+#include "parent/plan/spec.h"
+#include "parent/process/fd.h"
+#include "parent/process/private_fd.h"
+#include "parent/reaper/watcher.h"
+
+namespace pyminicon::parent {
+
+// Nanoseconds of CLOCK_MONOTONIC.
+int64_t now_ns();
+constexpr int64_t kNever = INT64_MAX;
+
+// Called when a signal has interrupted a wait; throws to give up (Ctrl-C).
+using Interrupted = std::function<void()>;
+
+struct LaunchOptions {
+  ExecSpec exec;
+  std::string id;  // the container's own
+  int stdio[3] = {0, 1, 2};
+  bool terminal = false;
+  std::vector<int> pass;
+  bool trace = false;
+  int64_t begun = 0;          // when it was called for, if not just now
+  int64_t deadline = kNever;  // for the set-up itself
+  bool undo_later = false;    // somebody waits for the end: not for the undoing of the mounts
+  int cancel = -1;            // readable: the caller gives the set-up up
+  Interrupted interrupted;
+};
+
+// The set-up was given up at its deadline; everything is undone.
+struct SetupTimeout {};
+
+// A started container: what has to be waited for, read and removed. Move-only; the destructor
+// kills.
+class Launched {
+ public:
+  Launched() = default;
+  explicit Launched(const PlanSpec& spec);  // the beginning of one: leased, not yet cloned
+  Launched(Launched&&) = default;
+  Launched& operator=(Launched&&) = default;
+  ~Launched();
+
+  bool owned() const;        // made by this process, not by the one that forked it
+  void kill();               // SIGKILL to pid 1, and with it everything in the container
+  void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
+  bool reap(bool block);     // true once the status is known
+  bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
+  // Its mounts are taken apart by the watcher, and not in its own end, for which one waits.
+  void undo_later();
+  void keep_usage();        // reads last_usage before its cgroup goes
+  void remove_leftovers();  // cgroups, scratch directory; after reap
+
+  int pid = 0;
+  Fd pidfd;
+  std::optional<Cgroup> cgroup;
+  bool kill_by_cgroup = false;
+  Fd root, mount_namespace;  // for collect
+  int64_t begun = 0, started = 0, ended = 0;
+  uint64_t memory_limit = 0;
+  std::vector<std::pair<std::string, int64_t>> trace;  // stage, ns since `begun`
+
+  bool reaped = false;
+  bool given_up = false;          // killed, and hangs in the kernel
+  std::optional<int> returncode;  // unknown when somebody else has taken the status
+  CgroupUsage last_usage;
+  double user = 0, system = 0;  // seconds, of the processes waited for
+
+ private:
+  friend class LaunchJob;
+  bool die();
+  WatchLease watch_;
+  Fd init_status_;
+  PrivateFd held_mounts_;
+  std::string scratch_dir_;
+  Fd scratch_lock_;
+  uint64_t generation_ = 0;
+};
+
+// Reaps what was given up when it could not be killed, and has died since.
+void reap_abandoned();
+
+// Throws LaunchFailure or SetupTimeout; then nothing is left.
+Launched launch(const PlanSpec& spec, const LaunchOptions& options);
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,221 @@
+// What becomes of a started container: kill, reap, remove.
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "parent/launch/launch.h"
+#include "parent/launch/scratch.h"
+#include "parent/process/clone.h"
+
+namespace pyminicon::parent {
+namespace {
+
+// PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux 6.15): the status of a process that somebody else
+// reaped.
+struct PidfdInfo {
+  uint64_t mask, cgroupid;
+  uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+  uint32_t coredump_mask, spare;
+};
+constexpr uint64_t kInfoExit = 1 << 3;
+constexpr unsigned long kPidfdGetInfo = _IOWR(0xFF, 11, PidfdInfo);
+
+constexpr unsigned long kPidfdGetMountNamespace = _IO(0xFF, 3);  // Linux 6.11
+
+std::optional<int> as_returncode(int status) {
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) return -WTERMSIG(status);
+  return std::nullopt;
+}
+
+// A pidfd tells of the end a moment before the kernel lets go of the process, and of its status
+// only then.
+std::optional<int> stolen_status(int pidfd) {
+  constexpr int kMostMilliseconds = 1000;
+  for (int waited = 0; waited < kMostMilliseconds; ++waited) {
+    PidfdInfo info{};
+    info.mask = kInfoExit;
+    if (ioctl(pidfd, kPidfdGetInfo, &info) < 0) return std::nullopt;
+    if ((info.mask & kInfoExit) != 0) return as_returncode(info.exit_code);
+    pollfd gone{pidfd, 0, 0};  // POLLHUP
+    poll(&gone, 1, 1);
+  }
+  return std::nullopt;
+}
+
+double seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) * 1e-6;
+}
+
+// The state letter of proc_pid_stat(5): the field after the name, which may hold anything.
+char state_of(int pid) {
+  char path[32], text[512];
+  std::snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return 0;
+  text[got] = 0;
+  const char* name_end = std::strrchr(text, ')');
+  return name_end != nullptr && name_end[1] == ' ' ? name_end[2] : 0;
+}
+
+// pid 1 itself, or a process that it has to wait for before it may end.
+bool sleeps_for_ever(int pid) {
+  if (state_of(pid) == 'D') return true;
+  char path[64], text[4096];
+  std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return false;
+  text[got] = 0;
+  for (char *at = text, *end = nullptr; const long child = std::strtol(at, &end, 10); at = end) {
+    if (state_of(static_cast<int>(child)) == 'D') return true;
+  }
+  return false;
+}
+
+// Containers that were killed and can't die yet. A process that waits for the answer of a FUSE
+// server which has read its request isn't killable (request_wait_answer), so it stays until that
+// server goes; whoever waited for it would wait as long. It dies the moment the kernel lets it, and
+// is then reaped by the next launch.
+struct Abandoned {
+  std::mutex lock;
+  std::vector<Launched> list;
+  uint64_t generation = fork_generation();
+};
+std::atomic<Abandoned*> abandoned{nullptr};
+
+Abandoned& abandoned_here() {
+  Abandoned* known = abandoned.load();
+  if (known == nullptr || known->generation != fork_generation()) {
+    auto* fresh =
+        new Abandoned;  // after a fork the old list is the parent's, its lock perhaps held
+    if (abandoned.compare_exchange_strong(known, fresh)) return *fresh;
+    delete fresh;
+  }
+  return *abandoned.load();
+}
+
+}  // namespace
+
+void reap_abandoned() {
+  if (abandoned.load(std::memory_order_relaxed) == nullptr) return;
+  Abandoned& all = abandoned_here();
+  const std::lock_guard lock(all.lock);
+  std::erase_if(all.list, [](Launched& one) { return one.reap(false); });
+}
+
+bool Launched::owned() const { return generation_ == fork_generation(); }
+
+void Launched::kill() {
+  if (!owned() || reaped || !pidfd) return;
+  if (kill_by_cgroup && cgroup) cgroup->kill();
+  syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
+  if (cgroup) cgroup->let_go();
+}
+
+void Launched::freeze(bool frozen) {
+  // Before anything is frozen: whoever ends it in our stead has to let it go.
+  const std::string freezer = cgroup->v1_freezer();
+  if (frozen && !freezer.empty()) watch_.set_cgroup(freezer, kill_by_cgroup);
+  cgroup->freeze(frozen);
+}
+
+// Blocks by poll and not by waitid: a blocking waitid whose child another thread reaps, or whose
+// SIGCHLD is ignored, sleeps until the last child of the process is gone.
+bool Launched::reap(bool block) {
+  if (reaped) return true;
+  pollfd watched{pidfd.get(), POLLIN, 0};
+  while (poll(&watched, 1, block ? -1 : 0) <= 0) {
+    if (!block) return false;
+  }
+  siginfo_t info{};
+  rusage usage{};
+  // The raw call: glibc's waitid has no rusage.
+  const long result =
+      syscall(SYS_waitid, 3 /* P_PIDFD */, pidfd.get(), &info, WEXITED | __WALL, &usage);
+  reaped = true;
+  ended = now_ns();
+  if (result < 0) {
+    returncode = stolen_status(pidfd.get());
+  } else {
+    returncode = info.si_code == CLD_EXITED ? info.si_status : -info.si_status;
+    user = seconds(usage.ru_utime);
+    system = seconds(usage.ru_stime);
+  }
+  watch_.release();
+  close_by_watcher(std::move(held_mounts_));
+  int word = 0;
+  if (init_status_ && ::read(init_status_.get(), &word, sizeof word) == sizeof word) {
+    returncode = as_returncode(word);
+  }
+  init_status_.reset();
+  return true;
+}
+
+void Launched::undo_later() {
+  const int fd = ioctl(pidfd.get(), kPidfdGetMountNamespace, 0);
+  if (fd >= 0 || errno != ENOTTY) {  // ESRCH: it has ended already
+    held_mounts_ = PrivateFd(fd);
+    return;
+  }
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
+  held_mounts_ = PrivateFd(::open(path, O_RDONLY | O_CLOEXEC));
+}
+
+void Launched::keep_usage() {
+  if (cgroup) last_usage = cgroup->usage();
+}
+
+void Launched::remove_leftovers() {
+  if (!owned()) return;
+  if (kill_by_cgroup && cgroup) cgroup->kill();
+  if (cgroup) cgroup->remove();
+  if (!scratch_dir_.empty()) remove_scratch(scratch_dir_);
+  scratch_dir_.clear();
+  scratch_lock_.reset();
+}
+
+bool Launched::hopeless(int64_t killed_for) const {
+  constexpr int64_t kSecond = 1000000000;
+  if (killed_for < kSecond) return false;
+  return killed_for >= 5 * kSecond || sleeps_for_ever(pid);
+}
+
+// Kills and waits; false when it has to be given up.
+bool Launched::die() {
+  kill();
+  const int64_t killed = now_ns();
+  pollfd watched{pidfd.get(), POLLIN, 0};
+  while (poll(&watched, 1, given_up ? 0 : 100) <= 0) {
+    if (given_up || hopeless(now_ns() - killed)) return false;
+  }
+  return reap(true);
+}
+
+Launched::~Launched() {
+  if (!owned()) return;
+  if (pidfd && !reaped && !die()) {
+    Abandoned& all = abandoned_here();
+    const std::lock_guard lock(all.lock);
+    all.list.push_back(std::move(*this));
+    return;
+  }
+  remove_leftovers();
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,96 @@
+#include "parent/launch/scratch.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "parent/process/failure.h"
+
+namespace pyminicon::parent {
+namespace {
+
+// By descriptors and one name at a time: a path as deep as the container liked is no obstacle, and
+// a name exchanged for a link is unlinked itself.
+void empty_directory(int fd) {
+  DIR* stream = fdopendir(fd);
+  if (stream == nullptr) {
+    close(fd);
+    return;
+  }
+  while (const dirent* entry = readdir(stream)) {
+    const char* name = entry->d_name;
+    if (std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0) continue;
+    if (unlinkat(dirfd(stream), name, 0) == 0) continue;
+    // The container may have taken our right to read its directory away (rootless).
+    fchmodat(dirfd(stream), name, 0700, 0);
+    const int below = openat(dirfd(stream), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (below >= 0) empty_directory(below);
+    unlinkat(dirfd(stream), name, AT_REMOVEDIR);
+  }
+  closedir(stream);
+}
+
+// mkdir -p. The last two are the store and its scratch/: nobody else may look into them (0700), as
+// images.store.Store has it, because images hold setuid programs.
+void make_directories(const std::string& path) {
+  const size_t store = path.rfind('/');
+  for (size_t slash = path.find('/', 1);; slash = path.find('/', slash + 1)) {
+    const std::string prefix = path.substr(0, slash);
+    if (mkdir(prefix.c_str(), slash >= store ? 0700 : 0777) < 0 && errno != EEXIST) {
+      throw LaunchFailure(errno, Stage::kPrepare, prefix);
+    }
+    if (slash == std::string::npos) return;
+  }
+}
+
+// Removes the layers whose lock nobody holds.
+void sweep(const std::string& parent, int place) {
+  const int again = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* stream = again < 0 ? nullptr : fdopendir(again);
+  if (stream == nullptr) return;
+  while (const dirent* entry = readdir(stream)) {
+    if (std::strncmp(entry->d_name, "layer-", 6) != 0) continue;
+    const Fd layer(openat(place, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (layer && flock(layer.get(), LOCK_EX | LOCK_NB) == 0) {
+      remove_scratch(parent + "/" + entry->d_name);
+    }
+  }
+  closedir(stream);
+}
+
+}  // namespace
+
+Scratch make_scratch(const std::string& parent) {
+  make_directories(parent);
+  const Fd place(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // Nobody sweeps between the making of a directory and the locking of it.
+  if (!place || flock(place.get(), LOCK_EX) < 0) {
+    throw LaunchFailure(errno, Stage::kPrepare, parent);
+  }
+  static std::atomic<bool> swept{false};
+  if (!swept.exchange(true)) sweep(parent, place.get());
+  Scratch made{parent + "/layer-XXXXXX", {}};
+  if (mkdtemp(made.directory.data()) == nullptr) {
+    throw LaunchFailure(errno, Stage::kPrepare, parent);
+  }
+  made.lock = Fd(open(made.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!made.lock || flock(made.lock.get(), LOCK_EX | LOCK_NB) < 0) {
+    throw LaunchFailure(errno, Stage::kPrepare, made.directory);
+  }
+  return made;
+}
+
+void remove_scratch(const std::string& directory) {
+  const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd >= 0) empty_directory(fd);
+  rmdir(directory.c_str());
+}
+
+}  // namespace pyminicon::parent

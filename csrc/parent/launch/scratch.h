@@ -1,0 +1,25 @@
+// The private layer of storage="disk": a directory of its own for each container.
+#pragma once
+
+#include <string>
+
+#include "parent/process/fd.h"
+
+namespace pyminicon::parent {
+
+// The directory, and the lock that says that its owner lives: the kernel drops it with the last
+// descriptor, however the owner ends.
+struct Scratch {
+  std::string directory;
+  Fd lock;
+};
+
+// Makes a fresh 0700 directory below `parent` (made too if missing). The first call of a process
+// removes what dead owners have left there. Throws LaunchFailure.
+Scratch make_scratch(const std::string& parent);
+
+// Removes it with all that the container left there; never follows a link, never leaves the
+// directory.
+void remove_scratch(const std::string& directory);
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,111 @@
+#include "parent/launch/vehicle.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <iterator>
+
+#include "base/kernel.h"
+#include "child/mapped.h"
+#include "parent/process/fd.h"
+
+namespace pyminicon::parent {
+namespace {
+
+// No initialiser of a static: its lock, held by another thread, would survive a fork.
+bool once(std::atomic<int>& known, bool (*find)()) {
+  enum { kUnknown, kNo, kYes };
+  int answer = known;
+  if (answer == kUnknown) known = answer = find() ? kYes : kNo;
+  return answer == kYes;
+}
+
+bool kernel_has_landlock() {
+  static std::atomic<int> known{0};
+  return once(known, [] {
+    return syscall(kernel::kSysLandlockCreateRuleset, nullptr, 0, kernel::kLandlockVersion) >=
+           kernel::kLandlockReferVersion;
+  });
+}
+
+bool kernel_has_fresh_mounts() {
+  static std::atomic<int> known{0};
+  return once(known, [] {
+    const unsigned flags = kernel::kOpenTreeNamespace | kernel::kOpenTreeCloexec;
+    return static_cast<bool>(
+        Fd(static_cast<int>(syscall(kernel::kSysOpenTree, AT_FDCWD, "/", flags))));
+  });
+}
+
+// An image may lie where a read can hang (FUSE, NFS), and a borrowed thread can't be called back.
+bool is_local(const std::string& directory) {
+  struct statfs info{};
+  if (statfs(directory.c_str(), &info) < 0) return false;
+  constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
+                                 TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+                                 0x2fc12fc1 /* ZFS */};
+  return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
+         std::end(kLocal);
+}
+
+bool can_landlock(const PlanSpec& spec) {
+  return spec.may_landlock && kernel_has_landlock() &&
+         std::all_of(spec.layers.begin(), spec.layers.end(), is_local);
+}
+
+// What can't come along as a clone: the host's own proc, sysfs, device nodes and terminals.
+bool needs_the_hosts_paths(const OpSpec& op) {
+  return op.kind == OpKind::kConsole || (op.flags & (kOpHostBind | kOpBindNodes)) != 0;
+}
+
+// A core limit that is set before exec allows a core before exec: never of the caller's memory.
+bool allows_cores(const PlanSpec& spec) {
+  return std::any_of(spec.rlimits.begin(), spec.rlimits.end(), [](const RlimitPlan& row) {
+    return row.resource == RLIMIT_CORE && row.soft > 1;
+  });
+}
+
+// On what holds the machine's root, or memory alone.
+bool lies_on_what_stays(const std::string& directory) {
+  struct stat root{}, info{};
+  if (stat("/", &root) < 0 || stat(directory.c_str(), &info) < 0) return false;
+  if (info.st_dev == root.st_dev) return true;
+  struct statfs system{};
+  return statfs(directory.c_str(), &system) == 0 && system.f_type == TMPFS_MAGIC;
+}
+
+}  // namespace
+
+bool needs_own_memory(const PlanSpec& spec) {
+  const bool unsafe = spec.cgroup && spec.cgroup->shared_memory_is_unsafe;
+  return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
+         spec.become_root || spec.uid_map || spec.private_clock ||
+         (spec.foreign_program && !can_landlock(spec));
+}
+
+bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {
+  const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && !spec.disk_parent &&
+                     spec.layers.size() + mounts.size() <= child::kMostMapped;
+  return plain && std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths) &&
+         kernel_has_fresh_mounts();
+}
+
+bool can_undo_later(const PlanSpec& spec) {
+  const auto stays = [](const OpSpec& op) {
+    const bool of_host = op.kind == OpKind::kBind || op.kind == OpKind::kOverlay;
+    return !of_host || !op.source || lies_on_what_stays(*op.source);
+  };
+  return !spec.own_memory && !spec.disk_parent &&
+         std::all_of(spec.mounts.begin(), spec.mounts.end(), stays) &&
+         std::all_of(spec.layers.begin(), spec.layers.end(), lies_on_what_stays);
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,22 @@
+// How a launch is made: in which memory, and from what mount namespace. By what the plan asks for
+// and what this kernel can do, which is found out by trying, once a process.
+#pragma once
+
+#include <vector>
+
+#include "parent/plan/spec.h"
+
+namespace pyminicon::parent {
+
+// Whether the child must not borrow the caller's memory: its ids change, it may hang, it stays as
+// init, or it would run a program of the image's that Landlock can't keep from the caller's own.
+bool needs_own_memory(const PlanSpec& spec);
+
+// Whether the mount namespace can be made without copying the host's mounts (Linux 7.0).
+bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts);
+
+// Whether the container's mounts may outlive it by a moment: nothing lies beneath them that
+// somebody might want to unmount, and then take away, when its run has ended.
+bool can_undo_later(const PlanSpec& spec);
+
+}  // namespace pyminicon::parent

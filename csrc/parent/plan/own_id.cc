@@ -1,0 +1,56 @@
+#include "parent/plan/own_id.h"
+
+#include <sys/random.h>
+
+#include <cerrno>
+
+#include "parent/process/failure.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr size_t kIdBytes = 6;
+
+std::vector<uint32_t> places_of(const std::string& id, const std::string& text) {
+  std::vector<uint32_t> places;
+  for (size_t at = 0; (at = text.find(id, at)) != std::string::npos; at += id.size()) {
+    places.push_back(static_cast<uint32_t>(at));
+  }
+  return places;
+}
+
+}  // namespace
+
+std::string new_id() {
+  unsigned char bytes[kIdBytes];
+  if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
+    throw LaunchFailure(errno, Stage::kPrepare, "getrandom");
+  }
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const unsigned char byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+void find_id(PlanSpec& spec) {
+  if (spec.own_id.size() != 2 * kIdBytes)
+    return;  // only as many letters as it has fit in its place
+  spec.hostname_id_at = places_of(spec.own_id, spec.hostname.value_or(""));
+  for (auto* ops : {&spec.skeleton, &spec.mounts}) {
+    for (OpSpec& op : *ops) {
+      if (op.kind == OpKind::kFile) op.id_at = places_of(spec.own_id, op.data.value_or(""));
+    }
+  }
+}
+
+void name_in(ExecSpec& exec, const PlanSpec& spec, const std::string& id) {
+  if (spec.own_id.size() != id.size()) return;
+  for (std::string& variable : exec.env) {
+    for (const uint32_t at : places_of(spec.own_id, variable)) id.copy(&variable[at], id.size());
+  }
+}
+
+}  // namespace pyminicon::parent

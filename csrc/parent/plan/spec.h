@@ -1,0 +1,92 @@
+// What Python asks for, in C++ types: the input of the plan builder. What a container is (PlanSpec)
+// is made once and used for any number of launches; what one run of it is (ExecSpec) isn't kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/plan.h"
+#include "parent/cgroup/cgroup.h"
+#include "parent/plan/witness.h"
+
+namespace pyminicon::parent {
+
+struct OpSpec {
+  OpKind kind;
+  uint32_t flags = 0;
+  std::optional<std::string> source, target, data;
+  uint32_t mode = 0, uid = 0, gid = 0;
+  int held = -1;                  // kBind: a descriptor (O_PATH) of the source, kept by the caller
+  Inode expected{};               // kBind: what the source must be; nothing where it isn't held
+  std::vector<uint32_t> id_at{};  // kFile: where in `data` the container's own id goes
+};
+
+// What one run of a container executes.
+struct ExecSpec {
+  std::vector<std::string> candidates, argv, env;
+  std::string cwd = "/";
+};
+
+struct PlanSpec {
+  uint64_t namespaces = 0;
+  std::string own_id;  // stands for the container's own, which each launch makes (own_id.h)
+
+  // Ids. At most one of the two pairs of maps: written by the child itself, or for it.
+  std::optional<std::string> own_uid_map, own_gid_map;
+  std::optional<std::string> uid_map, gid_map;
+  std::vector<std::string> uid_mapper, gid_mapper;  // newuidmap(1)'s argv but for the pid, or empty
+  bool become_root = false;
+  bool change_user = false;
+  bool set_groups = false;
+  uint32_t uid = 0, gid = 0;
+  std::vector<uint32_t> groups;
+
+  std::optional<std::string> hostname;
+  std::vector<uint32_t> hostname_id_at;
+  bool loopback = false;
+  bool private_clock = false;
+
+  RootKind root = RootKind::kBind;
+  bool read_only = false, allow_setuid = false;
+  std::vector<std::string> layers;
+  std::optional<std::string> scratch_tmpfs, disk_parent, overlay_options;
+  std::vector<OpSpec> skeleton, mounts;
+
+  std::vector<RlimitPlan> rlimits;
+  uint64_t capabilities = 0;
+  bool no_new_privs = true;
+  bool new_keyring = false;
+  std::string seccomp;  // packed sock_filter, empty for none
+  bool has_seccomp = false;
+
+  bool init = false;
+  bool own_memory = false;  // never borrow the caller's memory (a mount of it may hang, ids change)
+  bool foreign_program = false;  // the program is the image's or the caller's, not this machine's
+  bool may_landlock = false;     // nothing else that the container may do is forbidden by it
+  bool can_park_ready =
+      false;              // nothing of the set-up depends on the run, and the filter allows parking
+  bool hand_out = false;  // keep the root readable after the end, for collect
+  bool kill_by_cgroup = false;
+  uint64_t memory_limit = 0;
+
+  std::optional<CgroupSpec> cgroup;
+  std::shared_ptr<const std::vector<Witness>> witnesses;  // null: good for one launch only
+};
+
+// The file descriptors and per-launch facts that the plan carries.
+struct LaunchFds {
+  int stdio[3] = {0, 1, 2};
+  int terminal = 0;
+  bool landlock = false, fresh_mounts = false;
+  std::vector<int> pass;
+  std::vector<int> tasks;
+  int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
+      handout = -1, park = -1;
+  std::string scratch_dir;
+  std::string id;  // empty: the plan's name for it stays
+};
+
+}  // namespace pyminicon::parent

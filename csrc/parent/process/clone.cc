@@ -1,0 +1,120 @@
+#include "parent/process/clone.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "base/syscall.h"
+#include "parent/process/private_fd.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr size_t kStackSize = 128 << 10, kGuard = 4096;
+
+// One stack a thread, kept: its pages are touched already at the next launch. Never used by two
+// children, because the thread sleeps while one runs.
+class ChildStack {
+ public:
+  ChildStack() {
+    void* memory = mmap(nullptr, kStackSize, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (memory == MAP_FAILED) return;
+    mprotect(memory, kGuard, PROT_NONE);
+    base_ = memory;
+  }
+  ~ChildStack() {
+    if (base_ != nullptr) munmap(base_, kStackSize);
+  }
+  ChildStack(const ChildStack&) = delete;
+  ChildStack& operator=(const ChildStack&) = delete;
+  uint64_t base() const { return reinterpret_cast<uint64_t>(base_); }
+
+ private:
+  void* base_ = nullptr;
+};
+
+std::atomic<uint64_t> forks{0};
+// When the module is loaded: the lock of a static's first use might be held when somebody forks.
+const int installed = pthread_atfork(nullptr, nullptr, [] {
+  forks.fetch_add(1);
+  close_private_fds();
+});
+
+}  // namespace
+
+#if defined(__x86_64__)
+long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument) {
+  long result;
+  register void (*function)(void*) asm("r8") = entry;
+  register void* value asm("r9") = argument;
+  asm volatile(
+      "syscall\n\t"
+      "test %%rax, %%rax\n\t"
+      "jnz 1f\n\t"
+      "xor %%ebp, %%ebp\n\t"  // the end of the child's chain of frames
+      "mov %%r9, %%rdi\n\t"
+      "call *%%r8\n\t"
+      "hlt\n"
+      "1:"
+      : "=a"(result)
+      : "a"(kernel::kSysClone3), "D"(args), "S"(sizeof *args), "r"(function), "r"(value)
+      : "rcx", "r11", "memory");
+  return result;
+}
+#else
+long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument) {
+  register long x8 asm("x8") = kernel::kSysClone3;
+  register long x0 asm("x0") = reinterpret_cast<long>(args);
+  register long x1 asm("x1") = sizeof *args;
+  register void (*function)(void*) asm("x9") = entry;
+  register void* value asm("x10") = argument;
+  asm volatile(
+      "svc 0\n\t"
+      "cbnz x0, 1f\n\t"
+      "mov x29, #0\n\t"
+      "mov x0, x10\n\t"
+      "blr x9\n\t"
+      "brk #0\n"
+      "1:"
+      : "+r"(x0)
+      : "r"(x8), "r"(x1), "r"(function), "r"(value)
+      : "memory", "x30");
+  return x0;
+}
+#endif
+
+uint64_t fork_generation() { return installed == 0 ? forks.load(std::memory_order_relaxed) : 0; }
+
+namespace {
+
+long clone_sharing(const ChildStack& stack, kernel::CloneArgs& args, void (*entry)(void*),
+                   void* argument) {
+  if (stack.base() == 0) return -ENOMEM;
+  args.flags |= kernel::kCloneVm;
+  args.stack = stack.base();
+  args.stack_size = kStackSize;
+  uint64_t all = ~0ULL, before = 0;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), sys::arg(&before), sizeof all);
+  const long pid = clone_onto_stack(&args, entry, argument);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&before), 0, sizeof before);
+  return pid;
+}
+
+}  // namespace
+
+long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
+  thread_local const ChildStack stack;
+  args.flags |= kernel::kCloneVfork | kernel::kCloneClearSighand;
+  return clone_sharing(stack, args, entry, argument);
+}
+
+long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
+  thread_local const ChildStack stack;
+  return clone_sharing(stack, args, entry, argument);
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,12 @@
+// The helper program (csrc/helper) as a sealed file in memory.
+#pragma once
+
+#include "parent/process/fd.h"
+
+namespace pyminicon::parent {
+
+// A memfd with the program, sealed against writing: a container that sees it as /proc/1/exe can't
+// change what the next launch runs (CVE-2019-5736). Throws LaunchFailure (stage helper).
+Fd helper_image();
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,243 @@
+#include "parent/reaper/watcher.h"
+
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "base/syscall.h"
+#include "parent/process/clone.h"
+#include "parent/process/collect.h"
+#include "parent/process/failure.h"
+#include "parent/process/helper_image.h"
+
+namespace pyminicon::parent {
+namespace {
+
+struct Start {
+  int helper, table, owner, socket;
+};
+
+void number_to_text(int value, char* out) {
+  char digits[12];
+  int count = 0;
+  do {
+    digits[count++] = static_cast<char>('0' + value % 10);
+    value /= 10;
+  } while (value > 0);
+  while (count > 0) *out++ = digits[--count];
+  *out = 0;
+}
+
+// In the grandchild: raw system calls only, as in csrc/child.
+void exec_watcher(void* argument) {
+  const auto& start = *static_cast<Start*>(argument);
+  char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
+  number_to_text(start.table, table);
+  number_to_text(start.owner, owner);
+  number_to_text(start.socket, socket);
+  char* argv[] = {name, table, owner, socket, nullptr};
+  char* envp[] = {nullptr};
+  sys::call(SYS_setsid);
+  sys::call(SYS_chdir, sys::arg(root));
+  sys::call(kernel::kSysCloseRange, 0, ~0U, kernel::kCloseRangeCloexec);
+  sys::fcntl(start.table, F_SETFD, 0);
+  sys::fcntl(start.owner, F_SETFD, 0);
+  sys::fcntl(start.socket, F_SETFD, 0);
+  sys::call(SYS_execveat, start.helper, sys::arg(empty), sys::arg(argv), sys::arg(envp),
+            kernel::kAtEmptyPath);
+  sys::exit_group(127);
+}
+
+// A child in between that ends at once: the watcher must be nobody's child, or a program that waits
+// for all its children would wait for ever. Without an exit signal waitpid(-1) doesn't see it
+// either.
+void clone_watcher(void* argument) {
+  alignas(16) char stack[8192];
+  kernel::CloneArgs args{};
+  args.flags = kernel::kCloneVm | kernel::kCloneVfork;  // this frame sleeps until the exec
+  args.stack = reinterpret_cast<uint64_t>(stack);
+  args.stack_size = sizeof stack;
+  args.exit_signal = SIGCHLD;
+  sys::exit_group(clone_onto_stack(&args, exec_watcher, argument) > 0 ? 0 : 1);
+}
+
+void run_and_reap(Start& start) {
+  kernel::CloneArgs args{};
+  int pidfd = -1;
+  args.flags = kernel::kClonePidfd;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  const long between = clone_and_wait(args, clone_watcher, &start);
+  if (between < 0) throw LaunchFailure(static_cast<int>(-between), Stage::kWatch, "clone3");
+  siginfo_t info{};
+  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
+  while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
+  }
+  ::close(pidfd);
+  if (info.si_status != 0) throw LaunchFailure(EAGAIN, Stage::kWatch, "watcher");
+}
+
+// One per process: after a fork a new one is made and the parent's left alone, whose lock may be
+// held by a thread that isn't here.
+class Watcher {
+ public:
+  const uint64_t generation = fork_generation();
+
+  WatchSlot* take() {
+    const std::lock_guard lock(mutex_);
+    if (!running_ || died()) start();
+    for (uint64_t tried = 0; tried < kWatchSlots; ++tried) {
+      WatchSlot& slot = table_->slots[next_++ % kWatchSlots];
+      if (slot.taken != 0) continue;
+      slot.taken = 1;
+      return &slot;
+    }
+    throw LaunchFailure(EAGAIN, Stage::kWatch, "more containers than one process may hold");
+  }
+
+  void send(int fd);
+
+ private:
+  bool died() const { return (table_->alive & FUTEX_OWNER_DIED) != 0; }
+  void start();
+  void await_announcement() const;
+  bool has_socket() const;
+
+  std::mutex mutex_;
+  WatchTable* table_ = nullptr;
+  bool running_ = false;
+  uint64_t next_ = 0;
+  Fd socket_;
+  ino_t socket_inode_ = 0;
+};
+
+void Watcher::start() {
+  running_ = false;
+  const Fd memory(memfd_create("pyminicon-watch", MFD_CLOEXEC));
+  if (!memory || ftruncate(memory.get(), sizeof(WatchTable)) < 0) {
+    throw LaunchFailure(errno, Stage::kWatch, "memfd_create");
+  }
+  // After a watcher's death the leases' pointers have to stay good: the new table replaces the old
+  // one at its address, with what it held.
+  const bool replace = table_ != nullptr;
+  if (replace) {
+    if (pwrite(memory.get(), table_, sizeof(WatchTable), 0) < 0 ||
+        pwrite(memory.get(), "\0\0\0\0", 4, 0) < 0) {
+      throw LaunchFailure(errno, Stage::kWatch, "write");
+    }
+  }
+  void* mapped = mmap(replace ? table_ : nullptr, sizeof(WatchTable), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | (replace ? MAP_FIXED : 0), memory.get(), 0);
+  if (mapped == MAP_FAILED) throw LaunchFailure(errno, Stage::kWatch, "mmap");
+  table_ = static_cast<WatchTable*>(mapped);
+  const Fd owner(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
+  if (!owner) throw LaunchFailure(errno, Stage::kWatch, "pidfd_open");
+  const Fd helper = helper_image();
+  Pipe socket = make_socketpair();
+  if (!has_socket()) socket_.release();
+  socket_ = std::move(socket.write);
+  struct stat info{};
+  if (fstat(socket_.get(), &info) == 0) socket_inode_ = info.st_ino;
+  Start start{helper.get(), memory.get(), owner.get(), socket.read.get()};
+  run_and_reap(start);
+  await_announcement();
+  running_ = true;
+}
+
+// A program that closes all its descriptors, to become a daemon, may have this number for something
+// else by now.
+bool Watcher::has_socket() const {
+  struct stat info{};
+  return fstat(socket_.get(), &info) == 0 && info.st_ino == socket_inode_;
+}
+
+void Watcher::send(int fd) {
+  const std::lock_guard lock(mutex_);
+  if (!running_ || !has_socket()) return;
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
+  char byte = 0;
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof fd);
+  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+  sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// It is nobody's child, so nobody would hear of an exec that failed (vm.memfd_noexec, a security
+// module); and without a watcher nothing may run.
+void Watcher::await_announcement() const {
+  constexpr int64_t kStep = 20000, kMost = 5000000000;
+  for (int64_t waited = 0; table_->alive == 0; waited += kStep) {
+    if (waited > kMost) throw LaunchFailure(ETIMEDOUT, Stage::kWatch, "pyminicon-watch");
+    const timespec step{0, kStep};
+    nanosleep(&step, nullptr);
+  }
+}
+
+Watcher& watcher() {
+  static std::atomic<Watcher*> current{
+      nullptr};  // never destroyed: threads launch until the very end
+  Watcher* known = current.load();
+  if (known != nullptr && known->generation == fork_generation()) return *known;
+  auto* fresh = new Watcher;
+  if (current.compare_exchange_strong(known, fresh)) return *fresh;
+  delete fresh;
+  return *current.load();
+}
+
+}  // namespace
+
+void close_by_watcher(PrivateFd fd) {
+  if (fd) watcher().send(fd.get());  // what isn't sent is closed here
+}
+
+WatchLease lease_watch_slot() {
+  WatchSlot* slot = watcher().take();
+  return WatchLease(slot, fork_generation());
+}
+
+WatchLease::WatchLease(WatchLease&& other) noexcept
+    : slot_(std::exchange(other.slot_, nullptr)), generation_(other.generation_) {}
+
+WatchLease& WatchLease::operator=(WatchLease&& other) noexcept {
+  release();
+  slot_ = std::exchange(other.slot_, nullptr);
+  generation_ = other.generation_;
+  return *this;
+}
+
+void WatchLease::set_cgroup(const std::string& directory, bool host_pids) {
+  if (directory.size() >= sizeof slot_->cgroup) {
+    throw LaunchFailure(ENAMETOOLONG, Stage::kCgroup, directory);  // a cut name may be another's
+  }
+  std::strncpy(slot_->cgroup, directory.c_str(), sizeof slot_->cgroup - 1);
+  slot_->host_pids = host_pids;
+}
+
+void WatchLease::release() {
+  if (slot_ == nullptr || generation_ != fork_generation()) return;  // a forked worker owns nothing
+  slot_->pid = 0;
+  slot_->cgroup[0] = 0;
+  slot_->host_pids = 0;
+  __atomic_store_n(const_cast<int32_t*>(&slot_->taken), 0, __ATOMIC_RELEASE);
+  slot_ = nullptr;
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,39 @@
+// The watcher process and the table it watches; see helper/watch.h for what it does.
+#pragma once
+
+#include <string>
+
+#include "base/watch_table.h"
+#include "parent/process/private_fd.h"
+
+namespace pyminicon::parent {
+
+// A slot of the table, freed with the handle that holds it.
+class WatchLease {
+ public:
+  WatchLease() = default;
+  WatchLease(WatchLease&& other) noexcept;
+  WatchLease& operator=(WatchLease&& other) noexcept;
+  ~WatchLease() { release(); }
+
+  // Where clone3 writes the child's pid (CLONE_PARENT_SETTID).
+  volatile int32_t* pid() const { return &slot_->pid; }
+  void set_cgroup(const std::string& directory, bool host_pids);
+
+  // The container has been reaped: nobody may be killed under this number any more.
+  void release();
+
+ private:
+  friend WatchLease lease_watch_slot();
+  WatchLease(WatchSlot* slot, uint64_t generation) : slot_(slot), generation_(generation) {}
+  WatchSlot* slot_ = nullptr;
+  uint64_t generation_ = 0;
+};
+
+// Has the watcher close it, when the caller has long gone on.
+void close_by_watcher(PrivateFd fd);
+
+// Starts this process's watcher if it has none that lives. Throws LaunchFailure (stage watch).
+WatchLease lease_watch_slot();
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,257 @@
+#include "parent/supervise/supervise.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/syscall.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr int64_t kMillisecond = 1000000;
+
+// A write into a pipe whose reader has gone raises SIGPIPE; an embedding program need not ignore
+// it.
+class WithoutSigpipe {
+ public:
+  WithoutSigpipe() {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before_);
+  }
+  ~WithoutSigpipe() {
+    if (sigismember(&before_, SIGPIPE) == 0) {
+      sigset_t pipe;
+      sigemptyset(&pipe);
+      sigaddset(&pipe, SIGPIPE);
+      const timespec none{};
+      while (sigtimedwait(&pipe, nullptr, &none) > 0) {
+      }
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t before_;
+};
+
+class Supervisor {
+ public:
+  Supervisor(Launched& container, Streams& streams, std::string_view input, const RunLimits& limits,
+             Outcome& outcome)
+      : container_(container),
+        streams_(streams),
+        input_(input),
+        limits_(limits),
+        outcome_(outcome) {
+    // One byte more than allowed is read, to tell a full output from one that is too long.
+    room_ = limits.output == UINT64_MAX ? UINT64_MAX : limits.output + 1;
+    for (const int fd : {streams.input.get(), streams.output.get(), streams.error.get()}) {
+      if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    }
+    if (streams.input && input.empty()) streams.input.reset();
+    oom_ = container.cgroup ? container.cgroup->oom_fd() : -1;
+    if (limits.lasting) lasting_ = now_ns() + kLasting;
+  }
+
+  void run(const Interrupted& interrupted) {
+    while (!ended_) {
+      const int ready = wait();
+      if (ready < 0 && errno == EINTR) {
+        interrupted();
+        continue;
+      }
+      if (ready > 0) serve();
+      check_clock();
+      if (ready == 0 && killed_ && container_.hopeless(now_ns() - killed_at_)) {
+        container_.given_up = true;
+        container_.returncode = -SIGKILL;  // what it will be, when the kernel lets go of it
+        break;
+      }
+    }
+    // Everything in the container is dead: what the pipes still hold is all there will ever be.
+    // Their end need not come: a process forked meanwhile by another thread may hold the write
+    // side.
+    drain(streams_.output, outcome_.output);
+    drain(streams_.error, outcome_.error);
+  }
+
+ private:
+  enum Watched { kPidfd, kInput, kOutput, kError, kOom, kWatched };
+
+  int wait() {
+    polls_[kPidfd] = {container_.pidfd.get(), POLLIN, 0};
+    polls_[kInput] = {streams_.input.get(), POLLOUT, 0};
+    polls_[kOutput] = {streams_.output.get(), POLLIN, 0};
+    polls_[kError] = {streams_.error.get(), POLLIN, 0};
+    polls_[kOom] = {oom_, oom_ < 0 ? short{0} : container_.cgroup->oom_poll_events(), 0};
+    const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline(), lasting_});
+    if (killed_) return poll(polls_, kWatched, 100);
+    if (next == kNever) return poll(polls_, kWatched, -1);
+    const int64_t left = std::max<int64_t>(next - now_ns(), 0);
+    return poll(
+        polls_, kWatched,
+        static_cast<int>(std::min<int64_t>((left + kMillisecond - 1) / kMillisecond, 1 << 30)));
+  }
+
+  void serve() {
+    if (polls_[kInput].revents != 0) feed();
+    if (polls_[kOutput].revents != 0) read(streams_.output, outcome_.output);
+    if (polls_[kError].revents != 0) read(streams_.error, outcome_.error);
+    if (polls_[kOom].revents != 0) check_memory();
+    if (polls_[kPidfd].revents != 0) ended_ = container_.reap(true);
+  }
+
+  void feed() {
+    const ssize_t written = ::write(streams_.input.get(), input_.data(), input_.size());
+    if (written > 0) input_.remove_prefix(static_cast<size_t>(written));
+    const bool gone = written < 0 && errno != EAGAIN && errno != EINTR;
+    if (gone || input_.empty()) streams_.input.reset();
+  }
+
+  void read(Fd& fd, Output& output) {
+    if (!output.read_from(fd.get(), room_)) fd.reset();
+    if (room_ != 0 || over_) return;
+    over_ = true;
+    output.drop_last();
+    stop(Limit::kOutput);
+  }
+
+  void drain(Fd& fd, Output& output) {
+    uint64_t before;
+    do {
+      before = output.size();
+      if (!fd || over_) break;
+      read(fd, output);
+    } while (output.size() != before);
+    fd.reset();
+  }
+
+  // v1 tells of an event before it kills, v2 of any event of the file: look at what happened.
+  void check_memory() {
+    container_.cgroup->clear_oom_event();
+    constexpr int kPatienceUs = 20000;
+    if (container_.cgroup->oom_killed_within(kPatienceUs)) stop(Limit::kMemory);
+  }
+
+  int64_t cpu_deadline() const { return limits_.cpu > 0 ? cpu_check_ : kNever; }
+
+  void check_cpu(int64_t now) {
+    if (limits_.cpu <= 0 || now < cpu_check_ || !container_.cgroup) return;
+    const double left = limits_.cpu - container_.cgroup->cpu_seconds().value_or(0);
+    if (left <= 0) return stop(Limit::kCpuTime);
+    cpu_check_ = next_cpu_check(now, left);
+  }
+
+  void check_clock() {
+    if (ended_ || killed_) return;
+    const bool limited = limits_.timeout != kNever || limits_.wall != kNever || limits_.cpu > 0;
+    if (!limited && lasting_ == kNever) return;
+    const int64_t now = now_ns();
+    if (now >= lasting_) {
+      lasting_ = kNever;
+      limits_.lasting();
+    }
+    if (now >= limits_.timeout) {
+      outcome_.timed_out = true;
+      stop(Limit::kNone);
+    } else if (now >= limits_.wall) {
+      stop(Limit::kWallTime);
+    } else {
+      check_cpu(now);
+    }
+  }
+
+  void stop(Limit limit) {
+    if (killed_) return;
+    killed_ = true;
+    killed_at_ = now_ns();
+    outcome_.limit = limit;
+    oom_ = -1;
+    streams_.input.reset();
+    if (!ended_) container_.kill();
+  }
+
+  Launched& container_;
+  Streams& streams_;
+  std::string_view input_;
+  const RunLimits& limits_;
+  Outcome& outcome_;
+  pollfd polls_[kWatched];
+  uint64_t room_;
+  int64_t cpu_check_ = 0, killed_at_ = 0, lasting_ = kNever;
+  int oom_ = -1;
+  bool ended_ = false, killed_ = false, over_ = false;
+};
+
+}  // namespace
+
+bool Output::read_from(int fd, uint64_t& room) {
+  if (pieces_.empty() || pieces_.back().capacity() - pieces_.back().size() < 4096) {
+    // Small first: most outputs are a line, and a fresh page costs more than the read.
+    const size_t piece = pieces_.empty() ? 4096 : pieces_.size() == 1 ? 65536 : kPiece;
+    pieces_.emplace_back().reserve(piece);
+  }
+  std::string& piece = pieces_.back();
+  char buffer[65536];
+  const size_t spare = piece.capacity() - piece.size();
+  const size_t want = std::min({sizeof buffer, static_cast<uint64_t>(spare), room});
+  const ssize_t got = ::read(fd, buffer, want);
+  if (got < 0) return errno == EAGAIN || errno == EINTR;
+  if (got == 0) return want == 0;
+  piece.append(buffer, static_cast<size_t>(got));
+  size_ += static_cast<uint64_t>(got);
+  room -= static_cast<uint64_t>(got);
+  return true;
+}
+
+void Output::drop_last() {
+  pieces_.back().pop_back();
+  --size_;
+}
+
+void Output::copy_to(char* to) const {
+  for (const std::string& piece : pieces_) {
+    std::memcpy(to, piece.data(), piece.size());
+    to += piece.size();
+  }
+}
+
+int64_t next_cpu_check(int64_t now, double left) {
+  static const auto processors = static_cast<double>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
+  return now + std::max<int64_t>(static_cast<int64_t>(left / processors * 1e9), 2 * kMillisecond);
+}
+
+const char* limit_name(Limit limit) {
+  switch (limit) {
+    case Limit::kNone:
+      return nullptr;
+    case Limit::kMemory:
+      return "memory";
+    case Limit::kWallTime:
+      return "wall_time";
+    case Limit::kCpuTime:
+      return "cpu_time";
+    case Limit::kOutput:
+      return "output";
+  }
+  return nullptr;
+}
+
+void supervise(Launched& container, Streams& streams, std::string_view input,
+               const RunLimits& limits, const Interrupted& interrupted, Outcome& outcome) {
+  const WithoutSigpipe guard;
+  Supervisor(container, streams, input, limits, outcome).run(interrupted);
+  if (outcome.limit == Limit::kNone && container.cgroup && container.memory_limit != 0 &&
+      container.cgroup->oom_killed()) {
+    outcome.limit = Limit::kMemory;
+  }
+}
+
+}  // namespace pyminicon::parent

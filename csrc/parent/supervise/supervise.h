@@ -1,0 +1,61 @@
+// Feeding, draining and waiting for one container: what subprocess calls communicate().
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "parent/launch/launch.h"
+
+namespace pyminicon::parent {
+
+enum class Limit { kNone, kMemory, kWallTime, kCpuTime, kOutput };
+const char* limit_name(Limit limit);  // null for kNone
+
+struct RunLimits {
+  int64_t timeout = kNever;            // deadline, CLOCK_MONOTONIC ns: the caller's own
+  int64_t wall = kNever;               // deadline of the wall_time limit
+  double cpu = 0;                      // seconds, 0: none
+  uint64_t output = UINT64_MAX;        // bytes, both streams together
+  std::function<void()> lasting = {};  // called once, when it has run for kLasting
+};
+
+// Longer than nearly all containers that somebody makes a template for, in ns.
+constexpr int64_t kLasting = 3000000;
+
+// The soonest moment at which `left` seconds of CPU could be used up, were all processors on it.
+int64_t next_cpu_check(int64_t now, double left);
+
+// What has come through a pipe so far, in pieces: a gigabyte must not be copied at each growth.
+class Output {
+ public:
+  static constexpr size_t kPiece = 1 << 20;
+  // Reads what is there, `room` bytes at the most; false at the end of the stream.
+  bool read_from(int fd, uint64_t& room);
+  void drop_last();
+  uint64_t size() const { return size_; }
+  void copy_to(char* to) const;
+
+ private:
+  std::vector<std::string> pieces_;
+  uint64_t size_ = 0;
+};
+
+struct Streams {
+  Fd input, output, error;  // the parent's ends; empty where there is no pipe
+};
+
+struct Outcome {
+  Output output, error;
+  Limit limit = Limit::kNone;
+  bool timed_out = false;
+};
+
+// Returns when the container has ended and been reaped, by itself, at a limit or at the timeout
+// (then killed). `input` must outlive the call.
+void supervise(Launched& container, Streams& streams, std::string_view input,
+               const RunLimits& limits, const Interrupted& interrupted, Outcome& outcome);
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,192 @@
+#include "parent/supervise/watchdog.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <thread>
+#include <vector>
+
+#include "parent/process/clone.h"
+#include "parent/process/failure.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr int64_t kMillisecond = 1000000;
+constexpr size_t kPiece = 1 << 16;
+
+// Moves what is there without copying it. False when nothing more will come.
+bool relay(Guarded& guarded, Relay& relay, bool ended) {
+  uint64_t& room = guarded.limits.output;
+  int waiting = 0;
+  if (ioctl(relay.from.get(), FIONREAD, &waiting) == 0 && waiting > 0 && room == 0) {
+    guarded.limit = guarded.limit == Limit::kNone ? Limit::kOutput : guarded.limit;
+    guarded.container.kill();
+    return false;
+  }
+  const size_t want = std::min<uint64_t>(kPiece, std::max<uint64_t>(room, 1));
+  const ssize_t moved = splice(relay.from.get(), nullptr, relay.to.get(), nullptr, want,
+                               SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  if (moved > 0) {
+    room -= static_cast<uint64_t>(moved);
+    return true;
+  }
+  // EAGAIN after the end: another process may hold the write side; nothing of the container will
+  // come.
+  if (moved < 0 && (errno == EAGAIN || errno == EINTR)) return !(ended && waiting == 0);
+  return false;
+}
+
+class Watchdog {
+ public:
+  Watchdog() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    if (!wake_) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
+    // Signals are the embedding program's own threads' business.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    std::thread([this] { run(); }).detach();
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void add(std::shared_ptr<Guarded> guarded) {
+    {
+      const std::lock_guard lock(lock_);
+      arriving_.push_back(std::move(guarded));
+    }
+    const uint64_t one = 1;
+    if (::write(wake_.get(), &one, sizeof one) < 0) return;  // full: it is awake anyway
+  }
+
+ private:
+  void run() {
+    for (;;) {
+      int64_t next = kNever;
+      polls_.assign(1, {wake_.get(), POLLIN, 0});
+      for (auto& guarded : watched_) next = std::min(next, prepare(*guarded));
+      int wait = -1;
+      if (next != kNever) {
+        const int64_t left = std::max<int64_t>(next - now_ns(), 0);
+        wait =
+            static_cast<int>(std::min<int64_t>((left + kMillisecond - 1) / kMillisecond, 1 << 30));
+      }
+      poll(polls_.data(), polls_.size(), wait);
+      uint64_t count;
+      while (::read(wake_.get(), &count, sizeof count) > 0) {
+      }
+      std::erase_if(watched_, [](const auto& guarded) { return !serve(*guarded); });
+      const std::lock_guard lock(lock_);
+      for (auto& guarded : arriving_) watched_.push_back(std::move(guarded));
+      arriving_.clear();
+    }
+  }
+
+  // Adds the descriptors to wait for; answers when to look at the clock again.
+  int64_t prepare(Guarded& guarded) {
+    const std::lock_guard lock(guarded.lock);
+    Launched& container = guarded.container;
+    // Once it has ended only the relays matter; its pidfd would stay readable for ever.
+    const bool ended = container.reaped || is_over(container);
+    if (!ended) polls_.push_back({container.pidfd.get(), POLLIN, 0});
+    for (Relay& relay : guarded.relays) {
+      if (!relay.from) continue;
+      const bool full = !writable(relay.to.get());
+      polls_.push_back({full ? relay.to.get() : relay.from.get(),
+                        static_cast<short>(full ? POLLOUT : POLLIN), 0});
+    }
+    if (ended || guarded.limit != Limit::kNone) return kNever;
+    if (container.cgroup && container.cgroup->oom_fd() >= 0) {
+      polls_.push_back({container.cgroup->oom_fd(), container.cgroup->oom_poll_events(), 0});
+    }
+    return std::min(guarded.limits.wall, guarded.limits.cpu > 0 ? guarded.cpu_check : kNever);
+  }
+
+  static bool is_over(const Launched& container) {
+    pollfd ended{container.pidfd.get(), POLLIN, 0};
+    return poll(&ended, 1, 0) > 0;
+  }
+
+  static bool writable(int fd) {
+    pollfd out{fd, POLLOUT, 0};
+    return poll(&out, 1, 0) > 0;
+  }
+
+  // False when there is nothing left to watch.
+  static bool serve(Guarded& guarded) {
+    const std::lock_guard lock(guarded.lock);
+    Launched& container = guarded.container;
+    const bool ended = container.reaped || is_over(container);
+    if (!ended) check(guarded);
+    bool flowing = false;
+    for (Relay& one : guarded.relays) {
+      if (one.from && !relay(guarded, one, ended)) one = {};
+      flowing = flowing || one.from;
+    }
+    return !ended || flowing;
+  }
+
+  static void check(Guarded& guarded) {
+    if (guarded.limit != Limit::kNone) return;
+    const int64_t now = now_ns();
+    Limit reached = Limit::kNone;
+    auto& cgroup = guarded.container.cgroup;
+    if (cgroup && cgroup->oom_fd() >= 0) {
+      pollfd event{cgroup->oom_fd(), cgroup->oom_poll_events(), 0};
+      constexpr int kPatienceUs = 20000;
+      if (poll(&event, 1, 0) > 0) {
+        cgroup->clear_oom_event();
+        if (cgroup->oom_killed_within(kPatienceUs)) reached = Limit::kMemory;
+      }
+    }
+    if (now >= guarded.limits.wall) reached = Limit::kWallTime;
+    if (reached == Limit::kNone && guarded.limits.cpu > 0 && now >= guarded.cpu_check && cgroup) {
+      const double left = guarded.limits.cpu - cgroup->cpu_seconds().value_or(0);
+      if (left <= 0) reached = Limit::kCpuTime;
+      guarded.cpu_check = next_cpu_check(now, left);
+    }
+    if (reached == Limit::kNone) return;
+    guarded.limit = reached;
+    guarded.container.kill();
+  }
+
+  Fd wake_;
+  std::mutex lock_;
+  std::vector<std::shared_ptr<Guarded>> arriving_;  // under lock_
+  std::vector<std::shared_ptr<Guarded>> watched_;   // the thread's own
+  std::vector<pollfd> polls_;
+};
+
+// In a forked child the parent's thread doesn't exist and its locks may be held: a new one is made
+// and the old left alone.
+Watchdog& watchdog() {
+  static std::atomic<Watchdog*> current{nullptr};
+  static std::atomic<uint64_t> made_in{0};
+  static std::atomic_flag busy = ATOMIC_FLAG_INIT;
+  static std::atomic<uint64_t> busy_in{0};
+  if (busy_in.exchange(fork_generation()) != fork_generation()) busy.clear();
+  while (busy.test_and_set()) std::this_thread::yield();
+  if (current == nullptr || made_in != fork_generation()) {
+    current = new Watchdog;
+    made_in = fork_generation();
+  }
+  busy.clear();
+  return *current;
+}
+
+}  // namespace
+
+bool Guarded::needs_watchdog() const {
+  const bool memory = container.cgroup && container.cgroup->oom_fd() >= 0;
+  return memory || limits.wall != kNever || limits.cpu > 0 || relays[0].from || relays[1].from;
+}
+
+void watch_over(std::shared_ptr<Guarded> guarded) { watchdog().add(std::move(guarded)); }
+
+}  // namespace pyminicon::parent

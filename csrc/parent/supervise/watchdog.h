@@ -1,0 +1,34 @@
+// The limits of containers that nobody waits for: one thread per process, made at first need.
+//
+// run() holds its limits itself; this is for start(). The thread never touches Python.
+#pragma once
+
+#include <memory>
+#include <mutex>
+
+#include "parent/launch/launch.h"
+#include "parent/supervise/supervise.h"
+
+namespace pyminicon::parent {
+
+// A stream on its way from the container to the reader, counted (max_output).
+struct Relay {
+  Fd from, to;
+};
+
+// What the watchdog keeps an eye on. `lock` guards `container`, for the owner's calls as well.
+struct Guarded {
+  Launched container;
+  std::mutex lock;
+  RunLimits limits;
+  Relay relays[2];
+  int64_t cpu_check = 0;
+  Limit limit = Limit::kNone;  // under lock
+
+  bool needs_watchdog() const;
+};
+
+// From now on until `guarded` has ended its limits hold. The watchdog shares it.
+void watch_over(std::shared_ptr<Guarded> guarded);
+
+}  // namespace pyminicon::parent
