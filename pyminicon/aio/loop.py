@@ -100,7 +100,7 @@ class Watch:
         try:
             await asyncio.wait_for(self._over(pending), PATIENCE)
             made = pending.result()
-        except asyncio.TimeoutError:  # it hangs; whoever launches it will find that nobody wants it
+        except TimeoutError:  # it hangs; whoever launches it will find that nobody wants it
             return
         except errors.Error:
             return
