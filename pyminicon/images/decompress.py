@@ -11,7 +11,7 @@ from .errors import ImageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     from .limits import Budget
 
@@ -75,10 +75,7 @@ def _counted(start: bytes, rest: Iterator[bytes], budget: Budget) -> Iterator[by
 
 def _decode(name: str, source: Iterator[bytes]) -> Iterator[bytes]:
     make = _factory(name)
-    if make is None:
-        yield from _by_program(source)
-        return
-    errors = _errors()
+    errors = _errors(name)
     stream: Decompressor | None = None
     for chunk in source:
         data = chunk
@@ -102,7 +99,7 @@ def _decode(name: str, source: Iterator[bytes]) -> Iterator[bytes]:
         raise ImageError(f"the {name} stream ends early")
 
 
-def _factory(name: str) -> Callable[[], Decompressor] | None:
+def _factory(name: str) -> Callable[[], Decompressor]:
     if name == "gzip":
         return _Gzip
     if name == "bzip2":
@@ -114,34 +111,30 @@ def _factory(name: str) -> Callable[[], Decompressor] | None:
 
         # The largest preset (-9) needs 65 MiB; a header may ask for 4 GiB.
         return lambda: lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=1 << 30)
-    return _zstd_factory()
+    found: Callable[[], Decompressor] = _zstd().ZstdDecompressor
+    return found
 
 
-def _zstd_factory() -> Callable[[], Decompressor] | None:
+def _zstd() -> Any:
+    """The module that reads zstd: Python's own from 3.14 on, else the package. Raises ImageError."""
     try:
         from compression import zstd  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         try:
             from backports import zstd  # type: ignore[import-not-found,import-untyped,no-redef,unused-ignore]
         except ImportError:
-            return None
-    found: Callable[[], Decompressor] = zstd.ZstdDecompressor
-    return found
+            raise ImageError(
+                "zstd-compressed, which needs Python 3.14 or a package: pip install backports.zstd"
+            ) from None
+    return zstd
 
 
-def _errors() -> tuple[type[Exception], ...]:
+def _errors(name: str) -> tuple[type[Exception], ...]:
     import lzma
     import zlib
 
-    found: list[type[Exception]] = [OSError, EOFError, ValueError, zlib.error, lzma.LZMAError]
-    try:
-        from compression import zstd
-    except ImportError:
-        try:
-            from backports import zstd
-        except ImportError:
-            return tuple(found)
-    return (*found, zstd.ZstdError)
+    found = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+    return (*found, _zstd().ZstdError) if name == "zstd" else found
 
 
 class _Gzip:
@@ -170,24 +163,3 @@ class _Gzip:
         out = self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
         self._full = len(out) == max_length
         return out
-
-
-def _by_program(source: Iterator[bytes]) -> Iterator[bytes]:
-    """Through zstd(1) in a container of ours: it reads a stranger's bytes."""
-    import shutil
-
-    if shutil.which("zstd") is None:
-        raise ImageError(
-            "zstd-compressed, which needs Python 3.14, the package backports.zstd, or the program zstd"
-        )
-    from . import confine, pump
-
-    process = confine.start(["zstd", "-dcq", "--memory=1024MB"])
-    try:
-        said = bytearray()
-        yield from pump.through(process, source, said)
-        if process.wait() != 0:
-            text = bytes(said).decode("utf-8", "replace").strip() or "ends early"
-            raise ImageError(f"the zstd stream is damaged: {text.splitlines()[-1]}")
-    finally:
-        process.close()
