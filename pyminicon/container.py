@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from pyminicon.communicate import Talk
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.plan.build import Plan
     from pyminicon.result import Result, Stats, Usage
     from pyminicon.terminal import Terminal

@@ -8,7 +8,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
 
 
 class Usage:

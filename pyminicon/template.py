@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.plan.build import Plan
     from pyminicon.result import Result
 

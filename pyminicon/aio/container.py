@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.plan.build import Plan
     from pyminicon.terminal import Terminal
 

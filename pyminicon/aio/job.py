@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.result import Result
 
 _SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from pyminicon.aio.loop import Watch
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.plan.build import Plan
 
     T = TypeVar("T")

@@ -7,8 +7,8 @@ import os
 
 from pyminicon import _core, sizes
 from pyminicon.errors import SpecError
+from pyminicon.options import text
 from pyminicon.options.mounts import inside
-from pyminicon.options.rare import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the user asked for, checked: options in, a frozen :class:`Spec` out.
+"""What the user asked for, checked: options in, a :class:`Spec` out.
 
 Only the options that are given are looked at, so a plain call pays for nothing: the checkers of those that few
 calls give are a module of their own. Whatever is wrong is a :class:`SpecError` that names the option and what
@@ -10,72 +10,14 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import SpecError
+from pyminicon.options import ASIDE, DEVNULL, EACH_RUN, LIMITS, ONLY_RUN, PIPE, STDOUT, Spec, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from typing import Any
 
-    from pyminicon.cgroups.limits import Limits
-
-PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its import
-
-#: What a Template or a container can't change once it is made, and each run of it can.
-EACH_RUN = frozenset(
-    "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output files collect collect_max pass_fds".split()
-)
-#: Those of them that no plan depends on.
-ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
-#: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
-ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
-
-#: What a plan has a cgroup for, made anew for each run.
-LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
-
-
-class Spec:
-    """One container as asked for. Fields are the options of the same name, in checked form."""
-
-    args: Sequence[str | bytes] = ()
-    image: str = "host"
-    read_only = False
-    storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
-    stdin: Any = None
-    stdout: Any = None
-    stderr: Any = None
-    input: bytes | str | None = None
-    text = False
-    encoding: str | None = None
-    errors: str | None = None
-    timeout: float | None = None
-    check = False
-    entrypoint: list[str | bytes] | None = None
-    env: Mapping[str, str] | None = None
-    cwd: str | bytes | None = None
-    user: str | None = None
-    hostname: str | None = None
-    volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
-    tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
-    files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)
-    collect: list[str] | None = None
-    collect_max = 16 << 20
-    network = "none"
-    pid = ipc = uts = cgroupns = "private"
-    time = "host"
-    userns: str | list[tuple[int, int, int]] = "auto"
-    limits: Limits | None = None
-    wall_time: float | None = None
-    cpu_time: float | None = None
-    max_output: int | None = None
-    rlimits: Sequence[tuple[int, int, int]] = ()
-    cap_add: Sequence[str] = ()
-    cap_drop: Sequence[str] = ()
-    seccomp: Any = "default"
-    no_new_privileges = True
-    init = False
-    pass_fds: Sequence[int] = ()
-    tty = False
+__all__ = ["ASIDE", "DEVNULL", "EACH_RUN", "LIMITS", "ONLY_RUN", "PIPE", "STDOUT", "Spec", "parse"]
 
 
 def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
@@ -130,8 +72,6 @@ def _rare(name: str) -> Callable[[Spec, str, Any], None]:
 def _text(option: str, value: Any) -> str:
     if type(value) is str and value.isascii() and "\0" not in value:
         return value
-    from pyminicon.options.rare import text
-
     return text(option, value)
 
 

@@ -5,32 +5,16 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import SpecError
-from pyminicon.options.parse import DEVNULL, PIPE, STDOUT
+from pyminicon.options import DEVNULL, PIPE, STDOUT, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
 
 _LAST_ID = 4294967294  # one more is (uid_t)-1, which is nobody's
-
-
-def text(option: str, value: Any) -> str:
-    """A str without NUL bytes, from a str or bytes or a path; SpecError otherwise."""
-    if isinstance(value, (bytes, os.PathLike)):
-        value = os.fsdecode(value)
-    if not isinstance(value, str):
-        raise SpecError(option, f"takes a string, not {type(value).__name__}")
-    if "\0" in value:
-        raise SpecError(option, "a NUL byte can't be in it")
-    if not value.isascii():
-        try:
-            os.fsencode(value)
-        except UnicodeEncodeError:
-            raise SpecError(option, f"{value[:40]!a} holds a character that names here can't have") from None
-    return value
 
 
 def _entrypoint(spec: Spec, name: str, value: Any) -> None:

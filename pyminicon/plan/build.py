@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyminicon._core import Plan as CorePlan
     from pyminicon.cgroups.limits import Limits
-    from pyminicon.options.parse import Spec
+    from pyminicon.options import Spec
     from pyminicon.plan.rootfs import Rootfs
 
     #: candidates, argv, env, cwd
