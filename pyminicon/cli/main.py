@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from pyminicon.cli import OWN_FAILURE, leave, say
 from pyminicon.errors import Error, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-OWN_FAILURE = 125
 _INTERRUPTED = 128 + 2
 
 _USAGE = """\
@@ -69,24 +69,3 @@ def command(words: list[str]) -> int:
         sys.stderr.write(_USAGE)
         return OWN_FAILURE
     raise SpecError(name, "no such command; there are run, doctor and image")
-
-
-def say(message: str) -> None:
-    """``message`` as one line on stderr, whatever a path or an argument in it contains."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    # A caller without stderr must still get its exit status.
-    try:
-        os.write(2, f"pyminicon: {line}\n".encode(errors="surrogateescape"))
-    except OSError:
-        pass
-
-
-def leave(status: int) -> NoReturn:
-    """Ends the process at once: nothing of ours needs the interpreter's own shutdown (0.8 ms)."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            status = status or OWN_FAILURE
-    os._exit(status)

@@ -123,7 +123,7 @@ def _row(column: int, key: str, word: str) -> tuple[str, str, int, str, str]:
                 return row
     from pyminicon.cli.unknown import unknown
 
-    raise unknown(word.partition("=")[0])
+    raise unknown(word.partition("=")[0], [row[0] for row in TABLE])
 
 
 def _next(words: list[str], at: int, word: str) -> tuple[str, int]:

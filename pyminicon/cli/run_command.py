@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from pyminicon.cli import OWN_FAILURE, say
 from pyminicon.errors import LaunchError, SpecError
 
 TYPE_CHECKING = False
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyminicon.container import Container
 
-OWN_FAILURE, TIME_IS_UP, CANT_RUN, NOT_FOUND = 125, 124, 126, 127
+TIME_IS_UP, CANT_RUN, NOT_FOUND = 124, 126, 127
 _PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
 
 
@@ -45,8 +46,6 @@ def main(words: list[str]) -> int:
     except SpecError as error:
         raise _in_our_words(error, rest[0]) from None
     except LaunchError as error:
-        from pyminicon.cli.main import say
-
         say(str(error))
         return exit_status_of(error)
 
@@ -102,7 +101,7 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     if wanted.pop("tty", False):
         from pyminicon.cli.tty import run_in_terminal
 
-        return run_in_terminal(args, wanted, given)
+        return run_in_terminal(args, wanted, given, finish)
     from pyminicon import container
     from pyminicon.cli import signals
     from pyminicon.options import parse as spec
@@ -174,8 +173,6 @@ def finish(box: Container, given: dict[str, Any], ended_by: int) -> int:
     if box.limit in ("wall_time", "cpu_time"):
         status = TIME_IS_UP
     if box.limit is not None and not given.get("json"):  # JSON says it itself, and is all that stderr has
-        from pyminicon.cli.main import say
-
         say(f"ended by its limit: {box.limit}")
     if given.get("trace"):
         from pyminicon.cli.report import trace

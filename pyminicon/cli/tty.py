@@ -17,6 +17,7 @@ from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeAlias
 
     from pyminicon.container import Container
@@ -28,10 +29,11 @@ _PIECE = 65536
 _CONT, _TSTP, _WINCH = 18, 20, 28
 
 
-def run_in_terminal(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
-    """Runs ``args`` in a terminal of the container's own until it ends; the exit status."""
+def run_in_terminal(
+    args: list[str], wanted: dict[str, Any], given: dict[str, Any], finish: Callable[..., int]
+) -> int:
+    """Runs ``args`` in a terminal of the container's own until it ends; ``finish`` reports, and its exit status."""
     from pyminicon import terminal
-    from pyminicon.cli import run_command as run
     from pyminicon.cli import signals
 
     typed = bool(given.get("interactive"))
@@ -57,7 +59,7 @@ def run_in_terminal(args: list[str], wanted: dict[str, Any], given: dict[str, An
     finally:
         if guard is not None:
             guard.end()
-    return run.finish(box, given, forward.ended_by)
+    return finish(box, given, forward.ended_by)
 
 
 class Guard:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from pyminicon.cli.options import TABLE
 from pyminicon.errors import SpecError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Options of docker's that people will try, and what stands in their place.
 _INSTEAD = {
@@ -25,12 +28,12 @@ _INSTEAD = {
 }
 
 
-def unknown(word: str) -> SpecError:
-    """The error for ``word``, with what is near it or in its place."""
+def unknown(word: str, known: Sequence[str]) -> SpecError:
+    """The error for ``word``, with what is near it among the ``known`` options, or in its place."""
     name = word.lstrip("-")
     if name in _INSTEAD:
         return SpecError(word, f"no such option; {_INSTEAD[name]}")
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [row[0] for row in TABLE], 1) if len(name) > 1 else []
+    near = get_close_matches(name, known, 1) if len(name) > 1 else []
     return SpecError(word, f"no such option; did you mean --{near[0]}?" if near else "no such option")
