@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pyminicon.communicate import Talk
     from pyminicon.options import Spec
-    from pyminicon.plan.build import Plan
+    from pyminicon.plan import Plan
     from pyminicon.result import Result, Stats, Usage
     from pyminicon.terminal import Terminal
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.options import Spec
-    from pyminicon.plan.build import Plan
+    from pyminicon.plan import Plan
     from pyminicon.result import Result
 
 #: A program that is never run: a template's plan is made before anybody says what to run.

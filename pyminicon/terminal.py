@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.container import Container
-    from pyminicon.plan.build import Plan
+    from pyminicon.plan import Plan
 
 
 class Terminal:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.options import Spec
-    from pyminicon.plan.build import Plan
+    from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.terminal import Terminal
 

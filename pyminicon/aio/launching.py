@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pyminicon.aio.loop import Watch
     from pyminicon.options import Spec
-    from pyminicon.plan.build import Plan
+    from pyminicon.plan import Plan
 
     T = TypeVar("T")
 

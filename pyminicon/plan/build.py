@@ -10,22 +10,14 @@ import os
 
 from pyminicon import plan as ops
 from pyminicon.errors import SpecError
-from pyminicon.plan import rootfs
+from pyminicon.plan import Draft, Plan, Tree, rootfs
 from pyminicon.plan import tree as plan_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
-    from pyminicon._core import Plan as CorePlan
     from pyminicon.cgroups.limits import Limits
     from pyminicon.options import Spec
-    from pyminicon.plan.rootfs import Rootfs
-
-    #: candidates, argv, env, cwd
-    Told: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
-    #: of uids and of gids: inside, outside, count
-    Ranges: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
+    from pyminicon.plan import Told
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -37,34 +29,14 @@ DEFAULT_CAPABILITIES = 0xA80425FB
 _CAP_SYS_ADMIN = 21
 
 
-class Plan:
-    """What the core takes, and what is needed afterwards.
-
-    ``fields``: what the container is; ``core``: the same as the core keeps it. ``told``: what the one run of it is
-    that was asked for. ``id``: stands in both for the container's own, which the core makes anew in each launch.
-    """
-
-    __slots__ = ("core", "entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
-
-    def __init__(self, rootfs: Rootfs, container_id: str) -> None:
-        self.rootfs = rootfs
-        self.id = container_id
-        self.fields: dict[str, Any] = {"own_id": container_id}
-        self.core: CorePlan | None = None
-        self.told: Told = ([], [], [], "/")
-        self.environment: dict[str, str] = {}
-        self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
-        self.stop_signal = 15
-
-
 def build(spec: Spec, once: bool = False) -> Plan:
     """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
     started."""
     return Builder(spec, once).build()
 
 
-class Builder:
-    """A plan in the making: what each chapter has decided, for those after it and for the rooms."""
+class Builder(Draft):
+    """The chapters that make a plan, one after the other."""
 
     def __init__(self, spec: Spec, once: bool) -> None:
         self.spec = spec
@@ -76,10 +48,10 @@ class Builder:
         self.uid = self.gid = 0
         self.groups: list[int] = []
         self.home = "/root"
-        self.ranges: Ranges | None = None
+        self.ranges = None
         self.single_map = False  # one id is mapped and the child writes the map itself
         self.has_tty_group = True
-        self.tree = plan_tree.Tree(self.plan.rootfs, self.private_users)
+        self.tree = Tree(self.plan.rootfs, self.private_users)
         self.capabilities = DEFAULT_CAPABILITIES
         if spec.cap_add or spec.cap_drop:
             from pyminicon.options.capabilities import resolve
@@ -131,13 +103,6 @@ class Builder:
         fields["groups"] = self.groups
         fields["change_user"] = not same
         fields["uid"], fields["gid"] = self.uid, self.gid
-
-    def map_own_id(self) -> None:
-        """The child maps the one id that it may map by itself."""
-        self.single_map = True
-        self.has_tty_group = False
-        self.fields["own_uid_map"] = f"{self.uid} {os.geteuid()} 1\n"
-        self.fields["own_gid_map"] = f"{self.gid} {os.getegid()} 1\n"
 
     # ---- namespaces and names -----------------------------------------------------------------------
 

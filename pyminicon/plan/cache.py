@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyminicon import _core
 from pyminicon.options import parse as specs
+from pyminicon.plan import Plan
 from pyminicon.plan import build as plans
 
 TYPE_CHECKING = False
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.options import Spec
-    from pyminicon.plan.build import Plan
 
 _known = _core.KnownPlans(specs.ASIDE, specs.LIMITS)
 
@@ -61,7 +61,7 @@ def _again(kept: Plan, spec: Spec) -> Plan | None:
         if cgroup is None:
             return None
         core = core.limited(cgroup, spec.limits.memory or 0)
-    plan = plans.Plan(kept.rootfs, kept.id)
+    plan = Plan(kept.rootfs, kept.id)
     plan.core = core
     plan.environment = kept.environment
     plan.told = plans.tell(plan, spec)
@@ -88,7 +88,7 @@ def _to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
     if seen is None:
         return None
     plan.fields["witnesses"] = seen
-    kept = plans.Plan(plan.rootfs, plan.id)
+    kept = Plan(plan.rootfs, plan.id)
     kept.core = plan.core = _core.Plan(plan.fields)
     kept.fields["cgroup"] = plan.fields.get("cgroup")
     kept.environment = plan.environment

@@ -16,7 +16,7 @@ from pyminicon.plan import op, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.plan.build import Builder
+    from pyminicon.plan import Draft
 
 #: Small files, copied into the private layer.
 FILES = (
@@ -90,7 +90,7 @@ def etc_trees() -> list[str]:
     return [name for name in TREES if os.path.isdir(f"/etc/{name}") and not os.path.islink(f"/etc/{name}")]
 
 
-def assemble(builder: Builder) -> None:
+def assemble(builder: Draft) -> None:
     """Puts the root together from directories of this machine."""
     tree, trees = builder.tree, builder.plan.rootfs.trees
     for name, target in rootfs.system_links():
@@ -115,7 +115,7 @@ def assemble(builder: Builder) -> None:
         _mount_at_its_own_path(builder, f"/etc/{name}")
 
 
-def _mount_at_its_own_path(builder: Builder, path: str) -> None:
+def _mount_at_its_own_path(builder: Draft, path: str) -> None:
     """A directory of this machine: below a private layer, or read-only."""
     tree, target = builder.tree, path[1:]
     setuid = 0 if builder.spec.no_new_privileges else ops.SETUID

@@ -9,10 +9,10 @@ from pyminicon.options import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.plan.build import Builder, Ranges
+    from pyminicon.plan import Draft, Ranges
 
 
-def map_ranges(builder: Builder) -> None:
+def map_ranges(builder: Draft) -> None:
     """Has the parent write the maps of the ranges that there are, and the child its own id's where there are none."""
     ranges = builder.ranges = _ranges(builder)
     if ranges is None:
@@ -28,7 +28,7 @@ def map_ranges(builder: Builder) -> None:
             fields[f"{kind}_mapper"] = [f"/usr/bin/new{kind}map", *words]
 
 
-def _ranges(builder: Builder) -> Ranges | None:
+def _ranges(builder: Draft) -> Ranges | None:
     userns = builder.spec.userns
     if isinstance(userns, list):
         who = (builder.uid, builder.gid)

@@ -9,10 +9,10 @@ from pyminicon.plan import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.plan.build import Builder
+    from pyminicon.plan import Draft
 
 
-def uncover(builder: Builder) -> None:
+def uncover(builder: Draft) -> None:
     """A root of one directory that has all mount points is bound, and the few files bound over its own: an
     overlay to cover it with would cost more than all that."""
     root, tree = builder.plan.rootfs, builder.tree

@@ -11,9 +11,7 @@ from pyminicon.plan import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.plan import Op
-    from pyminicon.plan.build import Builder
-    from pyminicon.plan.rootfs import Rootfs
+    from pyminicon.plan import Draft
 
 # What docker hides and what it makes read-only below /proc and /sys.
 _MASKED_FILES = (
@@ -30,73 +28,7 @@ _MASKED_SYS = ("sys/firmware", "sys/devices/virtual/powercap")
 _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 
 
-class Tree:
-    """What the private layer holds before anything is mounted (``skeleton``), and what is mounted then: first
-    ``mounts``, then /sys and what lies in it.
-    """
-
-    __slots__ = ("made", "mounts", "private_users", "rootfs", "skeleton", "sys_mounts")
-
-    def __init__(self, rootfs: Rootfs, private_users: bool) -> None:
-        self.rootfs = rootfs
-        self.private_users = private_users
-        self.skeleton: list[Op] = []
-        self.mounts: list[Op] = []
-        self.sys_mounts: list[Op] = []
-        self.made: set[str] = set()  # directories that the skeleton has
-
-    def directory(self, path: str, mode: int = 0o755) -> bool:
-        """Sees to it that the directory ``path`` is in the root, with the attributes the image gives it.
-
-        False where something else, a link say, lies there: the mount will say so.
-        """
-        if path in self.made or not path:
-            return True
-        parent = path.rpartition("/")[0]
-        found = self.rootfs.entry(path)
-        if found is None:
-            if not self.directory_in_layer(parent):
-                return False
-            self.skeleton.append(op(ops.DIR, path, mode=mode))
-            self.made.add(path)
-        return found is None or (found.st_mode & 0o170000) == 0o040000
-
-    def directory_in_layer(self, path: str) -> bool:
-        """The same, in the private layer itself, to put something below it there."""
-        if path in self.made or not path:
-            return True
-        if not self.directory_in_layer(path.rpartition("/")[0]):
-            return False
-        found = self.rootfs.entry(path)
-        if found is None:
-            self.skeleton.append(op(ops.DIR, path))
-        elif (found.st_mode & 0o170000) == 0o040000:
-            # The upper directory's attributes are what is seen of a merged one. An owner that has no
-            # name in a private user namespace stays what the set-up runs as.
-            owner = (0, 0) if self.private_users else (found.st_uid, found.st_gid)
-            self.skeleton.append(op(ops.DIR, path, mode=found.st_mode & 0o7777, uid=owner[0], gid=owner[1]))
-        else:
-            return False
-        self.made.add(path)
-        return True
-
-    def put(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
-        """A file in the private layer: before the root is mounted where the image's way there is plain
-        directories, else through the mounted root. It hides what the image has there, links too."""
-        row = op(ops.FILE, path, data=data, mode=mode, uid=uid, gid=gid)
-        if self.directory_in_layer(path.rpartition("/")[0]):
-            self.skeleton = [made for made in self.skeleton if made[3] != path]
-            self.skeleton.append(row)
-        else:
-            self.mounts.append(row)
-
-    def mount(self, row: Op) -> None:
-        """In its order, what lies in /sys after that."""
-        target = os.fsdecode(row[3] or "")
-        (self.sys_mounts if target == "sys" or target.startswith("sys/") else self.mounts).append(row)
-
-
-def choose_storage(builder: Builder) -> None:
+def choose_storage(builder: Draft) -> None:
     """Where the private layer lies. Raises SpecError."""
     spec, fields = builder.spec, builder.fields
     kind, size = spec.storage
@@ -136,7 +68,7 @@ def _tmpfs_can_be_a_layer() -> bool:
     return _layers_on_tmpfs
 
 
-def put_names(builder: Builder) -> None:
+def put_names(builder: Draft) -> None:
     """hosts, hostname and, for the host's network, what resolves there."""
     texts = {"etc/hostname": f"{builder.hostname}\n".encode()}
     if builder.spec.network == "host":
@@ -161,7 +93,7 @@ def _read_host(path: str) -> bytes | None:
         return None
 
 
-def mount_kernels(builder: Builder) -> None:
+def mount_kernels(builder: Draft) -> None:
     """/proc, /dev and /sys, and what of them is hidden or read-only."""
     spec, mounts, sys_mounts = builder.spec, builder.tree.mounts, builder.tree.sys_mounts
     own = ops.NO_SYMLINK

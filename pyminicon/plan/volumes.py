@@ -11,11 +11,10 @@ from pyminicon.plan import op
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyminicon.images import ImageConfig
-    from pyminicon.plan import Op
-    from pyminicon.plan.build import Builder, Ranges
+    from pyminicon.plan import Draft, Op, Ranges
 
 
-def mount(builder: Builder) -> None:
+def mount(builder: Draft) -> None:
     """Volumes and tmpfs, the outer before the inner, else in the user's order; then the image's own directory
     to work in."""
     spec, tree, config = builder.spec, builder.tree, builder.plan.rootfs.config
@@ -31,7 +30,7 @@ def mount(builder: Builder) -> None:
         _workdir(builder, config, taken)
 
 
-def _tmpfs(builder: Builder) -> list[tuple[int, Op]]:
+def _tmpfs(builder: Draft) -> list[tuple[int, Op]]:
     """The rows, each with its depth."""
     read_only = builder.spec.read_only
     flags = 0 if read_only else ops.MAKE_TARGET
@@ -44,7 +43,7 @@ def _tmpfs(builder: Builder) -> list[tuple[int, Op]]:
     return wanted
 
 
-def _volumes(builder: Builder) -> list[tuple[int, Op]]:
+def _volumes(builder: Draft) -> list[tuple[int, Op]]:
     read_only = builder.spec.read_only
     flags = ops.RECURSIVE if read_only else ops.RECURSIVE | ops.MAKE_TARGET
     wanted = []
@@ -56,7 +55,7 @@ def _volumes(builder: Builder) -> list[tuple[int, Op]]:
     return wanted
 
 
-def _cover(builder: Builder, source: str, target: str) -> None:
+def _cover(builder: Draft, source: str, target: str) -> None:
     """A read-only image can't be given a mount point later: it goes into the layer that covers it."""
     tree = builder.tree
     if tree.rootfs.entry(target) is not None:
@@ -67,7 +66,7 @@ def _cover(builder: Builder, source: str, target: str) -> None:
         tree.skeleton.append(op(ops.FILE, target, data=b"", mode=0o644))
 
 
-def _image_volume(builder: Builder, path: str) -> list[tuple[int, Op]]:
+def _image_volume(builder: Draft, path: str) -> list[tuple[int, Op]]:
     """A directory that the image wants to write to: in memory where nothing else is writable."""
     read_only = builder.spec.read_only
     depth = path.count("/") + 1
@@ -90,7 +89,7 @@ def _has_names(ranges: Ranges | None, *ids: int) -> bool:
     )
 
 
-def _workdir(builder: Builder, config: ImageConfig, mounted: set[str]) -> None:
+def _workdir(builder: Draft, config: ImageConfig, mounted: set[str]) -> None:
     if not config.workdir:
         return
     path = os.path.normpath(f"/{config.workdir}").strip("/")
@@ -99,7 +98,7 @@ def _workdir(builder: Builder, config: ImageConfig, mounted: set[str]) -> None:
         builder.tree.mount(op(ops.DIR, path))
 
 
-def put_files(builder: Builder) -> None:
+def put_files(builder: Draft) -> None:
     """The option ``files``: into the private layer, or through what is mounted over it. Raises SpecError."""
     tree, read_only = builder.tree, builder.spec.read_only
     mounted = [

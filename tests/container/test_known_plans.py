@@ -16,6 +16,7 @@ import pytest
 import pyminicon
 from pyminicon import _core
 from pyminicon.options import parse as spec
+from pyminicon.plan import Plan
 from pyminicon.plan import build as plan
 from pyminicon.plan import cache as known_plans
 from tests.support.run import out, sh
@@ -29,7 +30,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     images: list[str] = []
     build = plan.build
 
-    def count(asked: Any) -> plan.Plan:
+    def count(asked: Any) -> Plan:
         images.append(asked.image)
         return build(asked)
 
@@ -380,7 +381,7 @@ def test_no_more_than_sixteen_are_kept_and_the_latest_of_them(rootfs: Path, buil
 
 
 def test_nothing_of_a_run_is_kept(rootfs: Path, built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[plan.Plan] = []
+    kept: list[Plan] = []
     real = known_plans._to_keep
     monkeypatch.setattr(known_plans, "_to_keep", lambda *a: kept.append(real(*a)) or kept[-1])  # type: ignore[func-returns-value, arg-type]
     out("true", image=str(rootfs), env={"TOKEN": "secret"}, cwd="/tmp")
