@@ -15,14 +15,28 @@ from pyminicon import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import IO, Any, Protocol
 
-    from pyminicon.container import Container
+    from pyminicon.options import Spec
+
+    class Box(Protocol):
+        """A Container, as far as it is talked with."""
+
+        args: Any
+        pidfd: int
+        stdin: IO[Any] | None
+        stdout: IO[Any] | None
+        stderr: IO[Any] | None
+        _spec: Spec
+        _talk: Talk | None
+
+        def wait(self, timeout: float | None = None) -> int: ...
+
 
 _PIECE = 1 << 16
 
 
-def communicate(box: Container, input: Any, timeout: float | None) -> tuple[Any, Any]:
+def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
     """See Container.communicate."""
     deadline = None if timeout is None else time.monotonic() + timeout
     talk = box._talk
@@ -36,7 +50,7 @@ def communicate(box: Container, input: Any, timeout: float | None) -> tuple[Any,
     return talk.result
 
 
-def _encode(box: Container, input: Any) -> bytes:
+def _encode(box: Box, input: Any) -> bytes:
     if box._spec.text:
         if not isinstance(input, str):
             raise TypeError(f"input takes a str with text=True, not {type(input).__name__}")
@@ -49,7 +63,7 @@ def _encode(box: Container, input: Any) -> bytes:
 class Talk:
     """One communication, which may take several calls with a timeout."""
 
-    def __init__(self, box: Container, input: Any) -> None:
+    def __init__(self, box: Box, input: Any) -> None:
         self.box = box
         self.result: tuple[Any, Any] | None = None
         self.unsent = memoryview(_encode(box, input) if input else b"")

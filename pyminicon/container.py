@@ -101,14 +101,33 @@ def start(args: Any, **options: Any) -> Container:
     (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
     """
     if wants_terminal(options):
-        from pyminicon import terminal
-
-        return terminal.start(args, options)
+        return _start_in_terminal(args, options)
     from pyminicon.plan.cache import planned
 
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, specs.ONLY_RUN)
     return start_plan(spec, plan, args, trace)
+
+
+def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container:
+    """:func:`start` with a terminal of its own as stdin, stdout and stderr; the Container has it as ``terminal``."""
+    from pyminicon.plan import build as plans
+    from pyminicon.terminal import Terminal
+
+    trace = bool(options.pop("trace", False))
+    checked = specs.parse(args, options, specs.ONLY_RUN)
+    terminal = Terminal()
+    try:
+        checked.stdin = checked.stdout = checked.stderr = terminal.inner
+        made = plans.build(checked)
+        terminal.give_to(made.outer_uid())
+        box = start_plan(checked, made, args, trace)
+    except BaseException:
+        terminal.close()
+        raise
+    terminal.close_inner()
+    box.terminal = terminal
+    return box
 
 
 def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container:

@@ -20,9 +20,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon.container import Container
-    from pyminicon.plan import Plan
-
 
 class Terminal:
     """The outer side of a pty pair: what a terminal emulator holds.
@@ -64,17 +61,10 @@ class Terminal:
         """(rows, columns), as programs inside see it or have set it."""
         return size_of(self._outer)
 
-    def give_to(self, plan: Plan) -> None:
-        """It belongs to whom ``plan`` is for, or he couldn't open /dev/console or change its modes."""
-        if os.geteuid() != 0:  # only root may give files away; a single-id map is its owner's already
-            return
-        uid = plan.fields.get("uid", 0)
-        for line in plan.fields.get("uid_map", "").splitlines():
-            inside, outside, count = (int(word) for word in line.split())
-            if inside <= uid < inside + count:
-                uid += outside - inside
-                break
-        os.fchown(self.inner, uid, -1)
+    def give_to(self, uid: int) -> None:
+        """It belongs to the user ``uid`` of this machine, or he couldn't open /dev/console or change its modes."""
+        if os.geteuid() == 0:  # only root may give files away; a single-id map is its owner's already
+            os.fchown(self.inner, uid, -1)
 
     def close_inner(self) -> None:
         """Lets go of the inner side, which the container holds by now."""
@@ -108,28 +98,3 @@ def name_of(stdin: Any) -> str:
         return os.ttyname(stdin if isinstance(stdin, int) else stdin.fileno())
     except (AttributeError, OSError):
         raise SpecError("tty", "takes a terminal as stdin, one with a name in /dev/pts") from None
-
-
-def start(args: Any, options: dict[str, Any]) -> Container:
-    """:func:`pyminicon.start` with a terminal of its own as stdin, stdout and stderr.
-
-    The Container has it as ``terminal``. Raises SpecError and LaunchError as start does.
-    """
-    from pyminicon import container
-    from pyminicon.options import parse as spec
-    from pyminicon.plan import build as plan
-
-    trace = bool(options.pop("trace", False))
-    checked = spec.parse(args, options, spec.ONLY_RUN)
-    terminal = Terminal()
-    try:
-        checked.stdin = checked.stdout = checked.stderr = terminal.inner
-        made = plan.build(checked)
-        terminal.give_to(made)
-        box = container.start_plan(checked, made, args, trace)
-    except BaseException:
-        terminal.close()
-        raise
-    terminal.close_inner()
-    box.terminal = terminal
-    return box

@@ -104,7 +104,7 @@ async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Termi
     watch = enter(asyncio.get_running_loop())
     try:
         if terminal is not None:
-            terminal.give_to(plan)
+            terminal.give_to(plan.outer_uid())
         handle = await launch(watch, spec, plan, Limits(spec, trace), None)
         return AsyncContainer(PRIVATE, watch, handle, spec, plan, args)
     except BaseException:

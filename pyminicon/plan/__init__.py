@@ -147,6 +147,15 @@ class Plan:
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
         self.stop_signal = 15
 
+    def outer_uid(self) -> int:
+        """The uid, as this machine counts, that the program runs as."""
+        uid: int = self.fields.get("uid", 0)
+        for line in self.fields.get("uid_map", "").splitlines():
+            inside, outside, count = (int(word) for word in line.split())
+            if inside <= uid < inside + count:
+                return uid + outside - inside
+        return uid
+
 
 class Draft:
     """A plan in the making: what each chapter has decided, for those after it and for the rooms."""
