@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support.processes import marked
 
 Run = Callable[..., Any]
 
@@ -34,18 +35,14 @@ def test_nothing_outlives_the_first_program(init: bool, inside: Run) -> None:
     mark = f"71{os.getpid()}"
     script = f"for i in 1 2 3 4 5; do (trap '' TERM HUP INT; setsid sh -c 'setsid sleep {mark} & exec sleep {mark}' &) ; done; sleep 0.2"
     assert inside(["sh", "-c", script], init=init).returncode == 0
-    assert (
-        mark not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    )
+    assert not marked(mark)
     with subprocess.Popen(["sleep", mark]) as ours:
-        assert (
-            mark in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-        )
+        assert marked(mark) == [ours.pid]
         ours.kill()
 
 
 def test_orphans_are_reaped_under_init(inside: Run) -> None:
-    script = "for i in $(seq 200); do (true &) ; done; for i in $(seq 100); do ps -eo stat= | grep -q Z || break; sleep 0.1; done; ps -eo stat= | grep -c Z; :"
+    script = "for i in $(seq 200); do (true &) ; done; for i in $(seq 100); do cat /proc/[0-9]*/stat 2>/dev/null | grep -q ') Z' || break; sleep 0.1; done; cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z'; :"
     assert inside(["sh", "-c", script], init=True).stdout == "0\n"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support.processes import marked
 
 Run = Callable[..., Any]
 LOOKS = ("maps", "readv", "mem", "environ", "getfd", "ptrace")
@@ -61,7 +62,7 @@ def test_a_container_cannot_signal_outside(
     script = f"kill -9 {victim.pid}; kill -9 -1; kill -9 -{os.getpgid(victim.pid)}; for n in $(seq {victim.pid - 5} {victim.pid + 5}); do kill -9 $n; done; :"
     inside(["setsid", "sh", "-c", script], **options)
     assert victim.poll() is None and os.getpid()
-    subprocess.run(["kill", "-9", str(victim.pid)], check=True, user=user)
+    subprocess.run(["sh", "-c", f"kill -9 {victim.pid}"], check=True, user=user)
     assert victim.wait() == -9
 
 
@@ -72,5 +73,10 @@ def test_a_container_cannot_signal_its_launchers_process_group(inside: Run) -> N
 
 
 def test_only_its_own_processes_are_there_to_see(inside: Run) -> None:
-    r = inside(["sh", "-c", "ls /proc | grep -c '^[0-9]'"])
-    assert int(r.stdout) <= 4 < sum(name.isdigit() for name in os.listdir("/proc"))
+    mark = f"73{os.getpid()}"
+    script = f"ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | grep -ac '{mark[0]}[{mark[1]}]{mark[2:]}'; :"
+    with subprocess.Popen(["sleep", mark]) as ours:
+        count, seen = inside(["sh", "-c", script]).stdout.split()
+        assert int(count) <= 4 and seen == "0"
+        assert marked(mark) == [ours.pid]
+        ours.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from tests.support.processes import in_namespace
 from tests.support.run import out, sh
 
 OPTION = {"pid": "pid", "ipc": "ipc", "uts": "uts", "net": "network", "cgroup": "cgroupns"}
@@ -53,21 +54,10 @@ def test_everything_dies_with_pid_1() -> None:
         c.stdout.readline()
         mark = f"/proc/{c.pid}/ns/pid"
         namespace = os.readlink(mark)
-        assert len(_processes_in(namespace)) == 3
+        assert len(in_namespace(namespace)) == 3
         c.kill()
         assert c.wait() == -9
-    assert _processes_in(namespace) == []
-
-
-def _processes_in(namespace: str) -> list[str]:
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if os.readlink(f"/proc/{pid}/ns/pid") == namespace:
-                found.append(pid)
-        except OSError:
-            continue
-    return found
+    assert in_namespace(namespace) == []
 
 
 def test_loopback_is_up_and_the_only_interface() -> None:

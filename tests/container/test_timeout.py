@@ -13,24 +13,13 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from tests.support.processes import marked
 from tests.support.python import fresh
-
-
-def holds(tag: str) -> list[str]:
-    """Processes of this machine that have ``tag`` on their command line."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            if tag.encode() in Path(f"/proc/{pid}/cmdline").read_bytes() and int(pid) != os.getpid():
-                found.append(pid)
-        except OSError:
-            continue
-    return found
 
 
 def gone(tag: str, within: float = 3.0) -> bool:
     deadline = time.monotonic() + within
-    while holds(tag):
+    while marked(tag):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)

@@ -125,7 +125,8 @@ def _configure_pip(root: Path) -> None:
     for name, values in _pip_settings().items():
         lines.append(f"{name} = " + "\n    ".join(values))
         for path in map(_local, values):
-            if path is not None and path.is_file() and not (root / path.relative_to("/")).exists():
+            # Also what a package brought: this machine's may trust authorities of its own.
+            if path is not None and path.is_file():
                 (root / path.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, root / path.relative_to("/"))
     (root / "etc/pip.conf").write_text("\n".join(lines) + "\n")
