@@ -6,11 +6,24 @@ SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h
 PACKAGE = pyminicon tools setup.py tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick venv format lint types tidy cpp-tests tests unit fuzz clean
+.PHONY: check quick nightly venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
 quick: venv format lint types unit
+
+# What takes hours or comes from far away. Each part says when it began; all run, and the status says whether all
+# were good. `make nightly NIGHTLY=systemd-trixie` runs one part.
+NIGHTLY = systemd-trixie fuzz-hour
+nightly: venv
+	@failed=; for part in $(NIGHTLY); do \
+	    echo "=== $$(date -u +%FT%TZ) nightly: $$part"; \
+	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; echo "=== $$(date -u +%FT%TZ) nightly: failed:$${failed:- nothing}"; [ -z "$$failed" ]
+
+.PHONY: fuzz-hour
+fuzz-hour:
+	$(MAKE) fuzz FUZZ_SECONDS=3600
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +65,14 @@ unit:
 
 tests:
 	$(BIN)/python -m pytest
+
+# What the plain suite leaves out: tests that take many seconds each.
+slow:
+	$(BIN)/python -m pytest -m slow
+
+# The README's two commands on a minimal Debian that has nothing but what the README names; needs root.
+fresh-test:
+	$(PYTHON) tests/fresh/run.py $(FRESH_ARGS)
 
 clean:
 	rm -rf build $(VENV)

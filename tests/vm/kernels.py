@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 
 SUITES = {"6.1": "bookworm", "newest": "sid"}
+# Not among those that `make vm-test` tries: the kernel of a release that is tried whole (systemd/).
+OTHERS = {"6.12": "trixie"}
 _IMAGE = re.compile(r"^linux-image-[0-9][^ ]*-amd64$")
 # Flavours that boot on fewer machines (cloud), behave differently (rt) or only carry symbols (dbg).
 _OTHER_FLAVOURS = re.compile(r"-(rt|cloud|dbg|unsigned)\b")
@@ -63,12 +65,13 @@ def get(name: str, refresh: bool = False) -> Kernel:
 
     It is fetched when the cache doesn't hold it, or when ``refresh`` is set. Raises KernelUnavailable.
     """
-    if name not in SUITES:
+    suites = {**SUITES, **OTHERS}
+    if name not in suites:
         raise KernelUnavailable(f"unknown kernel {name!r}: choose one of {', '.join(SUITES)}")
     place = cache_dir() / name
     stamp = place / "ready"
     if refresh or not stamp.exists():
-        _fetch(SUITES[name], place)
+        _fetch(suites[name], place)
     version, image = stamp.read_text().split("\n")[:2]
     return Kernel(version, place / image, place)
 

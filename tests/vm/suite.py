@@ -39,7 +39,17 @@ QUICK = [
 ONLY = "PYMINICON_VM_ONLY"
 # A test that hangs shows where: after that many seconds pytest prints every thread's stack.
 HANGS = "faulthandler_timeout=150"
-PYTEST = ["-p", "tests.skips", "-p", "no:cacheprovider", "-q", "-m", "not slow_in_vm", "-o", HANGS]
+PYTEST = [
+    "-p",
+    "tests.skips",
+    "-p",
+    "no:cacheprovider",
+    "-q",
+    "-m",
+    "not slow_in_vm and not slow",
+    "-o",
+    HANGS,
+]
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

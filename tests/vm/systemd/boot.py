@@ -33,7 +33,7 @@ import kernels  # noqa: E402
 import machine  # noqa: E402
 
 #: Suite -> its kernel (kernels.SUITES) and the Python it has.
-SUITES = {"bookworm": ("6.1", (3, 11))}
+SUITES = {"bookworm": ("6.1", (3, 11)), "trixie": ("6.12", (3, 13))}
 # What the tests import beside pyminicon: pure Python, so it is taken from the interpreter that runs this.
 LIBRARIES = (
     "pytest",
@@ -56,6 +56,7 @@ class Booted:
         self.suite = suite
         self.share = machine.TREE / "build" / f"systemd-{suite}"
         self._number = 0
+        self._built: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, memory: str = "2G", cpus: int = 2, boot_timeout: float = 300.0) -> None:
@@ -123,11 +124,17 @@ class Booted:
         process: Any = self._process or _Other(int((self.share / "pid").read_text()))
         return machine._await(process, path, deadline, self.share, copies or [])
 
+    def _package(self) -> Path:
+        """pyminicon as it is built for the machine's Python: this one's if they are the same."""
+        if sys.version_info[:2] == SUITES[self.suite][1]:
+            return _package()
+        if self._built is None:
+            self._built = _built_in(self.suite)
+        return self._built
+
     def _send(self) -> str:
         """Put the tree's code into the share, if it isn't there; returns its name."""
-        if sys.version_info[:2] != SUITES[self.suite][1]:
-            raise machine.MachineFailed(f"{self.suite} has another Python than {sys.version.split()[0]}")
-        chosen = _code()
+        chosen = _code(self._package())
         digest = hashlib.sha256()
         for name, path in chosen:
             found = path.stat()
@@ -157,10 +164,10 @@ def _anybodys(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _code() -> list[tuple[str, Path]]:
+def _code(package: Path) -> list[tuple[str, Path]]:
     """(name inside, file) of everything a test needs, with the compiled files that Python made of them."""
     chosen: list[tuple[str, Path]] = []
-    roots = [("pyminicon", _package()), ("tests", machine.TREE / "tests")]
+    roots = [("pyminicon", package), ("tests", machine.TREE / "tests")]
     for library in LIBRARIES:
         found = importlib.util.find_spec(library)
         if found is not None and found.origin is not None:
@@ -187,6 +194,19 @@ def _package() -> Path:
     if found is None or found.origin is None:
         raise machine.MachineFailed("pyminicon isn't built: pip install . first")
     return Path(found.origin).parent
+
+
+def _built_in(suite: str) -> Path:
+    """The package built from this tree on a minimal machine of that release (tests/fresh)."""
+    place = kernels.cache_dir() / f"built-{suite}"
+    shutil.rmtree(place, ignore_errors=True)
+    build = "python3 -m venv .venv && .venv/bin/pip install -q ."
+    fresh = [sys.executable, str(machine.TREE / "tests/fresh/run.py"), "--as", "root", "--suite", suite]
+    done = subprocess.run([*fresh, "--keep", str(place), "--command", build], stdout=sys.stderr, check=False)
+    found = next(place.glob("root/root/pyminicon/.venv/lib/python*/site-packages/pyminicon"), None)
+    if done.returncode != 0 or found is None:
+        raise machine.MachineFailed(f"it couldn't be built for {suite}")
+    return found
 
 
 def main(argv: list[str]) -> int:
