@@ -10,15 +10,16 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyminicon import aio as aio
+    from pyminicon._calls import run as run
+    from pyminicon._calls import start as start
     from pyminicon.container import Container as Container
-    from pyminicon.container import run as run
-    from pyminicon.container import start as start
+    from pyminicon.errors import CalledProcessError as CalledProcessError
     from pyminicon.errors import Error as Error
     from pyminicon.errors import LaunchError as LaunchError
     from pyminicon.errors import SpecError as SpecError
+    from pyminicon.errors import TimeoutExpired as TimeoutExpired
+    from pyminicon.images.errors import ImageError as ImageError
     from pyminicon.result import Result as Result
     from pyminicon.result import Usage as Usage
     from pyminicon.template import Template as Template
@@ -40,6 +41,7 @@ _HOMES = {
     "Error": "errors",
     "SpecError": "errors",
     "LaunchError": "errors",
+    "ImageError": "images.errors",
     "TimeoutExpired": "errors",
     "CalledProcessError": "errors",
 }
@@ -47,13 +49,19 @@ _HOMES = {
 __all__ = ["DEVNULL", "PIPE", "STDOUT", "aio", *_HOMES]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
-    # Not by importlib, whose import costs more than ours: it is also asked for each submodule that
-    # `from pyminicon import …` hasn't loaded yet.
-    home = "aio" if name == "aio" else _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'pyminicon' has no attribute {name!r}")
-    module = __import__(f"pyminicon.{home}", fromlist=["*"])
-    value = module if name == "aio" else getattr(module, name)
-    globals()[name] = value
-    return value
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if not TYPE_CHECKING:  # who checks types knows all names from above, and any other is a mistake
+
+    def __getattr__(name):
+        # Not by importlib, whose import costs more than ours: it is also asked for each submodule that
+        # `from pyminicon import …` hasn't loaded yet.
+        home = "aio" if name == "aio" else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'pyminicon' has no attribute {name!r}")
+        module = __import__(f"pyminicon.{home}", fromlist=["*"])
+        value = module if name == "aio" else getattr(module, name)
+        globals()[name] = value
+        return value

@@ -9,10 +9,11 @@ from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from typing import IO, Any, AnyStr, Generic, NoReturn, Unpack
 
     from pyminicon.communicate import Talk
     from pyminicon.options import Spec
+    from pyminicon.options.types import LimitOptions
     from pyminicon.plan import Plan
     from pyminicon.result import Result, Stats, Usage
     from pyminicon.terminal import Terminal
@@ -23,13 +24,72 @@ _PATIENCE = 5.0  # seconds for a killed container to be gone
 NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
 
 
-def run(args: Any, **options: Any) -> Result:
+def run(args: Any, **options: Any) -> Result[Any]:
     """Runs ``args`` in a container of its own and waits for it: subprocess.run, in a container.
 
-    All options are keyword only; docs/usage.md lists them. Raises :class:`SpecError` before anything
-    is started, :class:`LaunchError` when the launch failed (nothing is left then),
-    :class:`TimeoutExpired` after ``timeout`` with what was captured, :class:`CalledProcessError` with
-    ``check=True``.
+    Raises :class:`SpecError` before anything is started, :class:`LaunchError` when the launch failed
+    (nothing is left then), :class:`TimeoutExpired` after ``timeout`` with what was captured,
+    :class:`CalledProcessError` with ``check=True``. The options, keyword only; docs/usage.md says more.
+
+    subprocess's own, with the same meaning:
+      input=None              fed to stdin: bytes, or a str with text
+      stdin=None              None inherits; a descriptor, a file, PIPE or DEVNULL
+      stdout=None             the same
+      stderr=None             the same, or STDOUT
+      capture_output=False    stdout and stderr are PIPEs
+      text=None               str instead of bytes
+      universal_newlines=None  the same as text
+      encoding=None           of text; utf-8
+      errors=None             how text is decoded: a handler of codecs
+      timeout=None            seconds until TimeoutExpired; the container is ended
+      check=False             CalledProcessError where returncode isn't 0
+      env=None                variables beside PATH HOME TERM HOSTNAME; nothing is inherited
+      cwd=None                the working directory inside; "/" or the image's
+      pass_fds=()             descriptors that go in under their numbers
+
+    the container:
+      image='host'            "host", "python", a path with a slash, or a name in the image store
+      entrypoint=None         instead of the image's own entry point
+      read_only=False         no writable layer over the image
+      storage='tmpfs'         where that layer lies: "tmpfs[:size=1g]" or "disk"
+      user=None               "uid[:gid]", or a name in the image's passwd
+      hostname=None           the container's id where none is given
+      volumes=()              ["source:target[:ro]"]
+      tmpfs=()                ["target[:size=64m]"]
+      files=None              {"target": bytes or path}, put in before the start
+      collect=None            paths that are taken out after the end, in Result.files
+      collect_max=16777216    bytes of each of them
+      network='none'          "none": its own loopback; "host"
+      pid='private'           PID namespace, or "host"
+      ipc='private'           IPC namespace, or "host"
+      uts='private'           UTS namespace (host name), or "host"
+      cgroupns='private'      cgroup namespace, or "host"
+      time='host'             time namespace; "private": clocks since boot begin at 0
+      userns='auto'           user namespace: "host", "private" or "inside:outside:count[,...]"
+      init=False              a small pid 1 that reaps and forwards signals
+      tty=False               (start) a terminal of its own
+
+    limits:
+      memory=None             bytes, or "64M"
+      memory_swap=None        memory and swap together; -1: swap without limit
+      cpus=None               1.5: one and a half processors
+      cpu_weight=None         1 to 10000; 100 is normal
+      cpuset=None             "0-2,4"
+      pids=None               processes and threads at a time
+      io_weight=None          1 to 10000; 100 is normal
+      wall_time=None          seconds; ends the container and says so in Result.limit
+      cpu_time=None           seconds of CPU time; the same
+      max_output=None         bytes of stdout and stderr together; the same
+      usage=False             count memory, processes and I/O even where no limit asks for it
+      cgroup_parent=None      make the container's cgroup there
+      rlimits=None            {"nofile": (256, 512)}: limits of each process
+
+    privileges:
+      cap_add=()              capabilities beside docker's fourteen
+      cap_drop=()             capabilities that it doesn't get
+      seccomp='default'       "default", "unconfined", or a profile: a path or a dict
+      no_new_privileges=True  setuid programs give nothing
+      trace=False             note when each stage of the start began, in Result.trace
     """
     from pyminicon.plan.cache import planned
 
@@ -38,7 +98,26 @@ def run(args: Any, **options: Any) -> Result:
     return run_plan(plan, spec, args, trace)
 
 
-def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result:
+class Described:
+    """Leads inspect and help() from ``**options`` to the whole signature, which is made when they ask for it."""
+
+    __slots__ = ("_call", "_function")
+
+    def __init__(self, function: Any, call: str) -> None:
+        self._function = function
+        self._call = call
+
+    @property
+    def __wrapped__(self) -> Any:
+        from pyminicon.options.types import described
+
+        return described(self._function, self._call)
+
+
+run.__wrapped__ = Described(run, "run")  # type: ignore[attr-defined]
+
+
+def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result[Any]:
     """One run of a plan: one crossing into the core. Closes the plan's locks."""
     try:
         from pyminicon.result import make_result
@@ -93,7 +172,7 @@ def wants_terminal(options: dict[str, Any]) -> bool:
     return options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys()
 
 
-def start(args: Any, **options: Any) -> Container:
+def start(args: Any, **options: Any) -> Container[Any]:
     """Starts ``args`` in a container of its own and returns at once: subprocess.Popen, in a container.
 
     Takes run's options but ``input timeout check capture_output collect``. Raises SpecError and
@@ -109,7 +188,10 @@ def start(args: Any, **options: Any) -> Container:
     return start_plan(spec, plan, args, trace)
 
 
-def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container:
+start.__wrapped__ = Described(start, "start")  # type: ignore[attr-defined]
+
+
+def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
     """:func:`start` with a terminal of its own as stdin, stdout and stderr; the Container has it as ``terminal``."""
     from pyminicon.plan import build as plans
     from pyminicon.terminal import Terminal
@@ -130,7 +212,7 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container:
     return box
 
 
-def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container:
+def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container[Any]:
     """A Container for one start of a plan; closes the plan's locks if it fails."""
     _bury()
     try:
@@ -152,7 +234,7 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
     return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan.stop_signal)
 
 
-def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> Container:
+def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> Container[Any]:
     """The Container for a template's handle; the image's locks are the template's."""
     return Container(_PRIVATE, handle, spec, [], args, plan.stop_signal)
 
@@ -161,7 +243,7 @@ _PRIVATE = object()
 
 # What still runs when the interpreter shuts down is ended then, cgroups and all; the watcher would only
 # kill it. Keyed by id: a Container is looked at only by the process that made it.
-_running: dict[int, Container] = {}
+_running: dict[int, Container[Any]] = {}
 
 
 _burial = 32  # so many may be running or forgotten before somebody looks which have ended
@@ -188,6 +270,18 @@ def _end_all() -> None:
             box.close()
 
 
+if TYPE_CHECKING:
+
+    class _Generic(Generic[AnyStr]):
+        pass
+
+else:  # without typing, whose import costs more than a container
+    AnyStr = str
+
+    class _Generic:
+        __class_getitem__ = classmethod(type(list[int]))
+
+
 class Running:
     """What a container tells of itself and takes while it runs, for a thread and for a loop alike."""
 
@@ -212,7 +306,7 @@ class Running:
 
         return Stats(self._handle.usage())
 
-    def update(self, **limits: Any) -> None:
+    def update(self, **limits: Unpack[LimitOptions]) -> None:
         """Changes limits while it runs: ``memory memory_swap cpus cpu_weight cpuset pids io_weight``.
 
         The container must have been started with a limit of the same kind, or there is no cgroup to
@@ -254,8 +348,13 @@ class Running:
     def _mine(self) -> bool:
         return bool(self._handle.owned)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can't be pickled: it belongs to the process that started it"
+        )
 
-class Container(Running):
+
+class Container(Running, _Generic[AnyStr]):
     """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
 
     ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex
@@ -289,9 +388,9 @@ class Container(Running):
         self.returncode: int | None = None
         self.limit: str | None = None
         self.terminal: Terminal | None = None
-        self.stdin = self._stream(0, "wb")
-        self.stdout = self._stream(1, "rb")
-        self.stderr = self._stream(2, "rb")
+        self.stdin: IO[AnyStr] | None = self._stream(0, "wb")
+        self.stdout: IO[AnyStr] | None = self._stream(1, "rb")
+        self.stderr: IO[AnyStr] | None = self._stream(2, "rb")
         if not _running:
             import atexit
 
@@ -336,7 +435,7 @@ class Container(Running):
             self.poll()
         return errors.check_status(self.returncode)
 
-    def communicate(self, input: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+    def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
 
         After TimeoutExpired it can be called again and nothing is lost.
@@ -372,7 +471,7 @@ class Container(Running):
         self._handle.release()
         self.pidfd = -1
 
-    def __enter__(self) -> Container:
+    def __enter__(self) -> Container[AnyStr]:
         return self
 
     def __exit__(self, *exception: object) -> None:

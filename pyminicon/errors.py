@@ -13,6 +13,8 @@ from __future__ import annotations
 class Error(Exception):
     """The base of every exception this package raises by itself."""
 
+    __module__ = "pyminicon"
+
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +25,13 @@ if TYPE_CHECKING:
         """See subprocess.TimeoutExpired."""
 
     class CalledProcessError(Error, subprocess.CalledProcessError):
-        """See subprocess.CalledProcessError."""
+        """See subprocess.CalledProcessError; ``limit``: that of its container's that ended it, or None."""
+
+        limit: str | None
+
+        def __init__(
+            self, returncode: int, cmd: Any, output: Any = None, stderr: Any = None, limit: str | None = None
+        ) -> None: ...
 
 
 class SpecError(Error, ValueError):
@@ -31,6 +39,8 @@ class SpecError(Error, ValueError):
 
     ``option`` (str): the option's name. The message reads ``"option: what it takes"``.
     """
+
+    __module__ = "pyminicon"
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(f"{option}: {message}")
@@ -50,6 +60,8 @@ class LaunchError(Error, OSError):
     ``hint`` (str | None): the likely cause and the remedy, where they can be known.
     """
 
+    __module__ = "pyminicon"
+
     def __init__(self, errno: int, stage: str, subject: str = "", hint: str | None = None) -> None:
         import os
 
@@ -62,6 +74,9 @@ class LaunchError(Error, OSError):
         parts = [self.stage, self.subject, self.strerror or ""]
         message = ": ".join(part for part in parts if part)
         return f"{message} ({self.hint})" if self.hint else message
+
+    def __repr__(self) -> str:
+        return f"LaunchError(errno={self.errno}, stage={self.stage!r}, subject={self.subject!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError would pickle (errno, strerror); a worker pool has to carry stage and subject too.
@@ -78,12 +93,31 @@ def check_status(returncode: int | None) -> int:
     return returncode
 
 
+def _called(
+    self: Any, returncode: int, cmd: Any, output: Any = None, stderr: Any = None, limit: str | None = None
+) -> None:
+    import subprocess
+
+    subprocess.CalledProcessError.__init__(self, returncode, cmd, output, stderr)
+    self.limit = limit
+
+
+def _named_limit(self: Any) -> str:
+    import subprocess
+
+    text = subprocess.CalledProcessError.__str__(self)
+    return f"{text.rstrip('.')}: ended by its limit: {self.limit}" if self.limit else text
+
+
 def __getattr__(name: str) -> type[Error]:
     if name in ("TimeoutExpired", "CalledProcessError"):
         import subprocess
 
         base: Any = getattr(subprocess, name)
-        made: type[Error] = type(name, (Error, base), {"__module__": "pyminicon", "__doc__": base.__doc__})
+        members: dict[str, Any] = {"__module__": "pyminicon", "__doc__": base.__doc__}
+        if name == "CalledProcessError":
+            members |= {"limit": None, "__init__": _called, "__str__": _named_limit}
+        made: type[Error] = type(name, (Error, base), members)
         globals()[name] = made
         return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

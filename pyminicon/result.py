@@ -6,7 +6,7 @@ from pyminicon import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, AnyStr, Generic
 
     from pyminicon.options import Spec
 
@@ -46,7 +46,20 @@ class Stats(Usage):
         self.pids: int | None = figures[8]
 
 
-class Result:
+if TYPE_CHECKING:
+
+    class _Generic(Generic[AnyStr]):
+        pass
+
+else:  # without typing, whose import costs more than a container
+    AnyStr = str
+
+    class _Generic:
+        __slots__ = ()
+        __class_getitem__ = classmethod(type(list[int]))
+
+
+class Result(_Generic[AnyStr]):
     """A container that has ended.
 
     ``args``, ``returncode`` (-N: killed by signal N), ``stdout``, ``stderr`` as
@@ -60,8 +73,8 @@ class Result:
 
     args: Any
     returncode: int
-    stdout: Any
-    stderr: Any
+    stdout: AnyStr
+    stderr: AnyStr
     usage: Usage
     limit: str | None
     startup: float
@@ -71,7 +84,9 @@ class Result:
     def check_returncode(self) -> None:
         """Raises CalledProcessError if ``returncode`` isn't 0."""
         if self.returncode:
-            raise errors.CalledProcessError(self.returncode, self.args, self.stdout, self.stderr)
+            raise errors.CalledProcessError(
+                self.returncode, self.args, self.stdout, self.stderr, limit=self.limit
+            )
 
     def __repr__(self) -> str:
         parts = [f"args={self.args!r}", f"returncode={self.returncode!r}"]
@@ -81,12 +96,12 @@ class Result:
         return f"Result({', '.join(parts)})"
 
 
-def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result:
+def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
     returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
-    result = Result()
+    result: Result[Any] = Result()
     result.args = args
     result.returncode = errors.check_status(returncode)
     result.stdout = _decode(spec, stdout)

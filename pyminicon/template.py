@@ -9,6 +9,7 @@ from pyminicon import plan as ops
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
+    Described,
     made_container,
     run_plan,
     run_request,
@@ -21,9 +22,10 @@ from pyminicon.result import make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal, Unpack, overload
 
     from pyminicon.options import Spec
+    from pyminicon.options.types import Args, Buffer, ContainerOptions, RunOfTemplate, StartOfTemplate
     from pyminicon.plan import Plan
     from pyminicon.result import Result
 
@@ -45,13 +47,14 @@ class Template:
     of this kind can't be started here. In a forked process a template is empty and refuses to run.
     """
 
-    def __init__(self, *, stock: int = 4, **options: Any) -> None:
+    def __init__(self, *, stock: int = 4, **options: Unpack[ContainerOptions]) -> None:
         if isinstance(stock, bool) or not isinstance(stock, int) or not 1 <= stock <= 1024:
             raise errors.SpecError("stock", "takes 1 to 1024 containers")
-        if options.get("tty"):
+        self._options: dict[str, Any] = {**options}
+        self._stock = stock
+        if self._options.get("tty"):
             raise errors.SpecError("tty", _NO_TERMINAL)
-        self._options = options
-        spec = specs.parse(_NOTHING, options, specs.EACH_RUN)
+        spec = specs.parse(_NOTHING, self._options, specs.EACH_RUN)
         self._held: dict[str, int] = {}  # volume sources, open
         self._plan = plans.build(spec)
         self._hold(spec)
@@ -91,7 +94,82 @@ class Template:
                 for row in fields["mounts"]
             ]
 
-    def run(self, args: Any, **options: Any) -> Result:
+    if TYPE_CHECKING:
+
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: Literal[True],
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: Literal[True],
+            input: str | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: Literal[False] | None = None,
+            encoding: None = None,
+            errors: None = None,
+            universal_newlines: Literal[False] | None = None,
+            input: Buffer | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[bytes]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | Buffer | None = None,
+            **options: Unpack[RunOfTemplate],
+        ) -> Result[Any]: ...
+
+    def run(self, args: Any, **options: Any) -> Result[Any]:
         """Runs ``args`` in a container of this kind: :func:`pyminicon.run` with the options of a run.
 
         ``args env cwd stdin stdout stderr input capture_output text encoding errors timeout check wall_time
@@ -104,7 +182,76 @@ class Template:
         outcome = self._core.run(self._told(spec), *run_request(spec, trace))
         return make_result(spec, args, outcome)
 
-    def start(self, args: Any, **options: Any) -> Container:
+    if TYPE_CHECKING:
+
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: Literal[True],
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str,
+            universal_newlines: bool | None = None,
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: Literal[True],
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: Literal[False] | None = None,
+            encoding: None = None,
+            errors: None = None,
+            universal_newlines: Literal[False] | None = None,
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[bytes]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[StartOfTemplate],
+        ) -> Container[Any]: ...
+
+    def start(self, args: Any, **options: Any) -> Container[Any]:
         """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
         but ``input timeout check capture_output collect``."""
         spec = self._parse(args, options, specs.ONLY_RUN)
@@ -130,7 +277,7 @@ class Template:
         self._bind_held(plan.fields)
         return merged, plan
 
-    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result:
+    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result[Any]:
         merged, plan = self._cold_plan(args, options)
         return run_plan(plan, merged, args, trace)
 
@@ -179,5 +326,22 @@ class Template:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its recipe: whoever unpickles it gets a stock of his own, made there.
+        return _made_again, (self._stock, self._options)
+
     def __repr__(self) -> str:
         return f"<Template {self._options.get('image', 'host')!r} ready={self.ready}>"
+
+
+def _made_again(stock: int, options: dict[str, Any]) -> Template:
+    return Template(stock=stock, **options)
+
+
+_calls: dict[str, Any] = {
+    "Template": Template.__init__,
+    "Template.run": Template.run,
+    "Template.start": Template.start,
+}
+for _call, _function in _calls.items():
+    _function.__wrapped__ = Described(_function, _call)

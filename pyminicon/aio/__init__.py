@@ -24,15 +24,16 @@ from pyminicon.aio.container import PRIVATE, AsyncContainer
 from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, ended_in_setup, launch, planned, sooner
 from pyminicon.aio.loop import enter
-from pyminicon.container import NOT_RUN, input_bytes, wants_terminal
+from pyminicon.container import NOT_RUN, Described, input_bytes, wants_terminal
 from pyminicon.options import parse as specs
 from pyminicon.plan import cache as known_plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal, Unpack, overload
 
     from pyminicon.options import Spec
+    from pyminicon.options.types import Args, Buffer, RunOptions, StartOptions
     from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.terminal import Terminal
@@ -40,7 +41,77 @@ if TYPE_CHECKING:
 __all__ = ["AsyncContainer", "run", "start"]
 
 
-async def run(args: Any, **options: Any) -> Result:
+if TYPE_CHECKING:
+
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        input: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        input: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str,
+        universal_newlines: bool | None = None,
+        input: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: Literal[True],
+        input: str | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[str]: ...
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        universal_newlines: Literal[False] | None = None,
+        input: Buffer | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[bytes]: ...
+    @overload
+    async def run(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        input: str | Buffer | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Result[Any]: ...
+
+
+async def run(args: Any, **options: Any) -> Result[Any]:
     """:func:`pyminicon.run` on the running loop: the same options, the same Result, the same errors.
 
     Cancelling kills the container, waits until it is gone and leaves nothing.
@@ -69,7 +140,71 @@ async def run(args: Any, **options: Any) -> Result:
             os.close(fd)
 
 
-async def start(args: Any, **options: Any) -> AsyncContainer:
+if TYPE_CHECKING:
+
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: Literal[True],
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[str]: ...
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[str]: ...
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str,
+        universal_newlines: bool | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[str]: ...
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: Literal[True],
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[str]: ...
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: Literal[False] | None = None,
+        encoding: None = None,
+        errors: None = None,
+        universal_newlines: Literal[False] | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[bytes]: ...
+    @overload
+    async def start(
+        args: Args,
+        *,
+        text: bool | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        universal_newlines: bool | None = None,
+        **options: Unpack[StartOptions],
+    ) -> AsyncContainer[Any]: ...
+
+
+async def start(args: Any, **options: Any) -> AsyncContainer[Any]:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
     if wants_terminal(options):
         return await _start_in_terminal(args, options)
@@ -81,7 +216,7 @@ async def start(args: Any, **options: Any) -> AsyncContainer:
     return await _start(args, spec, plan, trace, None)
 
 
-async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer:
+async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer[Any]:
     from pyminicon.terminal import Terminal
 
     trace = bool(options.pop("trace", False))
@@ -100,7 +235,9 @@ async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContain
     return box
 
 
-async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None) -> AsyncContainer:
+async def _start(
+    args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None
+) -> AsyncContainer[Any]:
     watch = enter(asyncio.get_running_loop())
     try:
         if terminal is not None:
@@ -113,3 +250,7 @@ async def _start(args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Termi
         raise
     finally:
         watch.leave()
+
+
+run.__wrapped__ = Described(run, "run")  # type: ignore[attr-defined]
+start.__wrapped__ = Described(start, "start")  # type: ignore[attr-defined]

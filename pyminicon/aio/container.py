@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from typing import AnyStr, Generic
 
 from pyminicon import errors
 from pyminicon.aio.ending import Ending
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 PRIVATE = object()
 
 
-class AsyncContainer(Running):
+class AsyncContainer(Running, Generic[AnyStr]):
     """A running container on an event loop, made by :func:`start`; ``async with`` leaves nothing behind.
 
     ``pid`` ``pidfd`` ``id`` ``args`` ``returncode`` ``limit`` ``startup`` as :class:`pyminicon.Container`
@@ -126,17 +127,19 @@ class AsyncContainer(Running):
                 self._settle((-9, None))  # it was killed, and hangs in the kernel
         return errors.check_status(self.returncode)
 
-    async def communicate(self, input: Any = None) -> tuple[Any, Any]:
+    async def communicate(self, input: AnyStr | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
 
         ``input``: bytes, or str with ``text=True``. A container that stops reading is no error.
         """
+        told: Any
         out = asyncio.ensure_future(self.stdout.read()) if self.stdout is not None else None
         err = asyncio.ensure_future(self.stderr.read()) if self.stderr is not None else None
         try:
             await self._feed(input)
             await self.wait()
-            return (await out if out is not None else None, await err if err is not None else None)
+            told = (await out if out is not None else None, await err if err is not None else None)
+            return told  # type: ignore[no-any-return]
         finally:
             for task in (out, err):
                 if task is not None:
@@ -176,7 +179,7 @@ class AsyncContainer(Running):
         if cancelled is not None:
             raise cancelled
 
-    async def __aenter__(self) -> AsyncContainer:
+    async def __aenter__(self) -> AsyncContainer[AnyStr]:
         return self
 
     async def __aexit__(self, *exception: object) -> None:

@@ -160,7 +160,7 @@ class Job(Ending):
             await self.bury()
             raise
 
-    async def result(self, args: Any) -> Result:
+    async def result(self, args: Any) -> Result[Any]:
         handle, spec = self.handle, self.spec
         files = await self._collected()
         cancelled = await self.bury() if self.gone else None

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 _PIECE = 65536
 
 
-def relay(box: Container) -> None:
+def relay(box: Container[Any]) -> None:
     """Copies stdin to ``box`` and its stdout and stderr to ours, until it has ended and all is shown."""
     _Relay(box).serve()
 
 
 class _Relay:
-    def __init__(self, box: Container) -> None:
+    def __init__(self, box: Container[Any]) -> None:
         self.box = box
         self.poll = select.poll()
         self.shown: dict[int, tuple[IO[Any], int]] = {}  # a pipe's read end, and where it goes

@@ -6,10 +6,12 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyminicon.container import Container
 
 
-def trace(box: Container) -> None:
+def trace(box: Container[Any]) -> None:
     """A line a stage that ran: when it began after the call, how long it took, in microseconds."""
     stamps = box.trace or []
     total = round(box.startup * 1e9)
@@ -24,7 +26,7 @@ def trace(box: Container) -> None:
     os.write(2, ("\n".join(lines) + "\n").encode())
 
 
-def as_json(box: Container, name: str | None) -> None:
+def as_json(box: Container[Any], name: str | None) -> None:
     """The result as one line of JSON; a figure that the kernel can't give is null, never 0."""
     import json
 

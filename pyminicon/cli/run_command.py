@@ -161,7 +161,7 @@ def _same_file(one: int, other: int) -> bool:
     return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
-def finish(box: Container, given: dict[str, Any], ended_by: int) -> int:
+def finish(box: Container[Any], given: dict[str, Any], ended_by: int) -> int:
     """Reports what was asked for; the exit status for how the container has ended.
 
     ``ended_by``: the signal that we ended it for, or 0.

@@ -36,7 +36,7 @@ class Forwarder:
     """
 
     def __init__(self) -> None:
-        self.box: Container | None = None
+        self.box: Container[Any] | None = None
         self.ended_by = 0
         self.interrupts = 0
         self.early: list[int] = []
@@ -45,7 +45,7 @@ class Forwarder:
             if _signal.getsignal(number) not in (_signal.SIG_IGN, None):
                 _signal.signal(number, self._caught)
 
-    def attach(self, box: Container) -> None:
+    def attach(self, box: Container[Any]) -> None:
         """From now on ``box`` is sent what comes, and what has come so far."""
         self.box = box
         if self.early:
@@ -64,7 +64,7 @@ class Forwarder:
         else:
             self.early.append(number)
 
-    def _forward(self, box: Container, number: int) -> None:
+    def _forward(self, box: Container[Any], number: int) -> None:
         self.interrupts += number == _INT
         # Whoever sends SIGTERM wants an orderly end: the image says by which signal that comes.
         sent = box.stop_signal if number == _TERM else number

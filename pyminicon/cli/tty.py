@@ -136,7 +136,7 @@ def raw_modes(modes: Modes) -> Modes:
 class _Session:
     """The copying between the two terminals, until the container has ended."""
 
-    def __init__(self, box: Container, inner: Terminal, guard: Guard | None) -> None:
+    def __init__(self, box: Container[Any], inner: Terminal, guard: Guard | None) -> None:
         self.box = box
         self.inner = inner
         self.guard = guard

@@ -8,6 +8,8 @@ from ..errors import SpecError
 class ImageError(SpecError):
     """An image that can't be found, read, trusted or stored; the store is as it was before."""
 
+    __module__ = "pyminicon"
+
     def __init__(self, message: str) -> None:
         super().__init__("image", message)
         self.message = message

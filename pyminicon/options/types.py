@@ -1,0 +1,158 @@
+"""The options as type checkers and editors know them, and the signature that inspect and help() show.
+
+No launch loads this: it needs :mod:`typing`. What an option means and its default stand in the docstring of
+:func:`pyminicon.run`, a line for each; a test holds that, this and the checkers to each other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, Literal, TypeAlias, TypedDict
+
+StrPath: TypeAlias = str | os.PathLike[str]
+AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+#: A program and its arguments.
+Args: TypeAlias = Sequence[AnyPath]
+#: Bytes, or words such as "64M".
+Size: TypeAlias = int | str
+#: None inherits; else a descriptor, a file, PIPE or DEVNULL (and STDOUT for stderr).
+Stream: TypeAlias = int | IO[Any] | None
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Namespace: TypeAlias = Literal["private", "host"]
+#: The program's limit for one resource: (soft, hard), or both in one.
+Rlimit: TypeAlias = "int | Literal['unlimited'] | tuple[int, int]"
+
+
+class LimitOptions(TypedDict, total=False):
+    """What a cgroup limits; ``Container.update`` changes them."""
+
+    memory: Size | None
+    memory_swap: Size | None
+    cpus: float | None
+    cpu_weight: int | None
+    cpuset: str | None
+    pids: int | None
+    io_weight: int | None
+
+
+class ContainerOptions(LimitOptions, total=False):
+    """What describes a container: Template takes these."""
+
+    image: StrPath
+    entrypoint: str | bytes | Sequence[str | bytes] | None
+    read_only: bool
+    storage: str
+    user: str | int | None
+    hostname: str | None
+    volumes: Iterable[AnyPath] | None
+    tmpfs: Iterable[AnyPath] | None
+    network: Literal["none", "host"]
+    pid: Namespace
+    ipc: Namespace
+    uts: Namespace
+    cgroupns: Namespace
+    time: Namespace
+    userns: str
+    usage: bool
+    cgroup_parent: StrPath | None
+    rlimits: Mapping[str, Rlimit] | None
+    cap_add: Iterable[str]
+    cap_drop: Iterable[str]
+    seccomp: str | os.PathLike[str] | Mapping[str, Any]
+    no_new_privileges: bool
+    init: bool
+
+
+class StartOfTemplate(TypedDict, total=False):
+    """What each start takes, of a Template too; the words for text are in the overloads."""
+
+    env: Mapping[str, str] | None
+    cwd: AnyPath | None
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    wall_time: float | None
+    cpu_time: float | None
+    max_output: Size | None
+    files: Mapping[str, bytes | os.PathLike[str] | str] | None
+    pass_fds: Iterable[int]
+
+
+class RunOfTemplate(StartOfTemplate, total=False):
+    """What each run takes, of a Template too."""
+
+    capture_output: bool
+    timeout: float | None
+    check: bool
+    collect: Iterable[AnyPath] | None
+    collect_max: Size | None
+    trace: bool
+
+
+class StartOptions(ContainerOptions, StartOfTemplate, total=False):
+    """What :func:`pyminicon.start` takes."""
+
+    tty: bool
+    trace: bool
+
+
+class RunOptions(ContainerOptions, RunOfTemplate, total=False):
+    """What :func:`pyminicon.run` takes."""
+
+
+#: What tells text from bytes; each call has overloads for them.
+TEXT = ("text", "encoding", "errors", "universal_newlines")
+
+
+def options_of(call: str) -> dict[str, Any]:
+    """The options of run, start, Template, Template.run or Template.start, each with its type."""
+    kinds: dict[str, Any] = {
+        "run": RunOptions,
+        "start": StartOptions,
+        "Template": ContainerOptions,
+        "Template.run": RunOfTemplate,
+        "Template.start": StartOfTemplate,
+    }
+    found = dict(kinds[call].__annotations__)
+    if call != "Template":
+        found |= dict.fromkeys(TEXT[1:3], "str | None") | dict.fromkeys(TEXT[::3], "bool | None")
+    if call.endswith("run"):
+        found["input"] = "str | Buffer | None"
+    return {name: getattr(kind, "__forward_arg__", kind) for name, kind in found.items()}
+
+
+def rows(text: str) -> dict[str, tuple[Any, str]]:
+    """The options of run's docstring: default and what it means."""
+    import ast
+
+    found = {}
+    for line in text.splitlines():
+        name, equals, rest = line.strip().partition("=")
+        value, gap, meaning = rest.partition("  ")
+        if equals and gap and name.isidentifier():
+            found[name] = (ast.literal_eval(value), meaning.strip())
+    return found
+
+
+def described(function: Any, call: str) -> Any:
+    """``function`` with the signature that its ``**options`` stand for."""
+    import inspect
+    from types import FunctionType
+
+    from pyminicon.container import run
+
+    told = rows(run.__doc__ or "")
+    given = inspect.Signature.from_callable(function, follow_wrapped=False)
+    fixed = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=told.get(name, (...,))[0], annotation=kind
+        )
+        for name, kind in options_of(call).items()
+    ]
+    options.sort(key=lambda option: [*told].index(option.name) if option.name in told else len(told))
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    made.__doc__ = function.__doc__
+    made.__signature__ = given.replace(parameters=[*fixed, *options])  # type: ignore[attr-defined]
+    return made

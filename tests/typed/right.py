@@ -1,0 +1,74 @@
+"""Right uses, to be checked and never run: what each call gives, as a type checker sees it."""
+
+import asyncio
+from pathlib import Path
+from typing import assert_type
+
+import pyminicon
+from pyminicon import aio
+
+
+def runs() -> None:
+    assert_type(pyminicon.run(["true"]), pyminicon.Result[bytes])
+    assert_type(pyminicon.run(["true"]).stdout, bytes)
+    assert_type(pyminicon.run(["true"], text=True).stdout, str)
+    assert_type(pyminicon.run(["true"], encoding="utf-8", capture_output=True).stderr, str)
+    assert_type(pyminicon.run(["true"], errors="replace").stdout, str)
+    assert_type(pyminicon.run(["true"], universal_newlines=True).stdout, str)
+    assert_type(pyminicon.run(["true"], text=False, input=b"x").stdout, bytes)
+    r = pyminicon.run(
+        [Path("/bin/true"), b"x"], image=Path("."), memory="64M", cpus=1.5, network="host", check=True
+    )
+    assert_type(r.returncode, int)
+    assert_type(r.limit, str | None)
+    assert_type(r.usage.memory_peak, int | None)
+    assert_type(r.files, dict[str, bytes])
+    pyminicon.run(
+        ["cat"], text=True, input="words", timeout=1, env={"A": "b"}, rlimits={"nofile": (1, 2), "core": 1}
+    )
+    pyminicon.run(
+        ["true"], files={"/a": b"", "/b": Path("b")}, collect=["/c"], seccomp={"defaultAction": "x"}
+    )
+
+
+def starts() -> None:
+    with pyminicon.start(["cat"], text=True, stdin=pyminicon.PIPE, tty=False) as c:
+        assert_type(c, pyminicon.Container[str])
+        assert_type(c.communicate("x"), tuple[str, str])
+        assert_type(c.wait(timeout=1), int)
+        c.update(memory="1G", pids=3)
+    b = pyminicon.start(["cat"], wall_time=3)
+    assert_type(b, pyminicon.Container[bytes])
+    assert_type(b.communicate(), tuple[bytes, bytes])
+
+
+def templates(word: str) -> None:
+    with pyminicon.Template(image="host", memory="64M", stock=2) as t:
+        assert_type(t.run(["true"], text=True).stdout, str)
+        assert_type(t.run(["true"]).stdout, bytes)
+        assert_type(t.start(["true"]), pyminicon.Container[bytes])
+        assert_type(t.ready, int)
+
+
+async def loops() -> None:
+    assert_type((await aio.run(["true"], text=True)).stdout, str)
+    assert_type((await aio.run(["true"])).stdout, bytes)
+    async with await aio.start(["cat"], stdin=pyminicon.PIPE) as c:
+        assert_type(c, aio.AsyncContainer[bytes])
+        assert_type(await c.communicate(b"x"), tuple[bytes, bytes])
+
+
+def errors() -> str:
+    try:
+        asyncio.run(loops())
+    except pyminicon.LaunchError as error:
+        return f"{error.stage} {error.subject} {error.errno} {error.hint}"
+    except (pyminicon.ImageError, pyminicon.SpecError) as error:
+        return error.option
+    except pyminicon.TimeoutExpired as error:
+        return str(error.timeout)
+    except pyminicon.CalledProcessError as error:
+        return f"{error.returncode} {error.limit}"
+    except pyminicon.Error as error:
+        return str(error)
+    return pyminicon.__version__
