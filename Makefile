@@ -41,6 +41,7 @@ lint:
 
 types:
 	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/typed
 
 # The C++ units under AddressSanitizer and UBSan. The child's objects are never instrumented: they run in
 # borrowed memory, where a sanitizer's runtime may not be called.

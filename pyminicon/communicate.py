@@ -66,13 +66,13 @@ class Talk:
     def __init__(self, box: Box, input: Any) -> None:
         self.box = box
         self.result: tuple[Any, Any] | None = None
-        self.unsent = memoryview(_encode(box, input) if input else b"")
+        self.unsent: memoryview[int] = memoryview(_encode(box, input) if input else b"")
         self.captured: dict[int, list[bytes]] = {}
         # With max_output a relay stands between: what it still holds comes after the container's end,
         # and then the pipe's own end.
-        self.relayed = box._spec.max_output is not None
-        self.ended = box.pidfd < 0  # closed
-        self.input = -1
+        self.relayed: bool = box._spec.max_output is not None
+        self.ended: bool = box.pidfd < 0  # closed
+        self.input: int = -1
         self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
         if box.stdin is not None and not box.stdin.closed:
             self._open_input(box.stdin)

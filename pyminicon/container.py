@@ -111,7 +111,7 @@ class Described:
     def __wrapped__(self) -> Any:
         from pyminicon.options.types import described
 
-        return described(self._function, self._call)
+        return described(self._function, self._call, run.__doc__ or "")
 
 
 run.__wrapped__ = Described(run, "run")  # type: ignore[attr-defined]

@@ -29,6 +29,7 @@ class Terminal:
     """
 
     def __init__(self) -> None:
+        self.inner: int
         self._outer, self.inner = os.openpty()
         self.resize(24, 80)
 

@@ -53,7 +53,7 @@ class AsyncContainer(Running, Generic[AnyStr]):
         self._handle = handle
         self._spec = spec
         self._plan = plan
-        self.stop_signal = plan.stop_signal
+        self.stop_signal: int = plan.stop_signal
         self._outputs: dict[int, OutputPipe] = {}
         self._readers: dict[int, asyncio.StreamReader] = {}
         self.args = args

@@ -24,13 +24,13 @@ class Ending:
 
     def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool) -> None:
         self.watch = watch
-        self.loop = watch.loop
+        self.loop: asyncio.AbstractEventLoop = watch.loop
         self.handle = handle
         self.pidfd: int = handle.pidfd
         self.lasts = lasts
-        self.gone = False
-        self.given_up = False
-        self.killed_at = 0.0
+        self.gone: bool = False
+        self.given_up: bool = False
+        self.killed_at: float = 0.0
         self.look: asyncio.TimerHandle | None = None
         self.on_end: Callable[[], None] | None = None
         self.waiters: list[asyncio.Future[None]] = []

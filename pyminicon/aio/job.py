@@ -40,13 +40,13 @@ class Job(Ending):
         super().__init__(watch, handle, lasts)
         loop = watch.loop
         self.spec = spec
-        self.timed_out = False
+        self.timed_out: bool = False
         self.limit: str | None = None
-        self.room = NO_LIMIT if spec.max_output is None else spec.max_output
+        self.room: int = NO_LIMIT if spec.max_output is None else spec.max_output
         self.pieces: dict[int, list[bytes]] = {}
         self.open: dict[int, int] = {}  # descriptor: 1 or 2
-        self.unsent = memoryview(data)
-        self.input = handle.take_stream(0)
+        self.unsent: memoryview[int] = memoryview(data)
+        self.input: int = handle.take_stream(0)
         self.timers: list[asyncio.TimerHandle] = []
         if deadline is not None:
             self.timers.append(loop.call_at(deadline, self._timeout))

@@ -61,11 +61,11 @@ class Limits:
     __slots__ = ("max_output", "trace", "undo_later", "wall_time")
 
     def __init__(self, spec: Spec | None, trace: bool) -> None:
-        self.trace = trace
-        self.undo_later = spec is None
-        self.wall_time = spec.wall_time if spec is not None else None
+        self.trace: bool = trace
+        self.undo_later: bool = spec is None
+        self.wall_time: float | None = spec.wall_time if spec is not None else None
         most = spec.max_output if spec is not None else None
-        self.max_output = NO_LIMIT if most is None else most
+        self.max_output: int = NO_LIMIT if most is None else most
 
 
 async def launch(

@@ -43,8 +43,8 @@ class Watch:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.pid = os.getpid()
-        self.going = 0
+        self.pid: int = os.getpid()
+        self.going: int = 0
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
         self._launches: _core.Launches | None = None

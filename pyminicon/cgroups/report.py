@@ -30,9 +30,9 @@ class Line:
     __slots__ = ("name", "problem", "where")
 
     def __init__(self, name: str, where: str, problem: str) -> None:
-        self.name = name
-        self.where = where
-        self.problem = problem
+        self.name: str = name
+        self.where: str = where
+        self.problem: str = problem
 
 
 def report(cgroup_parent: str | None = None) -> list[Line]:

@@ -25,11 +25,11 @@ class Tree:
     __slots__ = ("caller", "controllers", "mount", "root", "v2")
 
     def __init__(self, mount: str, root: str, caller: str, controllers: list[str], v2: bool) -> None:
-        self.mount = mount  # "/sys/fs/cgroup/memory"
-        self.root = root  # the cgroup that is seen at the mount point, "/" unless in a container
-        self.caller = caller  # the caller's own cgroup, as /proc/self/cgroup names it
-        self.controllers = controllers  # v1 only; v2's are read where they are used
-        self.v2 = v2
+        self.mount: str = mount  # "/sys/fs/cgroup/memory"
+        self.root: str = root  # the cgroup that is seen at the mount point, "/" unless in a container
+        self.caller: str = caller  # the caller's own cgroup, as /proc/self/cgroup names it
+        self.controllers: list[str] = controllers  # v1 only; v2's are read where they are used
+        self.v2: bool = v2
 
     @property
     def name(self) -> str:
@@ -53,11 +53,11 @@ class Trees:
     __slots__ = ("_memory", "pid", "swept", "swept_own", "v1", "v2")
 
     def __init__(self, pid: int) -> None:
-        self.pid = pid
+        self.pid: int = pid
         self.v1: dict[str, Tree] = {}
         self.v2: Tree | None = None
         self.swept: set[str] = set()
-        self.swept_own = False  # below the caller's own cgroup in every tree
+        self.swept_own: bool = False  # below the caller's own cgroup in every tree
         self._memory: int | None = 0
 
     def memory_above(self, size: int) -> int | None:

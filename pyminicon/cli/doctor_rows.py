@@ -24,12 +24,12 @@ class Row:
     __slots__ = ("lost", "mark", "name", "needed", "remedy", "seen")
 
     def __init__(self, name: str, lost: str = "", remedy: str = "", *, needed: bool = False) -> None:
-        self.name = name
-        self.mark = "ok"
-        self.seen = ""
-        self.lost = lost
-        self.remedy = remedy
-        self.needed = needed
+        self.name: str = name
+        self.mark: str = "ok"
+        self.seen: str = ""
+        self.lost: str = lost
+        self.remedy: str = remedy
+        self.needed: bool = needed
 
 
 def examine() -> list[Row]:

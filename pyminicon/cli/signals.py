@@ -37,8 +37,8 @@ class Forwarder:
 
     def __init__(self) -> None:
         self.box: Container[Any] | None = None
-        self.ended_by = 0
-        self.interrupts = 0
+        self.ended_by: int = 0
+        self.interrupts: int = 0
         self.early: list[int] = []
         for number in _FORWARDED:
             # What we were told to ignore (nohup) stays ignored; None is a handler not of Python's.

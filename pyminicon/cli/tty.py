@@ -72,7 +72,7 @@ class Guard:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.before: Modes = termios.tcgetattr(fd)
-        self.raw = raw_modes(self.before)
+        self.raw: Modes = raw_modes(self.before)
         ours, self._line = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:

@@ -58,13 +58,13 @@ class Job:
         platform: str | None = None,
         names: list[str] | None = None,
     ) -> None:
-        self.store = store
-        self.limits = limits
-        self.progress = progress
-        self.platform = platform
-        self.names = names
+        self.store: Store = store
+        self.limits: Limits = limits
+        self.progress: Progress = progress
+        self.platform: str | None = platform
+        self.names: list[str] | None = names
         self.file_entry: tuple[str, str] | None = None
-        self.stop = threading.Event()
+        self.stop: threading.Event = threading.Event()
 
     def check(self) -> None:
         """Raises Stopped when the work is no longer wanted."""

@@ -75,10 +75,10 @@ class Parsed:
     __slots__ = ("config", "diff_ids", "platform", "raw")
 
     def __init__(self, config: ImageConfig, diff_ids: list[str], platform: str, raw: dict[str, Any]) -> None:
-        self.config = config
-        self.diff_ids = diff_ids
-        self.platform = platform
-        self.raw = raw
+        self.config: ImageConfig = config
+        self.diff_ids: list[str] = diff_ids
+        self.platform: str = platform
+        self.raw: dict[str, Any] = raw
 
 
 def parse(data: bytes) -> Parsed:

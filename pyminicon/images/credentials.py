@@ -28,10 +28,10 @@ class Login:
     __slots__ = ("bearer", "identity", "password", "username")
 
     def __init__(self, username: str = "", password: str = "", identity: str = "", bearer: str = "") -> None:
-        self.username = username
-        self.password = password
-        self.identity = identity
-        self.bearer = bearer
+        self.username: str = username
+        self.password: str = password
+        self.identity: str = identity
+        self.bearer: str = bearer
 
     @property
     def basic(self) -> str:

@@ -24,12 +24,12 @@ class Limits:
     __slots__ = ("bytes", "depth", "entries", "name", "ratio", "ratio_from")
 
     def __init__(self, **given: int) -> None:
-        self.bytes = _from_environment("BYTES", 64 << 30)
-        self.entries = _from_environment("ENTRIES", 2_000_000)
-        self.ratio = _from_environment("RATIO", 200)
-        self.ratio_from = RATIO_FROM
-        self.depth = 256
-        self.name = 4096
+        self.bytes: int = _from_environment("BYTES", 64 << 30)
+        self.entries: int = _from_environment("ENTRIES", 2_000_000)
+        self.ratio: int = _from_environment("RATIO", 200)
+        self.ratio_from: int = RATIO_FROM
+        self.depth: int = 256
+        self.name: int = 4096
         for name, value in given.items():
             setattr(self, name, value)
 
@@ -55,8 +55,8 @@ class Budget:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.packed = 0
-        self.unpacked = 0
+        self.packed: int = 0
+        self.unpacked: int = 0
 
     def add(self, unpacked: int) -> None:
         """Raises ImageError once the stream is larger than it may be."""

@@ -80,8 +80,8 @@ class Staging:
 
     def __init__(self, path: str, check: Callable[[], None] | None = None) -> None:
         self._fd = wait_lock(path, check)
-        self.path = path
-        self.fs = f"{path}/fs"
+        self.path: str = path
+        self.fs: str = f"{path}/fs"
         try:
             tree.empty(path)
             os.mkdir(self.fs, 0o755)

@@ -51,13 +51,13 @@ class ImageConfig:
         stopsignal: str = "",
         volumes: list[str] | None = None,
     ) -> None:
-        self.entrypoint = entrypoint
-        self.cmd = cmd
-        self.env = env or []
-        self.workdir = workdir
-        self.user = user
-        self.stopsignal = stopsignal
-        self.volumes = volumes or []
+        self.entrypoint: list[str] | None = entrypoint
+        self.cmd: list[str] | None = cmd
+        self.env: list[str] = env or []
+        self.workdir: str = workdir
+        self.user: str = user
+        self.stopsignal: str = stopsignal
+        self.volumes: list[str] = volumes or []
 
 
 class Resolved:
@@ -80,11 +80,11 @@ class Resolved:
         digest: str,
         platform: str,
     ) -> None:
-        self.layers = layers
-        self.config = config
-        self.lock_fds = lock_fds
-        self.digest = digest
-        self.platform = platform
+        self.layers: list[str] = layers
+        self.config: ImageConfig | None = config
+        self.lock_fds: list[int] = lock_fds
+        self.digest: str = digest
+        self.platform: str = platform
 
     def close(self) -> None:
         """Let go of the image; may be called more than once."""

@@ -35,11 +35,11 @@ class Descriptor:
     __slots__ = ("digest", "media_type", "platform", "ref", "size")
 
     def __init__(self, media_type: str, digest: str, size: int, platform: str = "", ref: str = "") -> None:
-        self.media_type = media_type
-        self.digest = digest
-        self.size = size
-        self.platform = platform
-        self.ref = ref
+        self.media_type: str = media_type
+        self.digest: str = digest
+        self.size: int = size
+        self.platform: str = platform
+        self.ref: str = ref
 
 
 class Manifest:
@@ -51,10 +51,10 @@ class Manifest:
     def __init__(
         self, digest: str, config: Descriptor, layers: list[Descriptor], raw: dict[str, Any]
     ) -> None:
-        self.digest = digest
-        self.config = config
-        self.layers = layers
-        self.raw = raw
+        self.digest: str = digest
+        self.config: Descriptor = config
+        self.layers: list[Descriptor] = layers
+        self.raw: dict[str, Any] = raw
 
 
 def descriptor(raw: object, what: str) -> Descriptor:

@@ -32,11 +32,11 @@ class Task:
 
     def __init__(self, progress: Progress, label: str, total: int) -> None:
         self._progress = progress
-        self.label = label
-        self.total = total
-        self.done = 0
-        self.finished = ""
-        self.started = time.monotonic()
+        self.label: str = label
+        self.total: int = total
+        self.done: int = 0
+        self.finished: str = ""
+        self.started: float = time.monotonic()
 
     def add(self, count: int) -> None:
         self.done += count

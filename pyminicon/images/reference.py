@@ -29,10 +29,10 @@ class Reference:
     __slots__ = ("digest", "registry", "repository", "tag")
 
     def __init__(self, registry: str, repository: str, tag: str, digest: str = "") -> None:
-        self.registry = registry
-        self.repository = repository
-        self.tag = tag
-        self.digest = digest
+        self.registry: str = registry
+        self.repository: str = repository
+        self.tag: str = tag
+        self.digest: str = digest
 
     @property
     def wanted(self) -> str:

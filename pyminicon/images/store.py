@@ -39,7 +39,7 @@ class Store:
     __slots__ = ("path",)
 
     def __init__(self, path: str | None = None) -> None:
-        self.path = path or lookup.store_path()
+        self.path: str = path or lookup.store_path()
         if ":" in self.path or "," in self.path or "\\" in self.path:
             raise ImageError(f"the store can't be at {self.path!r}: overlayfs takes no ':', ',' or '\\'")
         try:

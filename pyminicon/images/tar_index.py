@@ -31,10 +31,10 @@ class Member:
     __slots__ = ("link", "name", "offset", "size")
 
     def __init__(self, name: str, offset: int, size: int, link: str = "") -> None:
-        self.name = name
-        self.offset = offset
-        self.size = size
-        self.link = link
+        self.name: str = name
+        self.offset: int = offset
+        self.size: int = size
+        self.link: str = link
 
 
 def members(file: BinaryIO, limit: int | None = None) -> Iterator[Member]:

@@ -44,9 +44,9 @@ class Answer:
     ) -> None:
         self._response = response
         self._connection = connection
-        self.status = response.status
-        self.headers = response.headers
-        self.url = url
+        self.status: int = response.status
+        self.headers: http.client.HTTPMessage = response.headers
+        self.url: str = url
 
     def read(self, size: int) -> bytes:
         return self._response.read(size)

@@ -36,11 +36,11 @@ class Unpacked:
     __slots__ = ("complete", "diff_id", "entries", "notes", "size")
 
     def __init__(self, diff_id: str, size: int, extractor: Extractor) -> None:
-        self.diff_id = diff_id
-        self.size = size
-        self.entries = extractor.entries
-        self.complete = extractor.complete
-        self.notes = [
+        self.diff_id: str = diff_id
+        self.size: int = size
+        self.entries: int = extractor.entries
+        self.complete: bool = extractor.complete
+        self.notes: list[str] = [
             text.format(count) for text, count in zip(_LEFT_OUT, extractor.left_out, strict=True) if count
         ]
 

@@ -135,14 +135,12 @@ def rows(text: str) -> dict[str, tuple[Any, str]]:
     return found
 
 
-def described(function: Any, call: str) -> Any:
-    """``function`` with the signature that its ``**options`` stand for."""
+def described(function: Any, call: str, text: str) -> Any:
+    """``function`` with the signature that its ``**options`` stand for; ``text``: run's docstring."""
     import inspect
     from types import FunctionType
 
-    from pyminicon.container import run
-
-    told = rows(run.__doc__ or "")
+    told = rows(text)
     given = inspect.Signature.from_callable(function, follow_wrapped=False)
     fixed = [p for p in given.parameters.values() if p.kind is not p.VAR_KEYWORD]
     options = [

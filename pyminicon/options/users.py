@@ -21,10 +21,10 @@ class Identity:
     __slots__ = ("gid", "groups", "home", "uid")
 
     def __init__(self, uid: int, gid: int, groups: list[int], home: str) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
-        self.home = home
+        self.uid: int = uid
+        self.gid: int = gid
+        self.groups: list[int] = groups
+        self.home: str = home
 
 
 def resolve(user: str, read: Callable[[str], bytes | None]) -> Identity:

@@ -70,8 +70,8 @@ class Tree:
     __slots__ = ("made", "mounts", "private_users", "rootfs", "skeleton", "sys_mounts")
 
     def __init__(self, rootfs: Rootfs, private_users: bool) -> None:
-        self.rootfs = rootfs
-        self.private_users = private_users
+        self.rootfs: Rootfs = rootfs
+        self.private_users: bool = private_users
         self.skeleton: list[Op] = []
         self.mounts: list[Op] = []
         self.sys_mounts: list[Op] = []
@@ -138,14 +138,14 @@ class Plan:
     __slots__ = ("core", "entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
 
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
-        self.rootfs = rootfs
-        self.id = container_id
+        self.rootfs: Rootfs = rootfs
+        self.id: str = container_id
         self.fields: dict[str, Any] = {"own_id": container_id}
         self.core: CorePlan | None = None
         self.told: Told = ([], [], [], "/")
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
-        self.stop_signal = 15
+        self.stop_signal: int = 15
 
     def outer_uid(self) -> int:
         """The uid, as this machine counts, that the program runs as."""

@@ -32,10 +32,10 @@ _CAP_SYS_ADMIN = 21
 def build(spec: Spec, once: bool = False) -> Plan:
     """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
     started."""
-    return Builder(spec, once).build()
+    return _Builder(spec, once).build()
 
 
-class Builder(Draft):
+class _Builder(Draft):
     """The chapters that make a plan, one after the other."""
 
     def __init__(self, spec: Spec, once: bool) -> None:

@@ -58,9 +58,9 @@ class Profile:
     __slots__ = ("absent", "default", "rules")
 
     def __init__(self, default: int, rules: list[Rule], absent: list[tuple[int, int]]) -> None:
-        self.default = default
-        self.rules = rules
-        self.absent = absent
+        self.default: int = default
+        self.rules: list[Rule] = rules
+        self.absent: list[tuple[int, int]] = absent
 
 
 def read(profile: dict[str, Any], caps: int, library: Library) -> Profile:

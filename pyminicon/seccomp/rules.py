@@ -53,10 +53,10 @@ class Rule:
     __slots__ = ("answer", "conditions", "name", "number")
 
     def __init__(self, name: str, number: int, answer: int, conditions: Comparisons = ()) -> None:
-        self.name = name
-        self.number = number
-        self.answer = answer
-        self.conditions = conditions
+        self.name: str = name
+        self.number: int = number
+        self.answer: int = answer
+        self.conditions: Comparisons = conditions
 
 
 def strictness(answer: int) -> int:
