@@ -140,7 +140,7 @@ def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> 
 
     library = _loaded()
     profile = built_in_profile(caps, library) if content is None else _read(content, caps, library)
-    rules = seccomp_rules.prepared(profile.rules, profile.default)
+    rules = sorted(seccomp_rules.prepared(profile.rules, profile.default) + profile.prepared)
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
     keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
@@ -213,7 +213,9 @@ def built_in_profile(caps: int, library: Library) -> Profile:
     for name, errno, conditions in seccomp_table.refused_arguments(caps):
         if name in numbers and name in may:
             rules.append(Rule(name, numbers[name], ERRNO | errno, conditions))
-    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, seccomp_table.LAST + 1))
+    number = numbers["prlimit64"]
+    kept = [(number, ERRNO | errno, conditions) for errno, conditions in seccomp_table.KEPT_CORE_LIMIT]
+    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, seccomp_table.LAST + 1), kept)
 
 
 def _check_arch(library: Library) -> None:

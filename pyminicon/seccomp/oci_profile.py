@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.seccomp.libseccomp import Library
+    from pyminicon.seccomp.rules import Prepared
 
 _ACTIONS = {
     "ALLOW": ALLOW,
@@ -53,14 +54,22 @@ _LAST_NUMBER = 0xFFFFFFFF
 
 
 class Profile:
-    """``default`` (int): the answer to what no ``rules`` match; ``absent``: ranges that answer ENOSYS."""
+    """``default`` (int): the answer to what no ``rules`` match; ``absent``: ranges that answer ENOSYS; ``prepared``:
+    more rules, on calls that ``rules`` doesn't name, as the library is given them."""
 
-    __slots__ = ("absent", "default", "rules")
+    __slots__ = ("absent", "default", "prepared", "rules")
 
-    def __init__(self, default: int, rules: list[Rule], absent: list[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        default: int,
+        rules: list[Rule],
+        absent: list[tuple[int, int]],
+        prepared: list[Prepared] | None = None,
+    ) -> None:
         self.default: int = default
         self.rules: list[Rule] = rules
         self.absent: list[tuple[int, int]] = absent
+        self.prepared: list[Prepared] = prepared or []
 
 
 def read(profile: dict[str, Any], caps: int, library: Library) -> Profile:

@@ -16,7 +16,6 @@ import pytest
 import pyminicon
 
 Run = Callable[..., Any]
-ENOSYS = 38
 
 
 @pytest.mark.parametrize("options", [{}, {"init": True}, {"user": "1000"}, {"seccomp": "unconfined"}])
@@ -36,14 +35,32 @@ def test_a_crash_leaves_no_core(
 
 
 def test_a_container_cannot_lower_the_limit_to_the_zero_that_runs_a_handler(hostile: Run) -> None:
-    zero = "d:" + "00" * 16
-    assert hostile("sys", 160, 4, zero)["call"][0] == -1
-    assert hostile("sys", 302, 0, 4, zero, 0)["call"][0] == -1
-    assert hostile("sys", 160, (1 << 32) | 4, zero)["call"][0] == -1
-    assert hostile("sys", 302, 0, (1 << 32) | 4, zero, 0)["call"][0] == -1
-    # Another limit may be set, and without the filter this one too.
+    """It is told that it had: su, sshd and `ulimit -c 0` end at any error."""
+    zero, asked = "d:" + "00" * 16, {"call": (0, 0)}
+    for call in (
+        (160, 4, zero),
+        (302, 0, 4, zero, 0),
+        (160, (1 << 32) | 4, zero),
+        (302, 0, (1 << 32) | 4, zero, 0),
+    ):
+        assert hostile("sys", *call) == asked
+    assert hostile("sys", 302, 0, 4, zero, zero)["call"][0] == -1  # who asks for the old one reads what is so
+    # Another limit may be set.
     assert hostile("sys", 160, 3, "d:" + "0000100000000000" * 2)["call"] == (0, 0)
-    assert hostile("sys", 160, 4, zero, seccomp="unconfined")["call"] == (0, 0)
+
+
+LOWERED = "ulimit -c 0 && echo done; grep core /proc/self/limits"
+
+
+@pytest.mark.parametrize("options", [{}, {"init": True}, {"user": "1000"}, {"userns": "private"}], ids=repr)
+def test_a_program_that_forbids_itself_cores_goes_on_and_the_limit_stays(
+    options: dict[str, Any], inside: Run, needs_root: None
+) -> None:
+    said = inside(["sh", "-ec", LOWERED], **options).stdout.split()
+    assert (said[0], said[5:7]) == ("done", ["1", "1"])
+    # Without the filter it is really set.
+    said = inside(["sh", "-ec", LOWERED], seccomp="unconfined", **options).stdout.split()
+    assert (said[0], said[5:7]) == ("done", ["0", "0"])
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["no core limit asked for", "cores asked for"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import mmap
 import os
 import platform
+import resource
 import shutil
 import signal
 import socket
@@ -249,7 +251,7 @@ def test_clone_makes_processes_but_no_namespaces(program: bytes) -> None:
 
 
 def test_the_limit_on_core_dumps_stays_and_others_can_be_set(program: bytes) -> None:
-    def tried() -> list[int]:
+    def tried() -> tuple[list[int], bool, tuple[int, int]]:
         core, size = ctypes.create_string_buffer(16), ctypes.create_string_buffer(16)
         address, other = ctypes.addressof(core), ctypes.addressof(size)
         # A pointer whose low half is zero: the comparison must take all 64 bits of it.
@@ -258,7 +260,8 @@ def test_the_limit_on_core_dumps_stays_and_others_can_be_set(program: bytes) -> 
         libc.mmap.restype, libc.mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p] + [ctypes.c_long] * 5
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x100000
         assert libc.mmap(page, 4096, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0) == page
-        return [
+        before = resource.getrlimit(resource.RLIMIT_CORE)
+        answers = [
             raw(SYS["prlimit64"], 0, 4, None, address),
             raw(SYS["prlimit64"], 0, 1, None, other),
             raw(SYS["prlimit64"], 0, 1, other, None),
@@ -268,10 +271,25 @@ def test_the_limit_on_core_dumps_stays_and_others_can_be_set(program: bytes) -> 
             raw(SYS["prlimit64"], 0, 4, address, None),
             raw(SYS["prlimit64"], 0, HIGH | 4, address, None),
             raw(SYS["prlimit64"], 0, 4, page, None),
+            raw(SYS["prlimit64"], 0, 4, page, other),
         ]
+        after = resource.getrlimit(resource.RLIMIT_CORE)
+        return answers, after == before, after
 
-    assert in_child(tried, program) == [0] * 4 + [-errno.ENOSYS] * 5
-    assert in_child(tried) == [0] * 9
+    # Success without a deed, but where the old limit is asked for: what is read then must be what was written.
+    answers, kept, _ = in_child(tried, program)
+    assert (answers, kept) == ([0] * 9 + [-errno.EPERM], True)
+    answers, _, limit = in_child(tried)
+    assert (answers, limit) == ([0] * 10, (0, 0))
+
+
+def test_every_pair_of_pointers_to_limits_gets_its_own_answer(program: bytes) -> None:
+    pointers = [0, 1, 8, 1 << 32, 0xFFFFFFFF, 1 << 46, 0x7FFF00000000, 0x7FF012345678, (1 << 64) - 1]
+    done, refused = ERRNO, ERRNO | errno.EPERM
+    for new, old, high in itertools.product(pointers, pointers, (0, HIGH)):
+        wanted = ALLOW if new == 0 else done if old == 0 else refused
+        assert answer(program, SYS["prlimit64"], [0, high | 4, new, old]) == wanted, (new, old)
+        assert answer(program, SYS["prlimit64"], [0, high | 7, new, old]) == ALLOW
 
 
 def _machine_code(code: bytes) -> int:
