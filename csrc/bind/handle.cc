@@ -10,6 +10,7 @@
 #include "bind/to_python.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
+#include "parent/process/reopen.h"
 
 namespace pyminicon::bind {
 
@@ -71,6 +72,7 @@ void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEn
     } else if (choice == kDevnull || absent) {
       options.stdio[i] = kNullDevice;
     }
+    if (options.stdio[i] >= 0) parent::let_reopen(options.stdio[i]);
   }
 }
 

@@ -41,9 +41,13 @@ long move_stdio(Child& child) {
   return 0;
 }
 
-// The container's own pty; the caller's terminal stays with the caller.
+// The container's own pty; the caller's terminal stays with the caller. Where a caller without
+// power maps several ids only we can give it to the program's user (pyminicon/terminal.py does for
+// root); who may not goes on without opening it again.
 long take_terminal(Child& child) {
   if (child.stdio.terminal == 0) return 0;
+  const IdPlan& ids = child.plan.ids;
+  if (ids.become_root != 0 && ids.change != 0) sys::call(SYS_fchown, 0, ids.uid, -1);
   const long result = sys::call(SYS_ioctl, 0, TIOCSCTTY, 0);
   return result < 0 ? result : 0;
 }
