@@ -45,6 +45,9 @@ _DEVICES = (
     ("allow", "b *:* m"),
     *(("allow", f"c {device} rw") for device in "1:3 1:5 1:7 1:8 1:9 5:0 5:1 5:2 136:*".split()),
 )
+# What the JVM must find on v1, each as a directory of the container's own, or it believes in none of its limits; Go,
+# .NET and libuv look for some of them.
+_LOOKED_FOR = ("memory", "cpu", "cpuacct", "cpuset")
 _ROLES = {"memory": MEMORY, "cpu": CPU, "cpuset": CPUSET, "pids": PIDS, "io": IO}
 _V1_HELPERS = {"cpuacct": CPU_TIME, "freezer": FREEZER}
 
@@ -143,6 +146,8 @@ class _Builder:
         for controller in sorted(required | wished):
             if tree := self.trees.v1.get(controller):
                 self._add(tree, _ROLES[controller], controller in required)
+        if required & {"memory", "cpu", "cpuset"}:
+            self._show_limits()
         if self.limits.parent is not None:
             self._join_parent(self.limits.parent)
 
@@ -157,6 +162,12 @@ class _Builder:
                 self._add(tree, _ROLES.get(controller, _V1_HELPERS.get(controller, 0)), True)
         if not self.directories:
             raise SpecError("cgroup_parent", f"there is no cgroup {parent!r} here; make it first, with mkdir")
+
+    def _show_limits(self) -> None:
+        """Runtimes read their size from /sys/fs/cgroup, where v1's controllers are trees of their own."""
+        for controller in _LOOKED_FOR:
+            if tree := self.trees.v1.get(controller):
+                self._add(tree, _ROLES.get(controller, _V1_HELPERS.get(controller, 0)), False)
 
     def _hold_devices(self) -> None:
         """v1 has a controller for it; on v2 the core attaches a program to the directory with this role."""

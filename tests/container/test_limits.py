@@ -22,6 +22,7 @@ from pyminicon.cgroups import sweep as cgroup_sweep
 from pyminicon.cgroups import tree as cgroup_tree
 from tests.support.placement import placement
 from tests.support.processes import in_namespace
+from tests.support.run import out
 
 MEBI = 1 << 20
 HOG = "x = []\nwhile True: x.append(bytearray(4096))"
@@ -555,3 +556,27 @@ def test_stats_tell_of_this_moment(place: dict[str, Any]) -> None:
         assert 30 * MEBI < stats.memory < 60 * MEBI
         assert stats.pids == 1
         assert stats.user + stats.system > 0
+
+
+@pytest.mark.parametrize("limit", [{"memory": "64M"}, {"cpus": 0.5}, {"cpuset": "0"}], ids=repr)
+def test_every_controller_that_a_runtime_looks_for_is_a_directory_of_its_own(
+    limit: dict[str, Any], needs_root: None
+) -> None:
+    """The JVM wants all four of v1's, and Go, .NET and libuv theirs, or they see this machine's size."""
+    if not any(" - cgroup cgroup " in line for line in Path("/proc/self/mountinfo").read_text().splitlines()):
+        pytest.skip("needs cgroup v1")
+    script = """
+        for name in memory cpu cpuacct cpuset; do
+            grep -q " /sys/fs/cgroup/[a-z,]*$name[a-z,]* ro,.* - cgroup " /proc/self/mountinfo || echo no mount: $name
+            grep -qx $$ /sys/fs/cgroup/$name/cgroup.procs || echo not in it: $name
+            grep -q "[:,]$name[a-z,]*:/$" /proc/self/cgroup || echo elsewhere: $name
+        done
+        cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpuset/cpuset.cpus
+    """
+    for more in ({}, {"user": "1000"}, {"userns": "private"}, {"init": True}):
+        pid = "2" if more.get("init") else "$$"
+        said = out(script.replace("$$", pid), **limit, **more).splitlines()
+        assert len(said) == 3, said
+        assert (said[0] == "67108864") == ("memory" in limit)
+        assert said[1] == ("50000" if "cpus" in limit else "-1")
+        assert (said[2] == "0") or "cpuset" not in limit

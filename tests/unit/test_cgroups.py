@@ -201,7 +201,9 @@ def test_on_v1_each_limit_goes_to_its_own_tree_and_no_more_are_made(machine: Mac
     machine(v1=["memory", "cpu", "cpuacct", "pids", "blkio", "freezer"], v2=[])
     assert made(cgroups.check(pids=32)) == ([("pids", cgroups.PIDS, True)], [("pids.max", "32")])
     directories, writes = made(cgroups.check(memory="64M", cpus=0.5, cpu_weight=50))
-    assert directories == [("cpu", cgroups.CPU, True), ("memory", cgroups.MEMORY, True)]
+    # And one that no limit needs, without which the JVM sees none of them.
+    clock = ("cpuacct", cgroups.CPU_TIME, False)
+    assert directories == [("cpu", cgroups.CPU, True), ("memory", cgroups.MEMORY, True), clock]
     assert ("cpu.cfs_quota_us", "50000") in writes
     assert ("cpu.shares", "512") in writes
     assert ("memory.limit_in_bytes", "67108864") in writes
