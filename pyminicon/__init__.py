@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyminicon.errors import SpecError as SpecError
     from pyminicon.errors import TimeoutExpired as TimeoutExpired
     from pyminicon.images.errors import ImageError as ImageError
+    from pyminicon.images.pulling import pull as pull
     from pyminicon.result import Result as Result
     from pyminicon.result import Usage as Usage
     from pyminicon.template import Template as Template
@@ -38,6 +39,7 @@ _HOMES = {
     "Result": "result",
     "Usage": "result",
     "Template": "template",
+    "pull": "images.pulling",
     "Error": "errors",
     "SpecError": "errors",
     "LaunchError": "errors",
@@ -50,7 +52,7 @@ __all__ = ["DEVNULL", "PIPE", "STDOUT", "aio", *_HOMES]  # noqa: PLE0604
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*(name for name in globals() if name[:2] == "__"), *__all__})
 
 
 if not TYPE_CHECKING:  # who checks types knows all names from above, and any other is a mistake

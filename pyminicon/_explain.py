@@ -123,7 +123,7 @@ def _userns(number: int, subject: str) -> str | None:
 
 def _mount(number: int, subject: str) -> str | None:
     if number == errno.ELOOP:
-        return "a symbolic link is in the way, which is never followed; name the real path"
+        return "a symbolic link where none may be, or one that leads to itself; name the real path"
     if number == errno.EPERM and subject in ("/proc", "/sys"):
         return (
             "the kernel refuses a new one where the caller's own is partly hidden, as in a container: "
@@ -152,7 +152,11 @@ def _rootfs(number: int, subject: str) -> str | None:
 def _exec(number: int, subject: str) -> str | None:
     if number == errno.ENOEXEC:
         return "not an executable format of this machine; a script needs a #! line"
-    if number == errno.ENOENT and subject.startswith("/"):
+    if number == errno.ENOENT and " " in subject.strip():
+        return "one word names the program; for a shell line: sh -c 'LINE'"
+    if number == errno.ENOENT and not subject:
+        return "the program's name is empty"
+    if number == errno.ENOENT and "/" in subject:
         return "the program, or the interpreter it names, isn't in the image"
     if number == errno.ENOENT:
         return "not found in the PATH of the image"

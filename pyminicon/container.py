@@ -46,6 +46,11 @@ def run(args: Any, **options: Any) -> Result[Any]:
       env=None                variables beside PATH HOME TERM HOSTNAME; nothing is inherited
       cwd=None                the working directory inside; "/" or the image's
       pass_fds=()             descriptors that go in under their numbers
+      executable=None         the program to run in the place of args[0]
+      group=None              a gid, or a name of the image's group file
+      extra_groups=()         the same, of further groups
+      umask=18                of the program, 0o022
+      process_group=0         its own, which every container's program leads
 
     the container:
       image='host'            "host", "python", a path with a slash, or a name in the image store
@@ -53,7 +58,11 @@ def run(args: Any, **options: Any) -> Result[Any]:
       read_only=False         no writable layer over the image
       storage='tmpfs'         where that layer lies: "tmpfs[:size=1g]" or "disk"
       user=None               "uid[:gid]", or a name in the image's passwd
+      make_cwd=False          make cwd where the image doesn't have it
+      stop_signal=None        what terminate() sends: SIGTERM, or the image's own
       hostname=None           the container's id where none is given
+      add_host=()             ["name:address"] for /etc/hosts
+      dns=()                  addresses of name servers
       volumes=()              ["source:target[:ro]"]
       tmpfs=()                ["target[:size=64m]"]
       files=None              {"target": bytes or path}, put in before the start
@@ -286,7 +295,10 @@ class Running:
     """What a container tells of itself and takes while it runs, for a thread and for a loop alike."""
 
     _handle: _core.Handle
+    _spec: Spec
+    pid: int
     stop_signal: int
+    _ended_for = 0  # the signal that terminate() ended it in the place of
 
     @property
     def trace(self) -> list[tuple[str, int]] | None:
@@ -333,9 +345,21 @@ class Running:
             self._handle.freeze(False)
 
     def terminate(self) -> None:
-        """``stop_signal``: SIGTERM, or the image's own. Without ``init=True`` the program is pid 1 and must
-        have a handler for it."""
-        self.send_signal(self.stop_signal)
+        """``stop_signal``: SIGTERM, or the image's own. A program that has no handler for it ends of it, as under
+        subprocess, though without ``init=True`` it is pid 1, which the kernel sends no such signal."""
+        is_first = not self._spec.init and self._spec.pid == "private"
+        if is_first and self._mine() and not hears(self.pid, self.stop_signal):
+            self._ended_for = self.stop_signal
+            self.kill()
+        else:
+            self.send_signal(self.stop_signal)
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+    def _status_of(self, code: int | None) -> int | None:
+        """The program's end, in the words of the signal that was sent for it."""
+        return -self._ended_for if code == -9 and self._ended_for else code
 
     def send_signal(self, number: int) -> None:
         """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended. Raises SpecError."""
@@ -352,6 +376,17 @@ class Running:
         raise TypeError(
             f"a {type(self).__name__} can't be pickled: it belongs to the process that started it"
         )
+
+
+def hears(pid: int, number: int) -> bool:
+    """Whether ``pid`` catches, blocks (to wait for it) or ignores the signal: all are its own choice."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().split(b"\n")
+    except OSError:  # it has just ended, or /proc is hidden: the kernel knows what to do
+        return True
+    sets = [int(line[7:], 16) for line in lines if line[:7] in (b"SigBlk:", b"SigIgn:", b"SigCgt:")]
+    return any(mask >> (number - 1) & 1 for mask in sets)
 
 
 class Container(Running, _Generic[AnyStr]):
@@ -421,7 +456,7 @@ class Container(Running, _Generic[AnyStr]):
             if ended is not None:
                 self._release()
                 self.limit = ended[1]
-                self.returncode = errors.check_status(ended[0])
+                self.returncode = errors.check_status(self._status_of(ended[0]))
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:

@@ -58,14 +58,23 @@ class LaunchError(Error, OSError):
     ``stage`` (str): the step of the launch, a row of docs/stages.md.
     ``subject`` (str): the path, name or value that the step was about, possibly empty.
     ``hint`` (str | None): the likely cause and the remedy, where they can be known.
+
+    Where the program or its working directory is at fault it is a FileNotFoundError, PermissionError or
+    NotADirectoryError as well, with ``filename``, as subprocess raises them.
     """
 
     __module__ = "pyminicon"
 
-    def __init__(self, errno: int, stage: str, subject: str = "", hint: str | None = None) -> None:
+    def __new__(cls, errno: int, stage: str, subject: str = "", hint: str | None = None) -> LaunchError:
         import os
 
-        super().__init__(errno, os.strerror(errno))
+        if cls is LaunchError and stage in ("exec", "cwd"):
+            cls = _KINDS.get(errno, cls)  # noqa: PLW0642
+        if stage in ("exec", "cwd"):
+            return OSError.__new__(cls, errno, os.strerror(errno), subject)
+        return OSError.__new__(cls, errno, os.strerror(errno))
+
+    def __init__(self, errno: int, stage: str, subject: str = "", hint: str | None = None) -> None:
         self.stage = stage
         self.subject = subject
         self.hint = hint
@@ -80,7 +89,26 @@ class LaunchError(Error, OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # OSError would pickle (errno, strerror); a worker pool has to carry stage and subject too.
-        return type(self), (self.errno, self.stage, self.subject, self.hint)
+        kind = LaunchError if type(self) in _KINDS.values() else type(self)
+        return kind, (self.errno, self.stage, self.subject, self.hint)
+
+
+class _NotFound(LaunchError, FileNotFoundError):
+    pass
+
+
+class _NotAllowed(LaunchError, PermissionError):
+    pass
+
+
+class _NotADirectory(LaunchError, NotADirectoryError):
+    pass
+
+
+_KINDS: dict[int, type[LaunchError]] = {2: _NotFound, 1: _NotAllowed, 13: _NotAllowed, 20: _NotADirectory}
+for _kind in _KINDS.values():  # to who reads a traceback they are what they are caught as
+    _kind.__name__ = _kind.__qualname__ = "LaunchError"
+    _kind.__module__ = "pyminicon"
 
 
 def check_status(returncode: int | None) -> int:

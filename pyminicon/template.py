@@ -81,7 +81,7 @@ class Template:
         for source, _, _ in spec.volumes:
             if source not in self._held:
                 try:
-                    self._held[source] = os.open(source, os.O_PATH | os.O_NOFOLLOW)
+                    self._held[source] = os.open(source, os.O_PATH)
                 except OSError:  # the launch of the first container says what is wrong with it
                     continue
         self._bind_held(self._plan.fields)

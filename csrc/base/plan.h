@@ -84,6 +84,7 @@ constexpr uint32_t kOpMqueue = 256;          // kDev: with /dev/mqueue
 constexpr uint32_t kOpOptional = 512;        // a missing source is skipped
 constexpr uint32_t kOpIfTarget = 1024;       // a missing target is skipped
 constexpr uint32_t kOpConsoleTarget = 2048;  // kDev: with an empty file for /dev/console
+constexpr uint32_t kOpFollow = 4096;  // kBind: a source that is a link means what it leads to
 
 // A file by what it is; inode 0 is none.
 struct Inode {
@@ -194,6 +195,7 @@ struct LaunchPlan {
   View<FsOp> mounts;    // made in the root; what comes after the sysfs waits for the network
   StdioPlan stdio;
   FavourPlan favour;
+  uint32_t umask;         // the program's
   uint32_t core_handler;  // the core pattern is a pipe: a limit of 0 is no help
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own

@@ -159,6 +159,7 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
           {row[0].cast<uint32_t>(), 0, row[1].cast<uint64_t>(), row[2].cast<uint64_t>()});
     }
   }
+  fields.value("umask", spec.umask);
   fields.value("capabilities", spec.capabilities);
   fields.value("no_new_privs", spec.no_new_privs);
   fields.value("new_keyring", spec.new_keyring);

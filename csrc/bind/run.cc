@@ -6,6 +6,7 @@
 
 #include "bind/from_python.h"
 #include "bind/to_python.h"
+#include "parent/launch/job.h"
 #include "parent/plan/own_id.h"
 #include "parent/process/failure.h"
 
@@ -15,9 +16,6 @@ using parent::Launched;
 using parent::PlanSpec;
 
 namespace {
-
-// Below 1 MiB no program can start; the kernel's killer there is a failed launch.
-constexpr uint64_t kSmallestMemory = 1 << 20;
 
 void launch_into(Handle& handle, const PlanSpec& spec, StartRequest& request) {
   request.options.interrupted = check_signals;
@@ -81,7 +79,7 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
     if (check) check(container, outcome);
     if (container.cgroup) usage = container.cgroup->usage();
   }
-  if (outcome.limit == parent::Limit::kMemory && container.memory_limit < kSmallestMemory) {
+  if (outcome.limit == parent::Limit::kMemory && container.memory_limit < parent::kSmallestMemory) {
     throw parent::LaunchFailure(ENOMEM, Stage::kExec, program_of(told),
                                 "killed for memory: below 1M nothing may start");
   }

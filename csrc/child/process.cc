@@ -115,7 +115,7 @@ long set_rlimits(Child& child) {
 
 // A session of its own: the caller's terminal is nobody's controlling terminal in here.
 long start_session(Child& child) {
-  if (const long result = sys::call(SYS_umask, 022); result < 0) return result;
+  if (const long result = sys::call(SYS_umask, child.plan.umask); result < 0) return result;
   if (child.plan.new_keyring != 0) {
     // The caller's session keyring would outlive the container and be shared with the next one.
     // Only where a filter doesn't deny the calls anyway: a user may have 200 keyrings.

@@ -76,7 +76,8 @@ long clone_descriptor(Child& child, const FsOp& op, int source) {
 
 long clone_source(Child& child, const FsOp& op, int dir) {
   child.report.source = 1;
-  const Fd source(sys::openat(dir, op.source, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  const int follow = op.flags & kOpFollow ? 0 : O_NOFOLLOW;
+  const Fd source(sys::openat(dir, op.source, O_PATH | follow | O_CLOEXEC));
   if (source.failed()) return source.get();
   if (const long r = check_inode(source.get(), op.expected); r < 0) return r;
   return clone_descriptor(child, op, source.get());

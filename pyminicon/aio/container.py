@@ -112,7 +112,7 @@ class AsyncContainer(Running, Generic[AnyStr]):
         if ended is None or self._settled:
             return
         self._settled = True
-        self.returncode, self.limit = ended
+        self.returncode, self.limit = self._status_of(ended[0]), ended[1]
         locks = self._plan.rootfs.lock_fds
         while locks:
             os.close(locks.pop())

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 # Taken over as they are.
 _PLAIN = {
     "hostname": "hostname",
-    "workdir": "cwd",
     "user": "user",
-    "volume": "volumes",
     "tmpfs": "tmpfs",
     "read-only": "read_only",
     "storage": "storage",
@@ -38,6 +36,19 @@ _PLAIN = {
     "init": "init",
     "tty": "tty",
     "entrypoint": "entrypoint",
+    "group-add": "extra_groups",
+    "stop-signal": "stop_signal",
+    "add-host": "add_host",
+    "dns": "dns",
+}
+
+# docker's word for no limit; an empty list of CPUs is none either.
+_UNLIMITED = {
+    "memory": ("0",),
+    "memory-swap": ("0",),
+    "cpus": ("0", "0.0"),
+    "pids-limit": ("0", "-1"),
+    "cpuset-cpus": ("",),
 }
 
 # The Python option that a number on the command line becomes.
@@ -52,6 +63,9 @@ _NUMBERS = {
 # Python options whose word here doesn't follow from the tables above.
 _WORDS = {
     "wall_time": "--timeout",
+    "cwd": "--workdir",
+    "volumes": "--volume",
+    "pass_fds": "--preserve-fds",
     "rlimits": "--ulimit",
     "seccomp": "--security-opt",
     "no_new_privileges": "--security-opt",
@@ -61,10 +75,16 @@ _WORDS = {
 }
 
 
+#: What is to be said of words that mean nothing here.
+notes: list[str] = []
+
+
 def options(given: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments that ``given`` (as options.parse has it) stands for. Raises SpecError."""
     call: dict[str, Any] = {}
     for name, value in given.items():
+        if value in _UNLIMITED.get(name, ()):
+            continue
         plain = _PLAIN.get(name)
         if plain is not None:
             call[plain] = value
@@ -72,8 +92,6 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
             call[_NUMBERS[name][0]] = _number(name, value)
         elif name in _MADE:
             _MADE[name](call, given)
-    if call.get("pids") == -1:  # docker's word for none
-        del call["pids"]
     return call
 
 
@@ -166,6 +184,69 @@ def _ulimits(call: dict[str, Any], given: dict[str, Any]) -> None:
     call["rlimits"] = dict(ulimit(words) for words in given["ulimit"])
 
 
+def _workdir(call: dict[str, Any], given: dict[str, Any]) -> None:
+    call["cwd"], call["make_cwd"] = given["workdir"], True
+
+
+def _volumes(call: dict[str, Any], given: dict[str, Any]) -> None:
+    from pyminicon.options.mounts import MEANINGLESS
+
+    call.setdefault("volumes", []).extend(given["volume"])
+    for words in given["volume"]:
+        mode = words.split(":")[2:]
+        for word in mode[0].split(",") if mode else ():
+            if word in MEANINGLESS:
+                _note("--volume", word, MEANINGLESS[word])
+
+
+def _note(option: str, word: str, why: str) -> None:
+    """What docker has a meaning for and nothing here has is said, not ignored."""
+    notes.append(f"{option}: {word!r} means nothing here: {why}")
+
+
+def _shm_size(call: dict[str, Any], given: dict[str, Any]) -> None:
+    if given.get("ipc") == "host":
+        raise SpecError("--shm-size", "can't be given with --ipc host, whose /dev/shm it is")
+    call.setdefault("tmpfs", []).append(f"/dev/shm:size={given['shm-size']},mode=1777")
+
+
+_DEVICES = frozenset(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty"))
+
+
+def _devices(call: dict[str, Any], given: dict[str, Any]) -> None:
+    for words in given["device"]:
+        source, _, rest = words.partition(":")
+        target = rest.partition(":")[0] or source
+        if source not in _DEVICES or target not in (source, "r", "w", "rw", "rwm"):
+            names = ", ".join(sorted(name[5:] for name in _DEVICES))
+            raise SpecError("--device", f"{source} can't go in: a container has {names}, and no other device")
+
+
+def _preserved(call: dict[str, Any], given: dict[str, Any]) -> None:
+    word = given["preserve-fds"]
+    if not (word.isascii() and word.isdigit() and len(word) < 5):
+        raise SpecError("--preserve-fds", f"takes how many descriptors from 3 on, not {word!r}")
+    call["pass_fds"] = list(range(3, 3 + int(word)))
+
+
+def _stop_timeout(call: dict[str, Any], given: dict[str, Any]) -> None:
+    word = given["stop-timeout"]
+    if not word.removeprefix("-").isdigit() or not word.isascii() or int(word) < -1:
+        raise SpecError("--stop-timeout", f"takes whole seconds, or -1 for never, not {word!r}")
+
+
+def _labels(call: dict[str, Any], given: dict[str, Any]) -> None:
+    for word in given["label"]:
+        if not word.partition("=")[0]:
+            raise SpecError("--label", f"takes KEY=VALUE or KEY, not {word!r}")
+
+
+def _cidfile(call: dict[str, Any], given: dict[str, Any]) -> None:
+    path = given["cidfile"]
+    if os.path.lexists(path):
+        raise SpecError("--cidfile", f"{path} is there already: remove it, or name another")
+
+
 def _securities(call: dict[str, Any], given: dict[str, Any]) -> None:
     for words in given["security-opt"]:
         security(call, words)
@@ -181,10 +262,20 @@ def security(call: dict[str, Any], words: str) -> None:
     name, value = _either(words)
     if name == "seccomp" and value:
         call["seccomp"] = value
+    elif name == "label" and (
+        value == "disable" or value.partition(":")[0] in ("user", "role", "type", "level")
+    ):
+        if value != "disable":
+            raise SpecError(
+                "--security-opt", f"{words!r}: no SELinux label is set here; label=disable says so"
+            )
+        _note("--security-opt", words, "no SELinux label is set")
+    elif name == "apparmor" and value == "unconfined":
+        _note("--security-opt", words, "no AppArmor profile is set, the caller's own stays")
     elif name == "no-new-privileges" and value in ("", "true", "false"):
         call["no_new_privileges"] = value != "false"
     else:
-        takes = "takes seccomp=unconfined, seccomp=FILE, no-new-privileges[=false]"
+        takes = "takes seccomp=unconfined, seccomp=FILE, no-new-privileges[=false], label=disable, apparmor=unconfined"
         raise SpecError("--security-opt", f"{takes}, not {words!r}")
 
 
@@ -199,7 +290,7 @@ def _either(words: str) -> tuple[str, str]:
 def mount(call: dict[str, Any], words: str) -> None:
     """One ``--mount``: type=bind or type=tmpfs, in docker's words."""
     fields: dict[str, str] = {}
-    for word in words.split(","):
+    for word in _fields(words):
         key, equals, value = word.partition("=")
         key = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}.get(key, key)
         if key not in ("type", "source", "target", "readonly", "tmpfs-size", "tmpfs-mode"):
@@ -212,14 +303,24 @@ def mount(call: dict[str, Any], words: str) -> None:
         raise SpecError("--mount", f"takes type=bind,source=SRC,target=DST[,readonly], not {words!r}")
     if kind == "bind" and fields.get("source"):
         mode = "ro" if read_only in ("true", "1") else "rw"
-        if ":" in fields["source"] or ":" in target:
-            raise SpecError("--mount", "a ':' can't be in a path here")
-        call.setdefault("volumes", []).append(f"{fields['source']}:{target}:{mode}")
+        call.setdefault("volumes", []).append((fields["source"], target, mode))
     elif kind == "tmpfs" and "source" not in fields and read_only in ("false", "0"):
         more = [f"{key[6:]}={fields[key]}" for key in ("tmpfs-size", "tmpfs-mode") if key in fields]
         call.setdefault("tmpfs", []).append(target + (":" + ",".join(more) if more else ""))
     else:
         raise SpecError("--mount", f"takes type=bind with a source, or type=tmpfs without, not {words!r}")
+
+
+def _fields(words: str) -> list[str]:
+    """A line of CSV, as docker reads it: a field with a comma in it stands in quotes."""
+    if '"' not in words:
+        return words.split(",")
+    import csv
+
+    try:
+        return next(csv.reader([words], strict=True))
+    except csv.Error as error:
+        raise SpecError("--mount", f"{words!r}: {error}") from None
 
 
 def _name(call: dict[str, Any], given: dict[str, Any]) -> None:
@@ -241,6 +342,14 @@ def _rm(call: dict[str, Any], given: dict[str, Any]) -> None:
 # The words that need more than a new name.
 _MADE: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "timeout": _timeout,
+    "workdir": _workdir,
+    "volume": _volumes,
+    "shm-size": _shm_size,
+    "device": _devices,
+    "preserve-fds": _preserved,
+    "stop-timeout": _stop_timeout,
+    "label": _labels,
+    "cidfile": _cidfile,
     "env": _env,
     "env-file": _env,
     "mount": _mounts,

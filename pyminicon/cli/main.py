@@ -25,6 +25,20 @@ Usage: pyminicon COMMAND ...
 """
 
 
+_ENDS = "a container ends with the `run` that started it, and shows its output there"
+_MEANT = {
+    **dict.fromkeys(("ps", "logs", "stop", "kill", "rm", "wait", "attach", "inspect", "top", "stats"), _ENDS),
+    "exec": "a second command in a container isn't there yet; give both to one: run IMAGE sh -c 'LINE'",
+    "build": "build it with buildah or docker, then: pyminicon image import FILE",
+    "create": "`run` makes and starts a container in one go",
+    "start": "`run` makes and starts a container in one go",
+    "load": "pyminicon image import FILE",
+    "save": "pyminicon image export",
+    "import": "pyminicon image import FILE",
+    "login": "the credentials of docker and podman are used: docker login, or podman login",
+}
+
+
 def main() -> NoReturn:
     """Runs the command of sys.argv and ends the process with its exit status."""
     try:
@@ -68,4 +82,8 @@ def command(words: list[str]) -> int:
     if not name:
         sys.stderr.write(_USAGE)
         return OWN_FAILURE
-    raise SpecError(name, "no such command; there are run, doctor and image")
+    if name in ("pull", "images", "rmi"):  # docker's words for what stands under `image` here
+        from pyminicon.cli.image import main as image
+
+        return image([{"images": "ls", "rmi": "rm"}.get(name, name), *words[1:]])
+    raise SpecError(name, f"no such command; {_MEANT.get(name, 'there are run, doctor and image')}")

@@ -7,7 +7,7 @@ import os
 from pyminicon.errors import SpecError
 
 
-def pull(image: str, when: str) -> None:
+def pull(image: str, when: str, quiet: bool = False) -> None:
     """Fetches ``image`` when it is ``"missing"``, ``"always"`` or ``"never"``. Raises SpecError."""
     if when not in ("never", "missing", "always"):
         raise SpecError("--pull", f"takes never, missing or always, not {when!r}")
@@ -17,11 +17,19 @@ def pull(image: str, when: str) -> None:
         if when == "always":
             raise SpecError("--pull", f"takes a name in a registry with always, and {image!r} is none")
         return
-    if when == "always":
-        from pyminicon.images import missing
+    from pyminicon.images import missing, resolve
 
-        missing.fetch(image)
+    if when == "always" or (quiet and not _is_there(image)):
+        missing.fetch(image, quiet=quiet)
     else:
-        from pyminicon.images import resolve
-
         resolve(image, pull="missing").close()
+
+
+def _is_there(image: str) -> bool:
+    from pyminicon.images import resolve
+
+    try:
+        resolve(image).close()
+        return True
+    except SpecError:
+        return False

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+from pyminicon.errors import SpecError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.container import Container
+    from pyminicon.errors import LaunchError
 
 
 def trace(box: Container[Any]) -> None:
@@ -26,14 +29,30 @@ def trace(box: Container[Any]) -> None:
     os.write(2, ("\n".join(lines) + "\n").encode())
 
 
-def as_json(box: Container[Any], name: str | None) -> None:
+def failure_as_json(error: LaunchError, given: dict[str, Any], args: list[str]) -> None:
+    """The like for a container that hasn't come to be."""
+    import json
+
+    about = {"stage": error.stage, "errno": error.errno, "subject": error.subject, "message": str(error)}
+    fields = _asked(given) | dict.fromkeys(("id", "returncode", "limit", "startup", "usage")) | {"args": args}
+    os.write(2, (json.dumps(fields | {"error": about}) + "\n").encode())
+
+
+def _asked(given: dict[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": given.get("name")}
+    if "label" in given:
+        fields["labels"] = {word.partition("=")[0]: word.partition("=")[2] for word in given["label"]}
+    return fields
+
+
+def as_json(box: Container[Any], given: dict[str, Any]) -> None:
     """The result as one line of JSON; a figure that the kernel can't give is null, never 0."""
     import json
 
     usage = box.usage
     fields = {
         "id": box.id,
-        "name": name,
+        **_asked(given),
         "args": box.args,
         "returncode": box.returncode,
         "limit": box.limit,
@@ -43,3 +62,12 @@ def as_json(box: Container[Any], name: str | None) -> None:
     if box.trace is not None:
         fields["trace"] = box.trace
     os.write(2, (json.dumps(fields) + "\n").encode())
+
+
+def write_id(path: str, box: Container[Any]) -> None:
+    """The id in a file of its own, which mustn't be there before."""
+    try:
+        with open(path, "x", encoding="ascii") as file:
+            file.write(box.id)
+    except OSError as error:
+        raise SpecError("--cidfile", f"{path}: {error.strerror}") from None

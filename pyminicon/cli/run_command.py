@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
         if "pull" in given:
             from pyminicon.cli.pull_first import pull
 
-            pull(rest[0], given["pull"])
+            pull(rest[0], given["pull"], bool(given.get("quiet")))
         if given.get("dry-run"):
             from pyminicon.cli.dry_run import main as dry_run
 
@@ -46,7 +46,12 @@ def main(words: list[str]) -> int:
     except SpecError as error:
         raise _in_our_words(error, rest[0]) from None
     except LaunchError as error:
-        say(str(error))
+        if given.get("json"):
+            from pyminicon.cli.report import failure_as_json
+
+            failure_as_json(error, given, rest[1:])
+        else:
+            say(str(error))
         return exit_status_of(error)
 
 
@@ -72,7 +77,11 @@ def _wanted(given: dict[str, Any]) -> dict[str, Any]:
         return {}
     from pyminicon.cli import call
 
-    return call.options(given)
+    wanted = call.options(given)
+    if call.notes and not given.get("json"):  # which is all that stderr has
+        for note in call.notes:
+            say(note)
+    return wanted
 
 
 def _in_our_words(error: SpecError, image: str) -> SpecError:
@@ -108,7 +117,7 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     from pyminicon.plan import build as plan
 
     piped = _stdio(wanted, given)
-    forward = signals.Forwarder()
+    forward = signals.Forwarder(given.get("stop-timeout"))
     try:
         # No earlier plan is looked for, and none is kept: this process has one container.
         checked = spec.parse(args, wanted, spec.ONLY_RUN)
@@ -116,6 +125,10 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     except signals.Stopped as stopped:
         return 128 + stopped.number
     try:
+        if "cidfile" in given:
+            from pyminicon.cli.report import write_id
+
+            write_id(given["cidfile"], box)
         forward.attach(box)
         if piped:
             from pyminicon.cli.relay import relay
@@ -131,9 +144,10 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
 def _stdio(wanted: dict[str, Any], given: dict[str, Any]) -> bool:
     """Which descriptors go in as they are, and which through a pipe; whether there is one to serve.
 
-    Pipes and sockets are handed over: not a byte is copied. A terminal never is: whoever holds it can read
+    Pipes are handed over: not a byte is copied. A terminal never is: whoever holds it can read
     what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)). Neither is
-    what has a name here: by /proc/self/fd it can be opened again for writing, and its mode changed.
+    what has a name here: by /proc/self/fd it can be opened again for writing, and its mode changed. Nor what
+    couldn't be opened again at all: /dev/stdout is a socket to nobody (ENXIO), and another user's pipe is closed to us.
     """
     stdin, stdout, stderr = (_way(fd) for fd in (0, 1, 2))
     wanted["stdin"] = stdin if given.get("interactive") else _NULL
@@ -151,8 +165,8 @@ def _way(fd: int) -> int | None:
         name = os.readlink(f"/proc/self/fd/{fd}")
     except OSError:  # closed: the container finds the null device there
         return None
-    if name.startswith(("pipe:[", "socket:[")):
-        return None
+    if name.startswith("pipe:["):
+        return None if os.geteuid() in (0, os.fstat(fd).st_uid) else _PIPE
     return _NULL if name == "/dev/null" else _PIPE
 
 
@@ -181,5 +195,5 @@ def finish(box: Container[Any], given: dict[str, Any], ended_by: int) -> int:
     if given.get("json"):
         from pyminicon.cli.report import as_json
 
-        as_json(box, given.get("name"))
+        as_json(box, given)
     return status

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` wraps it in enums, which costs 2.8 ms
 
+from pyminicon.container import hears
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -32,10 +34,13 @@ class Forwarder:
     program anywhere else. Who asks a second time by Ctrl-C gets that as well.
 
     Made before the launch, so that no signal is lost: what comes before ``attach`` waits for it, unless the
-    launch hangs (:class:`Stopped`). ``ended_by``: the signal that the container was ended for, else 0.
+    launch hangs (:class:`Stopped`). ``stop_timeout``: seconds that it may take to end of a SIGTERM. ``ended_by``: the
+    signal that the container was ended for, else 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stop_timeout: str | None = None) -> None:
+        self.patience: int = -1 if stop_timeout is None else int(stop_timeout)
+        self.stopping: bool = False
         self.box: Container[Any] | None = None
         self.ended_by: int = 0
         self.interrupts: int = 0
@@ -54,7 +59,10 @@ class Forwarder:
                 self._forward(box, number)
 
     def _caught(self, number: int, frame: Any) -> None:
-        if self.box is not None:
+        if self.box is not None and number == _ALRM and self.stopping:
+            self.ended_by = _TERM
+            self.box.kill()
+        elif self.box is not None:
             self._forward(self.box, number)
         elif not self.early:
             self.early.append(number)
@@ -68,19 +76,11 @@ class Forwarder:
         self.interrupts += number == _INT
         # Whoever sends SIGTERM wants an orderly end: the image says by which signal that comes.
         sent = box.stop_signal if number == _TERM else number
-        if self.interrupts > 1 or not _heard(box.pid, sent):
+        if self.interrupts > 1 or not hears(box.pid, sent):
             self.ended_by = number
             box.kill()
         else:
             box.send_signal(sent)
-
-
-def _heard(pid: int, number: int) -> bool:
-    """Whether ``pid`` catches, blocks (to wait for it) or ignores the signal: all are its own choice."""
-    try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            lines = file.read().split(b"\n")
-    except OSError:  # it has just ended, or /proc is hidden: the kernel knows what to do
-        return True
-    sets = [int(line[7:], 16) for line in lines if line[:7] in (b"SigBlk:", b"SigIgn:", b"SigCgt:")]
-    return any(mask >> (number - 1) & 1 for mask in sets)
+            if number == _TERM and self.patience >= 0:
+                self.stopping = True
+                _signal.setitimer(_signal.ITIMER_REAL, self.patience or 0.001)

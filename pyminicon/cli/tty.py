@@ -43,9 +43,13 @@ def run_in_terminal(
     wanted["trace"] = bool(given.get("trace"))
     guard = Guard(0) if typed else None
     try:
-        forward = signals.Forwarder()
+        forward = signals.Forwarder(given.get("stop-timeout"))
         box = container.start(args, **wanted)
         try:
+            if "cidfile" in given:
+                from pyminicon.cli.report import write_id
+
+                write_id(given["cidfile"], box)
             forward.attach(box)
             assert box.terminal is not None
             _Session(box, box.terminal, guard).serve()

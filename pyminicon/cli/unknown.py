@@ -20,10 +20,16 @@ _INSTEAD = {
     "blkio-weight": "--io-weight takes 1 to 10000, and 100 is normal",
     "cpu-quota": "--cpus takes the number of CPUs, as 1.5",
     "cpu-period": "--cpus takes the number of CPUs, as 1.5",
-    "shm-size": "--tmpfs /dev/shm:size=128m",
     "platform": "only images of this machine's architecture run here",
-    "pull": "pull it first: pyminicon image pull NAME",
     "restart": "a container runs once",
+    "runtime": "there is one way to run a container here",
+    "ip": "there is no bridge to have an address on: --network host, or --network none",
+    "link": "there is no bridge to find others on",
+    "expose": "there is no bridge to publish ports from: --network host, or --network none",
+    "gpus": "no device of this machine goes in",
+    "log-driver": "the output is this command's own",
+    "sysctl": "set it on this machine: sysctl -w NAME=VALUE",
+    "annotation": "did you mean --label?",
     "oom-kill-disable": "a container over its memory limit is always ended",
 }
 
@@ -35,5 +41,5 @@ def unknown(word: str, known: Sequence[str]) -> SpecError:
         return SpecError(word, f"no such option; {_INSTEAD[name]}")
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, 1) if len(name) > 1 else []
+    near = get_close_matches(name, known, 1, 0.75) if len(name) > 1 else []
     return SpecError(word, f"no such option; did you mean --{near[0]}?" if near else "no such option")

@@ -56,8 +56,9 @@ def by_name(root: str, image: str, platform: str | None, pull: str, other: Resol
     )
 
 
-def fetch(image: str, root: str | None = None, platform: str | None = None) -> str:
+def fetch(image: str, root: str | None = None, platform: str | None = None, quiet: bool = False) -> str:
     """Pull ``image`` as `pyminicon image pull` does without options; its digest."""
     from .puller import pull
 
-    return pull(Job(Store(root), Limits(), progress.for_terminal(), platform=platform), image)
+    says = progress.Progress() if quiet else progress.for_terminal()
+    return pull(Job(Store(root), Limits(), says, platform=platform), image)

@@ -21,7 +21,7 @@ PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its impo
 #: What a Template or a container can't change once it is made, and each run of it can.
 EACH_RUN = frozenset(
     "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output files collect collect_max pass_fds".split()
+    "check wall_time cpu_time max_output files collect collect_max pass_fds executable".split()
 )
 #: Those of them that no plan depends on.
 ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
@@ -48,11 +48,19 @@ class Spec:
     errors: str | None = None
     timeout: float | None = None
     check = False
+    executable: str | None = None
     entrypoint: list[str | bytes] | None = None
     env: Mapping[str, str] | None = None
     cwd: str | bytes | None = None
+    make_cwd = False
     user: str | None = None
+    group: str | None = None
+    extra_groups: Sequence[str] = ()
+    umask = 0o022
+    stop_signal: int | None = None
     hostname: str | None = None
+    add_host: Sequence[tuple[str, str]] = ()  # (name, address)
+    dns: Sequence[str] = ()
     volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
     tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
     files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)

@@ -7,6 +7,10 @@ import os
 from pyminicon import sizes
 from pyminicon.errors import SpecError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 # Where a mount would replace what the launch itself makes and relies on (CVE-2019-16884: a volume over
 # /proc steers every later write to it).
 _OURS = ("/proc", "/sys", "/dev")
@@ -35,14 +39,28 @@ def mount_point(option: str, path: str) -> str:
     return target
 
 
-def volume(words: str) -> tuple[str, str, str]:
-    """``"src:dst[:ro|rw]"`` as (source, target, "ro" or "rw"). Raises SpecError."""
-    parts = words.split(":")
+#: docker's words behind a volume that change nothing here, and why.
+MEANINGLESS = {
+    "z": "no SELinux label is set",
+    "Z": "no SELinux label is set",
+    "cached": "a volume is the directory itself",
+    "delegated": "a volume is the directory itself",
+    "consistent": "a volume is the directory itself",
+}
+
+
+def volume(words: str | Sequence[str]) -> tuple[str, str, str]:
+    """``"src:dst[:ro|rw]"``, or its parts as a tuple where a path has a colon, as (source, target, "ro" or "rw").
+    Raises SpecError."""
+    parts = words.split(":") if isinstance(words, str) else list(words)
     if not 2 <= len(parts) <= 3 or not parts[0]:
-        raise SpecError("volumes", f"takes 'source:target[:ro]', not {words!r}")
-    mode = parts[2] if len(parts) == 3 else "rw"
-    if mode not in ("ro", "rw"):
-        raise SpecError("volumes", f"the part after the target is ro or rw, not {mode!r}")
+        raise SpecError("volumes", f"takes 'source:target[:ro]', or these as a tuple, not {words!r}")
+    mode = "rw"
+    for word in parts[2].split(",") if len(parts) == 3 else ():
+        if word in ("ro", "rw"):
+            mode = word
+        elif word not in MEANINGLESS:
+            raise SpecError("volumes", f"the part after the target is ro or rw, not {word!r}")
     source = os.path.abspath(parts[0])
     if len(source) > 4095:
         raise SpecError("volumes", "the source is longer than a path can be")

@@ -83,8 +83,6 @@ def _args(args: Any) -> list[str | bytes]:
     except TypeError:
         raise SpecError("args", f"takes a list of strings, not {type(args).__name__}") from None
     checked: list[str | bytes] = [_text("args", word) for word in words]
-    if checked and not checked[0]:
-        raise SpecError("args", "the program's name is empty")
     return checked
 
 

@@ -107,6 +107,87 @@ def _user(spec: Spec, name: str, value: Any) -> None:
     spec.user = user
 
 
+def _flag(spec: Spec, name: str, value: Any) -> None:
+    if value is not True and value is not False:
+        raise SpecError(name, "takes True or False")
+    setattr(spec, name, value)
+
+
+def _is_address(word: str) -> bool:
+    import socket
+
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, word)
+            return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def _add_host(spec: Spec, name: str, value: Any) -> None:
+    for item in _sequence(name, value):
+        host, _, address = text(name, item).partition(
+            ":" if ":" in text(name, item).partition("=")[0] else "="
+        )
+        plain = bool(host) and all(c.isalnum() or c in "-._" for c in host)
+        if not plain or not _is_address(address.strip("[]")):
+            raise SpecError(name, f"takes NAME:ADDRESS, as db:10.0.0.5, not {item!r:.80}")
+        spec.add_host = [*spec.add_host, (host, address.strip("[]"))]
+
+
+def _dns(spec: Spec, name: str, value: Any) -> None:
+    spec.dns = [text(name, item) for item in _sequence(name, value)]
+    for item in spec.dns:
+        if not _is_address(item):
+            raise SpecError(name, f"takes addresses of name servers, not {item!r:.80}")
+
+
+def _executable(spec: Spec, name: str, value: Any) -> None:
+    if value is not None:
+        spec.executable = text(name, value)
+
+
+def _group_name(name: str, value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    group = text(name, value)
+    if not group or ":" in group or (group.lstrip("-").isdigit() and not 0 <= int(group[:12]) <= _LAST_ID):
+        raise SpecError(name, f"takes a gid or a name of the image's /etc/group, not {group!r:.80}")
+    return group
+
+
+def _group(spec: Spec, name: str, value: Any) -> None:
+    if value is not None:
+        spec.group = _group_name(name, value)
+
+
+def _extra_groups(spec: Spec, name: str, value: Any) -> None:
+    spec.extra_groups = [_group_name(name, item) for item in _sequence(name, value)]
+
+
+def _umask(spec: Spec, name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value <= 0o777:
+        raise SpecError(name, "takes 0 to 0o777, or -1 for 0o022")
+    spec.umask = 0o022 if value == -1 else value
+
+
+def _process_group(spec: Spec, name: str, value: Any) -> None:
+    if value not in (None, -1, 0) or isinstance(value, bool):
+        raise SpecError(name, "takes 0: a container's program leads a session and a group of its own")
+
+
+def _stop_signal(spec: Spec, name: str, value: Any) -> None:
+    if value is None:
+        return
+    from pyminicon.options.stop_signal import number
+
+    found = value if isinstance(value, int) and not isinstance(value, bool) else number(text(name, value), 0)
+    if not 1 <= found <= 64:
+        raise SpecError(name, f"takes a signal's name or number, not {value!r:.80}")
+    spec.stop_signal = int(found)
+
+
 def _hostname(spec: Spec, name: str, value: Any) -> None:
     if value is None:
         return
@@ -121,7 +202,10 @@ def _hostname(spec: Spec, name: str, value: Any) -> None:
 def _volumes(spec: Spec, name: str, value: Any) -> None:
     from pyminicon.options.mounts import volume
 
-    spec.volumes = [volume(text(name, item)) for item in _sequence(name, value)]
+    spec.volumes = [
+        volume([text(name, part) for part in item] if isinstance(item, (tuple, list)) else text(name, item))
+        for item in _sequence(name, value)
+    ]
 
 
 def _tmpfs(spec: Spec, name: str, value: Any) -> None:
@@ -210,8 +294,17 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "entrypoint": _entrypoint,
     "env": _env,
     "cwd": _cwd,
+    "make_cwd": _flag,
+    "executable": _executable,
+    "group": _group,
+    "extra_groups": _extra_groups,
+    "umask": _umask,
+    "process_group": _process_group,
+    "stop_signal": _stop_signal,
     "user": _user,
     "hostname": _hostname,
+    "add_host": _add_host,
+    "dns": _dns,
     "volumes": _volumes,
     "tmpfs": _tmpfs,
     "files": _files,
@@ -237,8 +330,35 @@ def unknown(name: str, others: list[str]) -> str:
     """What is said of an option that there isn't; ``others``: those that have no checker here."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [*CHECKS, *others], 1)
+    if name in _ELSEWHERE:
+        return f"no such option; {_ELSEWHERE[name]}"
+    # Less alike means something else: privileged is no misspelt no_new_privileges.
+    near = get_close_matches(name, [*CHECKS, *others], 1, 0.75)
     return f"no such option; did you mean {near[0]}?" if near else "no such option"
+
+
+_ELSEWHERE = {
+    "mem_limit": "did you mean memory?",
+    "memswap_limit": "did you mean memory_swap?",
+    "nano_cpus": "did you mean cpus?",
+    "cpuset_cpus": "did you mean cpuset?",
+    "pids_limit": "did you mean pids?",
+    "environment": "did you mean env?",
+    "working_dir": "did you mean cwd?",
+    "network_mode": "did you mean network?",
+    "ulimits": "did you mean rlimits?",
+    "mounts": "did you mean volumes?",
+    "binds": "did you mean volumes?",
+    "group_add": "did you mean extra_groups?",
+    "security_opt": "did you mean seccomp, or no_new_privileges?",
+    "privileged": "give what is needed by name: cap_add, seccomp, userns",
+    "command": "the command is the first argument",
+    "shell": "for a shell line: ['sh', '-c', line]",
+    "preexec_fn": "nothing of the caller's runs inside; rlimits, user, umask and cwd say the usual",
+    "detach": "start() returns at once",
+    "remove": "nothing is left of a container that has ended",
+    "auto_remove": "nothing is left of a container that has ended",
+}
 
 
 # ---- what goes together -----------------------------------------------------------------------------

@@ -43,9 +43,17 @@ class ContainerOptions(LimitOptions, total=False):
     entrypoint: str | bytes | Sequence[str | bytes] | None
     read_only: bool
     storage: str
+    make_cwd: bool
     user: str | int | None
+    group: str | int | None
+    extra_groups: Iterable[str | int]
+    umask: int
+    process_group: int | None
+    stop_signal: str | int | None
     hostname: str | None
-    volumes: Iterable[AnyPath] | None
+    add_host: Iterable[str]
+    dns: Iterable[str]
+    volumes: Iterable[AnyPath | tuple[AnyPath, ...]] | None
     tmpfs: Iterable[AnyPath] | None
     network: Literal["none", "host"]
     pid: Namespace
@@ -67,6 +75,7 @@ class ContainerOptions(LimitOptions, total=False):
 class StartOfTemplate(TypedDict, total=False):
     """What each start takes, of a Template too; the words for text are in the overloads."""
 
+    executable: AnyPath | None
     env: Mapping[str, str] | None
     cwd: AnyPath | None
     stdin: Stream

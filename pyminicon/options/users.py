@@ -8,7 +8,7 @@ from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 #: Where root's private user namespaces begin when /etc/subuid grants root nothing: above what
 #: useradd(8) hands out and below the sign bit that old programs trip over.
@@ -49,6 +49,26 @@ def resolve(user: str, read: Callable[[str], bytes | None]) -> Identity:
     elif entry:
         groups = _memberships(read("etc/group"), entry[0], gid)
     return Identity(uid, gid, groups, home)
+
+
+def resolve_all(
+    user: str | None, group: str | None, extra: Sequence[str], read: Callable[[str], bytes | None]
+) -> Identity:
+    """The same with a group and further ones of their own, as subprocess has them; without a user: root."""
+    if group is not None and user is not None and ":" in user:
+        raise SpecError("group", f"is in the user {user!r} already")
+    who = resolve(user or "0", read)
+    home, groups = who.home if user else "/root", who.groups
+    gid = _group_id("group", group, read) if group is not None else who.gid
+    groups = sorted({*groups, *(_group_id("extra_groups", name, read) for name in extra)})
+    return Identity(who.uid, gid, groups, home)
+
+
+def _group_id(option: str, name: str, read: Callable[[str], bytes | None]) -> int:
+    found = _find(read("etc/group"), name)
+    if found is None and not _is_id(name):
+        raise SpecError(option, f"{name!r} is not in the image's /etc/group")
+    return int(found[2]) if found else int(name)
 
 
 def _rows(table: bytes | None) -> list[list[str]]:

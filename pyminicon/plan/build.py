@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pyminicon import plan as ops
-from pyminicon.errors import SpecError
+from pyminicon.errors import LaunchError, SpecError
 from pyminicon.plan import Draft, Plan, Tree, rootfs
 from pyminicon.plan import tree as plan_tree
 
@@ -82,10 +82,10 @@ class _Builder(Draft):
     def _identity(self) -> None:
         spec, fields, config = self.spec, self.fields, self.plan.rootfs.config
         user = spec.user or (config.user if config and config.user else None)
-        if user is not None:
+        if user is not None or spec.group is not None or spec.extra_groups:
             from pyminicon.options import users
 
-            who = users.resolve(user, self.plan.rootfs.read)
+            who = users.resolve_all(user, spec.group, spec.extra_groups, self.plan.rootfs.read)
             self.uid, self.gid, self.groups, self.home = who.uid, who.gid, who.groups, who.home
         if self.private_users and self.rootless and spec.userns == "auto":
             self.map_own_id()
@@ -96,6 +96,10 @@ class _Builder(Draft):
         elif self.rootless:
             raise SpecError("userns", "'host' needs root: only root may make namespaces without one")
         if self.single_map:
+            if spec.extra_groups:
+                raise SpecError(
+                    "extra_groups", "takes root, or ranges in /etc/subgid: one id alone has no groups"
+                )
             return
         inside = (0, 0) if self.private_users else (os.geteuid(), os.getegid())
         same = (self.uid, self.gid) == inside and (self.private_users or os.getresuid() == (0, 0, 0))
@@ -175,7 +179,7 @@ class _Builder(Draft):
 
     def _volumes(self) -> None:
         spec = self.spec
-        if spec.volumes or spec.tmpfs or spec.files or self.plan.rootfs.config is not None:
+        if spec.volumes or spec.tmpfs or spec.files or spec.make_cwd or self.plan.rootfs.config is not None:
             from pyminicon.plan import volumes as plan_volumes
 
             plan_volumes.mount(self)
@@ -207,6 +211,7 @@ class _Builder(Draft):
         # the container is given CAP_SYS_ADMIN.
         mounts = spec.seccomp != "default" or capabilities >> _CAP_SYS_ADMIN & 1
         fields["may_landlock"] = spec.no_new_privileges and not mounts
+        fields["umask"] = spec.umask
         fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
 
     def _execution(self) -> None:
@@ -219,9 +224,11 @@ class _Builder(Draft):
                 key, _, value = line.partition("=")
                 environment[key] = value
             if config.stopsignal:
-                from pyminicon.plan.stop_signal import number
+                from pyminicon.options.stop_signal import number
 
                 self.plan.stop_signal = number(config.stopsignal)
+        if self.spec.stop_signal is not None:
+            self.plan.stop_signal = self.spec.stop_signal
         self.plan.environment = environment
         self.plan.entrypoint = self.spec.entrypoint
         self.plan.told = told = tell(self.plan, self.spec)
@@ -251,9 +258,12 @@ def tell(plan: Plan, spec: Spec) -> Told:
         argv = [*(config.entrypoint or ()), *(argv or config.cmd or ())]
     if not argv:
         raise SpecError("args", "is empty: there is no program to run")
+    program = spec.executable or argv[0]
+    if not program:  # as execvp(3) answers: a name like any other that isn't there
+        raise LaunchError(2, "exec", "", "the program's name is empty")
     environment = {**plan.environment, **spec.env} if spec.env else plan.environment
     return (
-        candidates(argv[0], environment.get("PATH", "")),
+        candidates(program, environment.get("PATH", "")),
         argv,
         [f"{key}={value}" for key, value in environment.items()],
         spec.cwd or (config.workdir if config and config.workdir else "/"),

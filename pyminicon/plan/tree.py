@@ -72,16 +72,40 @@ def put_names(builder: Draft) -> None:
     """hosts, hostname and, for the host's network, what resolves there."""
     texts = {"etc/hostname": f"{builder.hostname}\n".encode()}
     if builder.spec.network == "host":
-        texts["etc/hosts"] = _read_host("/etc/hosts") or _hosts(builder.hostname)
+        texts["etc/hosts"] = _with_name(_read_host("/etc/hosts"), builder.hostname)
         texts["etc/resolv.conf"] = _read_host("/etc/resolv.conf") or b""
     else:
         texts["etc/hosts"] = _hosts(builder.hostname)
+    spec = builder.spec
+    if spec.add_host:
+        texts["etc/hosts"] += "".join(f"{address}\t{name}\n" for name, address in spec.add_host).encode()
+    if spec.dns:
+        texts["etc/resolv.conf"] = "".join(f"nameserver {address}\n" for address in spec.dns).encode()
     for path, data in texts.items():
         builder.tree.put(path, data, 0o644)
 
 
+_LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+
+
 def _hosts(name: str) -> bytes:
-    return f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t{name}\n".encode()
+    return _LOCALHOST + _own_line(name)
+
+
+def _own_line(name: str) -> bytes:
+    """Its own name, by which sudo, Java and `hostname -f` look the container up."""
+    short = name.partition(".")[0]
+    alias = f" {short}" if short not in ("", name) else ""
+    return f"127.0.1.1\t{name}{alias}\n".encode()
+
+
+def _with_name(hosts: bytes | None, name: str) -> bytes:
+    """This machine's names, and the container's own where they don't have it."""
+    text = hosts or _LOCALHOST
+    names = {word for line in text.split(b"\n") for word in line.partition(b"#")[0].split()[1:]}
+    if name.encode() in names:
+        return text
+    return (text if text.endswith(b"\n") else text + b"\n") + _own_line(name)
 
 
 def _read_host(path: str) -> bytes | None:

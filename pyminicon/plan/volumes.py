@@ -10,7 +10,6 @@ from pyminicon.plan import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.images import ImageConfig
     from pyminicon.plan import Draft, Op, Ranges
 
 
@@ -26,8 +25,10 @@ def mount(builder: Draft) -> None:
         taken |= paths
     for _, row in sorted(wanted, key=lambda row: row[0]):
         tree.mount(row)
-    if config is not None and spec.cwd is None:
-        _workdir(builder, config, taken)
+    if spec.make_cwd and spec.cwd is not None:
+        _workdir(builder, os.fsdecode(spec.cwd), taken)
+    elif config is not None and spec.cwd is None:
+        _workdir(builder, config.workdir or "", taken)
 
 
 def _tmpfs(builder: Draft) -> list[tuple[int, Op]]:
@@ -45,7 +46,8 @@ def _tmpfs(builder: Draft) -> list[tuple[int, Op]]:
 
 def _volumes(builder: Draft) -> list[tuple[int, Op]]:
     read_only = builder.spec.read_only
-    flags = ops.RECURSIVE if read_only else ops.RECURSIVE | ops.MAKE_TARGET
+    # /etc/localtime is a link: a volume is the file that its source leads to.
+    flags = ops.RECURSIVE | ops.FOLLOW | (0 if read_only else ops.MAKE_TARGET)
     wanted = []
     for source, target, mode in builder.spec.volumes:
         row = op(ops.BIND, target[1:], source, flags=flags | (ops.RO if mode == "ro" else 0))
@@ -58,8 +60,8 @@ def _volumes(builder: Draft) -> list[tuple[int, Op]]:
 def _cover(builder: Draft, source: str, target: str) -> None:
     """A read-only image can't be given a mount point later: it goes into the layer that covers it."""
     tree = builder.tree
-    if tree.rootfs.entry(target) is not None:
-        return
+    if tree.rootfs.entry(target) is not None or any(row[3] == target for row in tree.skeleton):
+        return  # the image has it, or the host's /etc as we made it
     if os.path.isdir(source):
         tree.directory(target)
     elif tree.directory_in_layer(target.rpartition("/")[0]):
@@ -89,10 +91,10 @@ def _has_names(ranges: Ranges | None, *ids: int) -> bool:
     )
 
 
-def _workdir(builder: Draft, config: ImageConfig, mounted: set[str]) -> None:
-    if not config.workdir:
+def _workdir(builder: Draft, wanted: str, mounted: set[str]) -> None:
+    path = os.path.normpath(f"/{wanted}").strip("/")
+    if not path:
         return
-    path = os.path.normpath(f"/{config.workdir}").strip("/")
     # Below a mount, or behind a link of the image, it can only be made when that is there.
     if any(path.startswith(f"{at}/") for at in mounted) or not builder.tree.directory(path):
         builder.tree.mount(op(ops.DIR, path))

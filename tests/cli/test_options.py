@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pyminicon
 from pyminicon.cli import call, options
 from pyminicon.errors import SpecError
-from tests.cli.conftest import Cli, environment
+from tests.cli.conftest import COMMAND, Cli, Started, environment
 
 READ: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
     "a value of its own": (["--memory", "1g", "i"], {"memory": "1g"}, ["i"]),
@@ -55,11 +60,27 @@ MEANT: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a filter": (["--security-opt", "seccomp=unconfined"], {"seccomp": "unconfined"}),
     "new privileges": (["--security-opt", "no-new-privileges:false"], {"no_new_privileges": False}),
     "no new privileges": (["--security-opt", "no-new-privileges"], {"no_new_privileges": True}),
-    "a bind": (["--mount", "type=bind,src=/a,dst=/b,readonly"], {"volumes": ["/a:/b:ro"]}),
+    "a bind": (["--mount", "type=bind,src=/a,dst=/b,readonly"], {"volumes": [("/a", "/b", "ro")]}),
+    "no limits": (["-m0", "--cpus=0", "--pids-limit=0", "--memory-swap=0", "--cpuset-cpus="], {}),
+    "a directory to work in": (["-w", "/a"], {"cwd": "/a", "make_cwd": True}),
+    "shared memory": (["--shm-size", "1g"], {"tmpfs": ["/dev/shm:size=1g,mode=1777"]}),
+    "groups": (["--group-add", "adm", "--group-add=7"], {"extra_groups": ["adm", "7"]}),
+    "a signal to stop by": (["--stop-signal", "QUIT", "--stop-timeout=3"], {"stop_signal": "QUIT"}),
+    "names": (["--add-host", "a:1.2.3.4", "--dns", "::1"], {"add_host": ["a:1.2.3.4"], "dns": ["::1"]}),
+    "descriptors": (["--preserve-fds", "2"], {"pass_fds": [3, 4]}),
+    "what every container has": (["--device", "/dev/null:/dev/null:rw", "--label", "a=b", "-l", "c"], {}),
+    "a bind in quotes": (
+        ["--mount", 'type=bind,"source=/a,b:c",target=/d'],
+        {"volumes": [("/a,b:c", "/d", "rw")]},
+    ),
+    "words that mean nothing here": (
+        ["-v/a:/b:ro,z", "--security-opt=label=disable", "--security-opt", "apparmor=unconfined"],
+        {"volumes": ["/a:/b:ro,z"]},
+    ),
     "a tmpfs": (["--mount", "type=tmpfs,target=/b,tmpfs-size=1m"], {"tmpfs": ["/b:size=1m"]}),
     "a volume and a bind": (
         ["-v/a:/b", "--mount=type=bind,source=/c,target=/d"],
-        {"volumes": ["/a:/b", "/c:/d:rw"]},
+        {"volumes": ["/a:/b", ("/c", "/d", "rw")]},
     ),
 }
 
@@ -70,7 +91,16 @@ def test_words_mean_options(words: list[str], meant: dict[str, Any]) -> None:
 
 
 def test_every_option_of_the_table_has_a_meaning() -> None:
-    own = {"interactive", "rm", "pull", "dry-run", "trace", "json", "help"}  # this command's own matter
+    own = {
+        "interactive",
+        "rm",
+        "pull",
+        "quiet",
+        "dry-run",
+        "trace",
+        "json",
+        "help",
+    }  # this command's own matter
     meant = set(call._PLAIN) | set(call._NUMBERS) | set(call._MADE)
     assert {row[0] for row in options.TABLE} == own | meant
 
@@ -186,3 +216,130 @@ def test_whatever_is_typed_is_an_option_or_a_refusal(words: list[str]) -> None:
         assert str(error)
     else:
         assert rest == words[len(words) - len(rest) :]
+
+
+WRONG: dict[str, tuple[list[str], str]] = {
+    "a device of this machine": (["--device", "/dev/kvm"], "--device: /dev/kvm can't go in"),
+    "a label of SELinux's": (["--security-opt", "label=type:x"], "--security-opt: 'label=type:x'"),
+    "half a quote": (["--mount", 'type=bind,"source=/a'], "--mount: "),
+    "no number of seconds": (["--stop-timeout", "soon"], "--stop-timeout: takes whole seconds"),
+    "a label without a name": (["--label", "=b"], "--label: takes KEY=VALUE"),
+    "no number of descriptors": (["--preserve-fds", "-1"], "--preserve-fds: takes how many"),
+    "a file that is there": (["--cidfile", "/etc/passwd"], "--cidfile: /etc/passwd is there already"),
+    "shared memory of the host's": (["--shm-size", "1m", "--ipc", "host"], "--shm-size: can't be given with"),
+}
+
+
+@pytest.mark.parametrize(("words", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_meant_is_an_error(words: list[str], message: str) -> None:
+    with pytest.raises(pyminicon.SpecError) as caught:
+        call.options(options.parse([*words, "i"])[0])
+    assert str(caught.value).startswith(message)
+
+
+# docker's words, and what must not be suggested in their place.
+SUGGESTED = {
+    "--privileged": "no_new",
+    "--runtime": "--time",
+    "--stop-time": "--timeout",
+    "--annotation": "--userns",
+}
+
+
+@pytest.mark.parametrize("word", SUGGESTED)
+def test_no_option_of_another_meaning_is_suggested(word: str) -> None:
+    with pytest.raises(pyminicon.SpecError) as caught:
+        options.parse([word, "x", "i"])
+    assert f"did you mean {SUGGESTED[word]}" not in str(caught.value)
+
+
+def test_what_means_nothing_here_is_said(cli: Cli) -> None:
+    r = cli("run", "-v", "/tmp:/x:ro,Z", "--security-opt", "label=disable", "host", "ls", "-d", "/x")
+    assert (r.returncode, r.stdout) == (0, "/x\n")
+    assert [line.partition(" means nothing here: ")[0] for line in r.stderr.splitlines()] == [
+        "pyminicon: --security-opt: 'label=disable'",
+        "pyminicon: --volume: 'Z'",
+    ] or r.stderr.count("means nothing here") == 2
+
+
+def test_a_directory_to_work_in_is_made(cli: Cli) -> None:
+    for words in ((), ("--read-only",), ("--tmpfs", "/a")):
+        assert cli("run", *words, "-w", "/a/b c", "host", "pwd").stdout == "/a/b c\n"
+
+
+def test_the_id_is_written_once(cli: Cli, tmp_path: Path) -> None:
+    r = cli("run", "--cidfile", f"{tmp_path}/id", "--json", "--label", "k=v", "host", "hostname")
+    told = json.loads(r.stderr)
+    assert (tmp_path / "id").read_text() == told["id"] == r.stdout.strip() and told["labels"] == {"k": "v"}
+    assert cli("run", "--cidfile", f"{tmp_path}/id", "host", "true").returncode == 125
+
+
+def test_descriptors_are_passed_on(cli: Cli) -> None:
+    readable, writable = os.pipe()
+    line = [*COMMAND, "run", "--preserve-fds", "1", "host", "sh", "-c", "echo through >&3"]
+    subprocess.run(
+        ["bash", "-c", f'exec "$@" 3>&{writable}', "sh", *line],
+        pass_fds=[writable],
+        check=True,
+        env=environment(),
+    )
+    os.close(writable)
+    with open(readable) as pipe:
+        assert pipe.read() == "through\n"
+
+
+def test_json_tells_of_a_launch_that_failed(cli: Cli) -> None:
+    r = cli("run", "--json", "host", "nope")
+    told = json.loads(r.stderr)
+    assert (r.returncode, told["returncode"], told["args"]) == (127, None, ["nope"])
+    assert (told["error"]["stage"], told["error"]["errno"], told["error"]["subject"]) == ("exec", 2, "nope")
+
+
+def test_a_line_in_one_word_is_pointed_to_the_shell(cli: Cli) -> None:
+    r = cli("run", "host", "echo hi")
+    assert r.returncode == 127 and "sh -c" in r.stderr
+    r = cli("run", "host", "")
+    assert r.returncode == 127 and "name is empty" in r.stderr
+
+
+def test_a_container_that_goes_on_after_a_sigterm_is_killed(start: Callable[..., Started]) -> None:
+    one = start(
+        "run",
+        "--stop-timeout",
+        "1",
+        "host",
+        "sh",
+        "-c",
+        "trap '' TERM; echo ready; while :; do sleep .1; done",
+    )
+    assert one.line() == "ready\n"
+    one.process.terminate()
+    assert one.status() == 128 + 15
+    # By the signal that it knows it ends by itself.
+    one = start(
+        "run",
+        "--stop-signal",
+        "QUIT",
+        "host",
+        "sh",
+        "-c",
+        "trap 'exit 7' QUIT; trap '' TERM; echo ready; while :; do sleep .1; done",
+    )
+    assert one.line() == "ready\n"
+    one.process.terminate()
+    assert one.status() == 7
+
+
+VERBS = {"ps": "run", "exec": "sh -c", "logs": "run", "build": "image import", "load": "image import"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_of_dockers_says_what_is_meant_here(cli: Cli, verb: str) -> None:
+    r = cli(verb)
+    assert r.returncode == 125 and VERBS[verb] in r.stderr
+
+
+def test_dockers_verbs_for_images_are_the_image_stores(cli: Cli) -> None:
+    assert cli("images").stdout == cli("image", "ls").stdout != ""
+    assert "image" in cli("pull", "--help").stdout
+    assert cli("rmi", "no-such-image:1").returncode == 125

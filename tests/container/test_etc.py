@@ -37,7 +37,32 @@ def test_the_hosts_network_comes_with_its_resolver_and_hosts(image: dict[str, ob
     text = out("cat /etc/resolv.conf; echo --; cat /etc/hosts", network="host", **image)
     resolver, _, hosts = text.partition("--\n")
     assert resolver == (Path("/etc/resolv.conf").read_text() if os.path.exists("/etc/resolv.conf") else "")
-    assert hosts == Path("/etc/hosts").read_text()
+    assert hosts.startswith(Path("/etc/hosts").read_text().rstrip("\n"))
+
+
+@pytest.mark.parametrize("network", ["none", "host"])
+@pytest.mark.parametrize("more", [{}, {"user": "1000"}, {"userns": "private"}, {"uts": "host"}], ids=repr)
+def test_its_own_name_leads_somewhere(network: str, more: dict[str, str], needs_root: None) -> None:
+    found = out("getent hosts $(uname -n)", network=network, **more).split()
+    assert len(found) > 1
+    if network == "host" and "uts" not in more:
+        # Long and short, and one that this machine's file has is not given twice.
+        assert out("getent hosts b", hostname="b.example", network="host", **more).split()[:2] == [
+            "127.0.1.1",
+            "b.example",
+        ]
+        assert out("grep -cw localhost /etc/hosts", hostname="localhost", network="host", **more) == (
+            f"{sum('localhost' in line.split('#')[0].split() for line in Path('/etc/hosts').read_text().splitlines())}\n"
+        )
+
+
+def test_a_templates_containers_know_their_own_names(needs_root: None) -> None:
+    import pyminicon
+
+    with pyminicon.Template(network="host", stock=2) as template:
+        line = ["sh", "-c", "uname -n; getent hosts $(uname -n)"]
+        names = [template.run(line, capture_output=True, text=True).stdout.split() for _ in range(2)]
+    assert all(words[1:3] == ["127.0.1.1", words[0]] for words in names) and names[0] != names[1]
 
 
 def test_an_image_whose_resolv_conf_is_a_link_still_gets_one(own_rootfs: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -156,14 +157,43 @@ def test_a_relative_source_is_meant_from_the_callers_directory(
 # ---- traps: a link in the source or in the image must never lead a mount outside ----------------------
 
 
-def test_a_source_that_was_replaced_by_a_link_is_refused(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.mkdir()
-    (tmp_path / "link").symlink_to(secret)
-    with pytest.raises(pyminicon.LaunchError) as caught:
-        pyminicon.run(["ls", "/v"], volumes=[f"{tmp_path}/link:/v"])
-    assert (caught.value.stage, caught.value.errno) == ("mount", errno.ELOOP)
-    assert caught.value.hint is not None
+MODES: list[dict[str, Any]] = [
+    {},
+    {"init": True},
+    {"read_only": True},
+    {"user": "1000"},
+    {"userns": "private"},
+]
+
+
+@pytest.mark.parametrize("mode", MODES, ids=repr)
+def test_a_source_that_is_a_link_is_what_it_leads_to(
+    data: Path, mode: dict[str, Any], needs_root: None
+) -> None:
+    for above in data.parents[:4]:
+        above.chmod(above.stat().st_mode | 0o011)
+    (data.parent / "to-file").symlink_to("data/file")
+    (data.parent / "to-directory").symlink_to("to-data")  # and over another
+    (data.parent / "to-data").symlink_to(data)
+    volumes = [f"{data.parent}/to-file:/etc/localtime:ro", f"{data.parent}/to-directory:/v:ro"]
+    line = ["cat", "/etc/localtime", "/v/file"]
+    assert pyminicon.run(line, volumes=volumes, capture_output=True, **mode).stdout == b"data\ndata\n"
+    with pyminicon.Template(stock=1, volumes=volumes, **mode) as template:
+        (data.parent / "to-data").unlink()
+        (data.parent / "to-file").unlink()
+        (data.parent / "to-file").symlink_to("/etc/shadow")
+        # The template's is what it led to when the template was made.
+        assert template.run(line, capture_output=True).stdout == b"data\ndata\n"
+
+
+def test_a_source_that_is_a_link_to_nothing_or_to_itself_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nothing").symlink_to("gone")
+    for name, number in (("loop", errno.ELOOP), ("nothing", errno.ENOENT)):
+        with pytest.raises(pyminicon.LaunchError) as caught:
+            pyminicon.run(["true"], volumes=[f"{tmp_path}/{name}:/v"])
+        assert (caught.value.stage, caught.value.errno) == ("mount", number)
+        assert caught.value.subject == f"{tmp_path}/{name}"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from pyminicon.plan.stop_signal import number
+from pyminicon.options.stop_signal import number
 
 
 @pytest.mark.parametrize(

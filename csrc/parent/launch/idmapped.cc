@@ -66,7 +66,8 @@ void collect(const PlanSpec& spec, const std::vector<OpSpec>& mounts, Sources& s
                                 (op.flags & kOpReadOnly ? kernel::kMountAttrRdonly : 0);
     const bool bind = op.kind == OpKind::kBind;
     sources.add(kMappedOp + static_cast<int32_t>(i), *op.source,
-                bind && (op.flags & kOpRecursive) != 0, !bind, bind ? attributes : 0, op.expected);
+                bind && (op.flags & kOpRecursive) != 0, !bind || (op.flags & kOpFollow) != 0,
+                bind ? attributes : 0, op.expected);
   }
 }
 

@@ -86,6 +86,25 @@ std::string limit_name(uint32_t resource) {
   return resource < std::size(kNames) ? kNames[resource] : std::to_string(resource);
 }
 
+// A limit that the set-up itself can't be done with shows as a full tmpfs, among others.
+std::string too_little_memory(const PlanSpec& spec, const Report& report) {
+  const bool full = report.error == ENOSPC || report.error == ENOMEM;
+  const bool little = spec.memory_limit != 0 && spec.memory_limit < kSmallestMemory;
+  return full && little ? "below 1M of memory nothing may start" : "";
+}
+
+// As the caller named it: what was looked for is argv[0], or the `executable` in its place.
+std::string program_of(const ExecSpec& exec) {
+  if (exec.candidates.size() == 1 && exec.argv[0] != exec.candidates[0] &&
+      !exec.candidates[0].ends_with("/" + exec.argv[0])) {
+    return exec.candidates[0];
+  }
+  const std::string name = exec.candidates.empty() ? "" : exec.candidates.back();
+  const bool searched = exec.candidates.size() > 1 && !name.ends_with("/" + exec.argv[0]);
+  if (searched) return name.substr(name.rfind('/') + 1);
+  return exec.argv.empty() ? std::string() : exec.argv[0];
+}
+
 // A filter around the caller may forbid unshare(2), or kill for it, and let clone3(2) through.
 bool was_refused(const Report& report, int returncode) {
   if (report.accompanied == 0 || report.stage != static_cast<uint32_t>(Stage::kNetwork)) {
@@ -201,7 +220,8 @@ void LaunchJob::check(Launched& made, Stage reached) {
     const int code = made.returncode.value_or(0);
     made.remove_leftovers();
     if (was_refused(report, code)) throw CompanionRefused{};
-    throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0);
+    throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
+                  too_little_memory(spec_, report));
   }
   if (handout_.read) receive_pair(handout_.read.get(), made.root, made.mount_namespace);
   if (made.cgroup) {
@@ -280,15 +300,16 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
     case Stage::kFds:
       return listed ? "descriptor " + std::to_string(index) : "";
     case Stage::kExec:
-      return options.exec.argv.empty() ? std::string() : options.exec.argv[0];
+      return program_of(options.exec);
     default:
       return {};
   }
 }
 
-void throw_failure(const std::string& subject, const Report& report, int signal) {
+void throw_failure(const std::string& subject, const Report& report, int signal,
+                   const std::string& hint) {
   const auto stage = static_cast<Stage>(report.stage);
-  if (report.error != 0) throw LaunchFailure(report.error, stage, subject);
+  if (report.error != 0) throw LaunchFailure(report.error, stage, subject, hint);
   throw LaunchFailure(ECANCELED, stage, subject,
                       "killed by signal " + std::to_string(signal) + " while being set up");
 }

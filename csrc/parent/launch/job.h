@@ -54,11 +54,15 @@ class LaunchJob {
   Pipe failure_, ready_, go_, status_, handout_, park_;
 };
 
+// Below 1 MiB no program can start; the kernel's killer there is a failed launch.
+constexpr uint64_t kSmallestMemory = 1 << 20;
+
 // What the report's stage was about: a path, a name, the program.
 std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
                        const std::vector<OpSpec>& mounts, const Report& report);
 
-[[noreturn]] void throw_failure(const std::string& subject, const Report& report, int signal);
+[[noreturn]] void throw_failure(const std::string& subject, const Report& report, int signal,
+                                const std::string& hint = {});
 
 // The stamps in the report as (stage, ns since made.begun).
 void keep_trace(const Report& report, Launched& made);

@@ -209,6 +209,7 @@ class Builder {
   void limits() {
     const std::vector<RlimitPlan> rlimits = with_defaults(spec_.rlimits);
     view(PLAN_FIELD(rlimits), rlimits.data(), rlimits.size());
+    plan().umask = spec_.umask;
     plan().core_handler = core_handler_would_run();
     plan().capabilities = {spec_.capabilities, last_capability(), spec_.no_new_privs};
     plan().new_keyring = spec_.new_keyring;

@@ -55,6 +55,7 @@ struct PlanSpec {
   std::optional<std::string> scratch_tmpfs, disk_parent, overlay_options;
   std::vector<OpSpec> skeleton, mounts;
 
+  uint32_t umask = 022;
   std::vector<RlimitPlan> rlimits;
   uint64_t capabilities = 0;
   bool no_new_privs = true;
