@@ -65,5 +65,7 @@ if not TYPE_CHECKING:  # who checks types knows all names from above, and any ot
             raise AttributeError(f"module 'pyminicon' has no attribute {name!r}")
         module = __import__(f"pyminicon.{home}", fromlist=["*"])
         value = module if name == "aio" else getattr(module, name)
+        if name in ("run", "start"):
+            module.describe(value, name)
         globals()[name] = value
         return value

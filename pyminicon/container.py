@@ -31,7 +31,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
     (nothing is left then), :class:`TimeoutExpired` after ``timeout`` with what was captured,
     :class:`CalledProcessError` with ``check=True``. The options, keyword only; docs/usage.md says more.
 
-    subprocess's own, with the same meaning:
+    subprocess's own, with the same meaning::
+
       input=None              fed to stdin: bytes, or a str with text
       stdin=None              None inherits; a descriptor, a file, PIPE or DEVNULL
       stdout=None             the same
@@ -52,7 +53,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
       umask=18                of the program, 0o022
       process_group=0         its own, which every container's program leads
 
-    the container:
+    the container::
+
       image='host'            "host", "python", a path with a slash, or a name in the image store
       entrypoint=None         instead of the image's own entry point
       read_only=False         no writable layer over the image
@@ -78,7 +80,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
       init=False              a small pid 1 that reaps and forwards signals
       tty=False               (start) a terminal of its own
 
-    limits:
+    limits::
+
       memory=None             bytes, or "64M"
       memory_swap=None        memory and swap together; -1: swap without limit
       cpus=None               1.5: one and a half processors
@@ -93,7 +96,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
       cgroup_parent=None      make the container's cgroup there
       rlimits=None            {"nofile": (256, 512)}: limits of each process
 
-    privileges:
+    privileges::
+
       cap_add=()              capabilities beside docker's fourteen
       cap_drop=()             capabilities that it doesn't get
       seccomp='default'       "default", "unconfined", or a profile: a path or a dict
@@ -107,23 +111,20 @@ def run(args: Any, **options: Any) -> Result[Any]:
     return run_plan(plan, spec, args, trace)
 
 
-class Described:
-    """Leads inspect and help() from ``**options`` to the whole signature, which is made when they ask for it."""
+def describe(function: Any, call: str) -> None:
+    """Leads inspect and help() from ``**options`` to the whole signature, which is made when they ask for it.
 
-    __slots__ = ("_call", "_function")
+    For ``run`` and ``start`` that is left to who asks the package for them: the command line doesn't.
+    """
 
-    def __init__(self, function: Any, call: str) -> None:
-        self._function = function
-        self._call = call
+    class Described:
+        @property
+        def __wrapped__(self) -> Any:
+            from pyminicon.options.types import described
 
-    @property
-    def __wrapped__(self) -> Any:
-        from pyminicon.options.types import described
+            return described(function, call, run.__doc__ or "")
 
-        return described(self._function, self._call, run.__doc__ or "")
-
-
-run.__wrapped__ = Described(run, "run")  # type: ignore[attr-defined]
+    function.__wrapped__ = Described()
 
 
 def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result[Any]:
@@ -195,9 +196,6 @@ def start(args: Any, **options: Any) -> Container[Any]:
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, specs.ONLY_RUN)
     return start_plan(spec, plan, args, trace)
-
-
-start.__wrapped__ = Described(start, "start")  # type: ignore[attr-defined]
 
 
 def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
@@ -279,20 +277,11 @@ def _end_all() -> None:
             box.close()
 
 
-if TYPE_CHECKING:
-
-    class _Generic(Generic[AnyStr]):
-        pass
-
-else:  # without typing, whose import costs more than a container
-    AnyStr = str
-
-    class _Generic:
-        __class_getitem__ = classmethod(type(list[int]))
-
-
 class Running:
     """What a container tells of itself and takes while it runs, for a thread and for a loop alike."""
+
+    if not TYPE_CHECKING:
+        __class_getitem__ = classmethod(type(list[int]))
 
     _handle: _core.Handle
     _spec: Spec
@@ -389,7 +378,16 @@ def hears(pid: int, number: int) -> bool:
     return any(mask >> (number - 1) & 1 for mask in sets)
 
 
-class Container(Running, _Generic[AnyStr]):
+if TYPE_CHECKING:
+
+    class _Running(Running, Generic[AnyStr]):
+        pass
+
+else:  # without typing, whose import costs more than a container
+    _Running, AnyStr = Running, str
+
+
+class Container(_Running[AnyStr]):
     """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
 
     ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex

@@ -9,7 +9,7 @@ from pyminicon import plan as ops
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
-    Described,
+    describe,
     made_container,
     run_plan,
     run_request,
@@ -344,4 +344,4 @@ _calls: dict[str, Any] = {
     "Template.start": Template.start,
 }
 for _call, _function in _calls.items():
-    _function.__wrapped__ = Described(_function, _call)
+    describe(_function, _call)

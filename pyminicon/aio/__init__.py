@@ -24,7 +24,7 @@ from pyminicon.aio.container import PRIVATE, AsyncContainer
 from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, ended_in_setup, launch, planned, sooner
 from pyminicon.aio.loop import enter
-from pyminicon.container import NOT_RUN, Described, input_bytes, wants_terminal
+from pyminicon.container import NOT_RUN, describe, input_bytes, wants_terminal
 from pyminicon.options import parse as specs
 from pyminicon.plan import cache as known_plans
 
@@ -252,5 +252,5 @@ async def _start(
         watch.leave()
 
 
-run.__wrapped__ = Described(run, "run")  # type: ignore[attr-defined]
-start.__wrapped__ = Described(start, "start")  # type: ignore[attr-defined]
+describe(run, "run")
+describe(start, "start")
