@@ -6,7 +6,7 @@ SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h
 PACKAGE = pyminicon tools setup.py tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick nightly venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test clean
+.PHONY: check quick nightly venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
@@ -74,6 +74,11 @@ slow:
 # The README's two commands on a minimal Debian that has nothing but what the README names; needs root.
 fresh-test:
 	$(PYTHON) tests/fresh/run.py $(FRESH_ARGS)
+
+# The API reference from the docstrings, into build/reference; a warning is an error.
+reference: venv
+	$(BIN)/pip install -q --disable-pip-version-check '.[docs]'
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs/reference build/reference
 
 clean:
 	rm -rf build $(VENV)

@@ -287,7 +287,7 @@ class Running:
     _spec: Spec
     pid: int
     stop_signal: int
-    _ended_for = 0  # the signal that terminate() ended it in the place of
+    _ended_for: int = 0  # the signal that terminate() ended it in the place of
 
     @property
     def trace(self) -> list[tuple[str, int]] | None:

@@ -109,6 +109,7 @@ _KINDS: dict[int, type[LaunchError]] = {2: _NotFound, 1: _NotAllowed, 13: _NotAl
 for _kind in _KINDS.values():  # to who reads a traceback they are what they are caught as
     _kind.__name__ = _kind.__qualname__ = "LaunchError"
     _kind.__module__ = "pyminicon"
+    _kind.__module__ = "pyminicon"
 
 
 def check_status(returncode: int | None) -> int:

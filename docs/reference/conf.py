@@ -3,7 +3,7 @@
 import pyminicon
 
 project = "pyminicon"
-copyright = "the pyminicon authors"  # noqa: A001
+copyright = "the pyminicon authors"
 version = release = pyminicon.__version__
 extensions = ["sphinx.ext.autodoc"]
 autodoc_member_order = "bysource"
