@@ -10,6 +10,9 @@ from typing import Any
 STAGES: tuple[str, ...]
 """The steps of a launch in the order in which they run (docs/stages.md)."""
 
+def landlock_version() -> int:
+    """The running kernel's; below 1 where it has no Landlock."""
+
 class Plan:
     """A launch plan, checked by nobody but the kernel: pyminicon.plan makes the fields."""
 

@@ -53,10 +53,12 @@ constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 42
 // landlock(7): 5.13, "refer" (links and renames between directories) 5.19, version 2.
 constexpr uint64_t kLandlockExecute = 1, kLandlockRefer = 1 << 13;
 constexpr unsigned kLandlockVersion = 1, kLandlockPathBeneath = 1;
-constexpr long kLandlockReferVersion = 2;
-struct LandlockRuleset {
-  uint64_t handled_access_fs;
+constexpr long kLandlockReferVersion = 2, kLandlockScopeVersion = 6;  // 6.12
+constexpr uint64_t kLandlockScopeSignal = 2;
+struct LandlockRuleset {  // 8 bytes of it before version 4, 24 from 6 on
+  uint64_t handled_access_fs, handled_access_net, scoped;
 };
+constexpr unsigned long kLandlockRulesetV1 = 8;
 struct __attribute__((packed)) LandlockPathBeneath {
   uint64_t allowed_access;
   int32_t parent_fd;

@@ -33,6 +33,13 @@ enum NetworkState : uint32_t {
   kNetworkJoined,   // it has: the companion ends when loopback is up
 };
 
+// What keeps a program with CAP_SYS_PTRACE off its init: a Landlock domain that init isn't in.
+enum Barrier : uint32_t {
+  kNoBarrier,
+  kExecuteBarrier,  // forbids mounting as well
+  kScopeBarrier,    // Linux 6.12
+};
+
 enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
 
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
@@ -48,6 +55,7 @@ struct Report {
   uint32_t loopback;     // LoopbackState: what the companion is to do, and has done
   uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a companion; else clone has made the network namespace
+  uint32_t init_ready;   // init holds no more than it needs: the program may go on. A futex
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };
 
@@ -207,6 +215,7 @@ struct LaunchPlan {
   uint32_t park_late;    // park right after the mounts: what follows depends on the run
   int32_t handout_fd;    // >= 0: a socket; the root and the mount namespace go out as descriptors
   uint32_t init;         // stay as pid 1, run the program as its child
+  uint32_t barrier;      // Barrier
   int32_t status_fd;     // init: where the program's wait status goes
   int32_t parent_pidfd;  // init: the launching process; when it ends, so does the container
   int32_t helper_fd;     // >= 0: exec the helper program from it and go on there

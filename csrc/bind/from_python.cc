@@ -186,6 +186,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   read_root(fields, *spec);
   read_privileges(fields, *spec);
   fields.value("init", spec->init);
+  fields.value("init_barrier", spec->init_barrier);
   fields.value("own_memory", spec->own_memory);
   fields.value("foreign_program", spec->foreign_program);
   fields.value("may_landlock", spec->may_landlock);

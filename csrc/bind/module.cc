@@ -10,6 +10,7 @@
 #include "bind/run.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
+#include "parent/launch/vehicle.h"
 
 namespace py = pybind11;
 
@@ -27,6 +28,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       raise_launch_error({ETIMEDOUT, Stage::kHelper, ""});
     }
   });
+  module.def("landlock_version", &parent::landlock_version);
   py::class_<PlanSpec, std::shared_ptr<PlanSpec>>(module, "Plan")
       .def(py::init(&make_plan))
       .def("limited", &limited);

@@ -9,6 +9,7 @@
 #include "base/syscall.h"
 #include "child/child.h"
 #include "child/mount.h"
+#include "child/own_memory.h"
 
 namespace pyminicon::child {
 namespace {
@@ -31,6 +32,45 @@ long install_filter(const LaunchPlan& plan) {
   return sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, sys::arg(&program));
 }
 
+// Inheritable and ambient are empty (CVE-2022-29162): a program run by another uid inside must not
+// find capabilities waiting for it. Never asks for more than is permitted: setresuid to a non-root
+// user has emptied that already.
+long keep_capabilities(uint64_t wanted) {
+  if (const long r = sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL); r < 0) return r;
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct have[2]{};
+  if (const long r = sys::call(SYS_capget, sys::arg(&header), sys::arg(have)); r < 0) return r;
+  for (int word = 0; word < 2; ++word) {
+    const uint32_t keep = static_cast<uint32_t>(wanted >> (32 * word)) & have[word].permitted;
+    have[word] = {keep, keep, 0};
+  }
+  return sys::call(SYS_capset, sys::arg(&header), sys::arg(have));
+}
+
+// Only what lies beneath the root may be executed.
+long allow_beneath_root() {
+  constexpr uint64_t kBeneath = kernel::kLandlockExecute | kernel::kLandlockRefer;
+  const kernel::LandlockRuleset handled{kBeneath, 0, 0};
+  const Fd rules(sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&handled),
+                           kernel::kLandlockRulesetV1, 0));
+  if (rules.failed()) return rules.get();
+  // Not child.root: where the caller had closed its own 0, 1 or 2, stdio has taken its number.
+  const Fd top(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (top.failed()) return top.get();
+  const kernel::LandlockPathBeneath root{kBeneath, top.get()};
+  const long added = sys::call(kernel::kSysLandlockAddRule, rules.get(),
+                               kernel::kLandlockPathBeneath, sys::arg(&root), 0);
+  return added < 0 ? added : sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
+}
+
+// A domain that forbids nothing but to signal who isn't in it.
+long enter_scope() {
+  const kernel::LandlockRuleset scope{0, 0, kernel::kLandlockScopeSignal};
+  const Fd rules(sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&scope), sizeof scope, 0));
+  if (rules.failed()) return rules.get();
+  return sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
+}
+
 }  // namespace
 
 // Raw system calls: libc's setuid would signal every thread of the process whose memory this is.
@@ -50,20 +90,9 @@ long change_user(Child& child) {
   return sys::call(SYS_setresuid, ids.uid, ids.uid, ids.uid);
 }
 
-// Inheritable and ambient are empty (CVE-2022-29162): a program run by another uid inside must not
-// find capabilities waiting for it.
 long drop_capabilities(Child& child) {
   const CapabilityPlan& plan = child.plan.capabilities;
-  if (const long r = sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL); r < 0) return r;
-  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-  __user_cap_data_struct have[2]{};
-  if (const long r = sys::call(SYS_capget, sys::arg(&header), sys::arg(have)); r < 0) return r;
-  // setresuid to a non-root user has emptied the permitted set already; never ask for more than it.
-  for (int word = 0; word < 2; ++word) {
-    const uint32_t keep = static_cast<uint32_t>(plan.keep >> (32 * word)) & have[word].permitted;
-    have[word] = {keep, keep, 0};
-  }
-  if (const long r = sys::call(SYS_capset, sys::arg(&header), sys::arg(have)); r < 0) return r;
+  if (const long r = keep_capabilities(plan.keep); r < 0) return r;
   return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
 }
 
@@ -72,19 +101,32 @@ long drop_capabilities(Child& child) {
 // then overwrite it (CVE-2019-5736). The kernel walks up from whatever file it is told to execute,
 // however that was named, and finds these nowhere beneath the new root.
 long restrict_execution(Child& child) {
-  if (child.plan.landlock == 0) return 0;
-  constexpr uint64_t kBeneath = kernel::kLandlockExecute | kernel::kLandlockRefer;
-  const kernel::LandlockRuleset handled{kBeneath};
-  const Fd rules(
-      sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&handled), sizeof handled, 0));
-  if (rules.failed()) return rules.get();
-  // Not child.root: where the caller had closed its own 0, 1 or 2, stdio has taken its number.
-  const Fd top(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (top.failed()) return top.get();
-  const kernel::LandlockPathBeneath root{kBeneath, top.get()};
-  const long added = sys::call(kernel::kSysLandlockAddRule, rules.get(),
-                               kernel::kLandlockPathBeneath, sys::arg(&root), 0);
-  return added < 0 ? added : sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
+  return child.plan.landlock != 0 ? allow_beneath_root() : 0;
+}
+
+// The kernel lets a process in a Landlock domain trace, read and take descriptors only where that
+// domain reaches (since 5.13), whatever its capabilities. Here the set-up's capabilities are still
+// there, so it takes no no_new_privs.
+long raise_barrier(Child& child) {
+  if (child.plan.barrier == kScopeBarrier) return enter_scope();
+  return child.plan.barrier == kExecuteBarrier ? allow_beneath_root() : 0;
+}
+
+// Signals to a program of any uid; and other ids, with less, for whatever it is to start.
+long confine_init(Child& child) {
+  constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
+  if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
+  if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
+  const bool filtered = child.plan.seccomp.program != nullptr;
+  const bool early = child.plan.seccomp.before_capabilities != 0;
+  if (filtered && early) {
+    if (const long r = install_filter(child.plan); r < 0) return r;
+  }
+  if (const long r = keep_capabilities(kDuties); r < 0) return r;
+  if (child.plan.capabilities.no_new_privs != 0) {
+    if (const long r = sys::prctl(PR_SET_NO_NEW_PRIVS, 1); r < 0) return r;
+  }
+  return filtered && !early ? install_filter(child.plan) : 0;
 }
 
 long load_seccomp(Child& child) {

@@ -17,4 +17,11 @@ namespace pyminicon::child {
 // Stage: where the plan asks for an init, forks; pid 1 stays behind as init, the program goes on.
 long split_init(Child&);
 
+// Gives up whatever pid 1 has no use for, under the program's own bounding set, no_new_privs and
+// filter.
+long confine_init(Child&);
+
+// In the program's process: from now on neither it nor its children can trace or read init.
+long raise_barrier(Child&);
+
 }  // namespace pyminicon::child

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void say(const char* what, long value) {
@@ -65,8 +66,10 @@ static int peek(pid_t pid) {
   say("maps", maps && fscanf(maps, "%lx", &at) == 1 ? 0 : -1);
   struct iovec there = {(void*)(at ? at : 0x400000), sizeof data};
   say("readv", process_vm_readv(pid, &here, 1, &there, 1, 0));
+  say("writev", process_vm_writev(pid, &here, 1, &there, 1, 0));
   snprintf(path, sizeof path, "/proc/%d/mem", pid);
   say("mem", open(path, O_RDONLY) < 0 ? -1 : 0);
+  say("mem-write", open(path, O_RDWR) < 0 ? -1 : 0);
   snprintf(path, sizeof path, "/proc/%d/environ", pid);
   int env = open(path, O_RDONLY);
   say("environ", env < 0 || read(env, data, 1) < 0 ? -1 : 0);
@@ -87,6 +90,24 @@ static int peek(pid_t pid) {
   long attached = ptrace(PTRACE_SEIZE, pid, 0, 0);
   say("ptrace", attached);
   if (attached == 0) ptrace(PTRACE_DETACH, pid, 0, 0);
+  return 0;
+}
+
+// What a debugger does with a program of its own.
+static int debug(void) {
+  pid_t child = fork();
+  int status = 0;
+  if (child == 0) {
+    ptrace(PTRACE_TRACEME, 0, 0, 0);
+    raise(SIGSTOP);
+    for (;;) pause();
+  }
+  say("stopped", waitpid(child, &status, 0) == child && WIFSTOPPED(status) ? 0 : -1);
+  errno = 0;
+  say("peeked", ptrace(PTRACE_PEEKDATA, child, &status, 0) == -1 && errno ? -1 : 0);
+  say("detached", ptrace(PTRACE_DETACH, child, 0, 0));
+  peek(child);
+  kill(child, SIGKILL);
   return 0;
 }
 
@@ -265,6 +286,7 @@ int main(int argc, char** argv) {
   if (!strcmp(what, "int80")) return old_entry(argc - 2, argv + 2);
 #endif
   if (!strcmp(what, "peek")) return peek(atoi(argv[2]));
+  if (!strcmp(what, "debug")) return debug();
   if (!strcmp(what, "steal")) return steal();
   if (!strcmp(what, "overwrite")) return overwrite();
   if (!strcmp(what, "chroot")) return chroot_escape(argv[2]);

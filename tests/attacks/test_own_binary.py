@@ -103,12 +103,11 @@ def test_a_container_cannot_open_pid_1s_program_for_writing(inside: Run, interpr
     assert "seen" in r.stdout and "Text file busy" in r.stdout
 
 
-def test_not_even_a_container_that_may_trace_can_write_the_helpers_program(
-    hostile: Run, inside: Run, attack: Path
-) -> None:
+def test_not_even_a_container_that_may_trace_can_open_the_helpers_program(hostile: Run) -> None:
     found = hostile("overwrite", init=True, cap_add=["SYS_PTRACE"])
-    assert found["open-read"][0] == 0  # with the capability init's program can be seen
-    assert found["open-write"][0] == -1 and found["reopened"][0] == -1 and found["write-memory-file"][0] == -1
+    assert found["open-read"][0] == -1 and found["open-write"][0] == -1
+    # Without init pid 1 is the program itself: seen, and busy.
+    assert hostile("overwrite", cap_add=["SYS_PTRACE"])["open-read"][0] == 0
 
 
 def test_a_python_image_cannot_write_the_interpreter_it_runs(interpreter: Path) -> None:
@@ -117,43 +116,13 @@ def test_a_python_image_cannot_write_the_interpreter_it_runs(interpreter: Path) 
     assert r.stdout == "4\n"  # gone in there: the private layer took the write
 
 
-def test_a_container_that_may_trace_cannot_take_the_launchers_descriptors(hostile: Run) -> None:
-    """init's life-line must not be a pidfd there: pidfd_getfd through it asks for CAP_SYS_PTRACE only."""
-    found = hostile("steal", init=True, cap_add=["SYS_PTRACE"])
-    assert found["taken"][0] >= 1, "the capability should open init's own descriptors"
-    assert found["beyond"][0] == 0
-    found = hostile("steal", init=True, cap_add=["SYS_PTRACE"], userns="private")
-    assert found["beyond"][0] == 0
-
-
 def test_the_theft_works_where_a_pidfd_is_within_reach(hostile: Run) -> None:
     # Without init pid 1 is the thief itself: its pidfd is among its own descriptors.
     assert hostile("steal", cap_add=["SYS_PTRACE"])["beyond"][0] > 0
 
 
-def test_without_the_capability_not_even_inits_descriptors_can_be_taken(hostile: Run) -> None:
-    assert hostile("steal", init=True)["taken"][0] == 0
-
-
-def test_a_container_with_init_and_the_capability_still_ends_with_its_launcher() -> None:
-    """Without that life-line the watcher must do, in time."""
-    import signal
-    import time
-
-    code = (
-        "import pyminicon, sys; c = pyminicon.start(['sleep', '60'], init=True, cap_add=['SYS_PTRACE']);"
-        "print(c.pid, flush=True); sys.stdin.read()"
-    )
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    launcher = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True, env=env)
-    assert launcher.stdout is not None and launcher.stdin is not None
-    pid = int(launcher.stdout.readline())
-    assert Path(f"/proc/{pid}").exists()
-    launcher.send_signal(signal.SIGKILL)
-    launcher.wait()
-    launcher.stdout.close()
-    launcher.stdin.close()
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not Path(f"/proc/{pid}").exists()
+@pytest.mark.parametrize("added", [[], ["SYS_PTRACE"], ["ALL"]])
+def test_inits_descriptors_cannot_be_taken(hostile: Run, added: list[str]) -> None:
+    """Its life-line is a pidfd of the launcher: pidfd_getfd through it would ask for CAP_SYS_PTRACE only."""
+    found = hostile("steal", init=True, cap_add=added)
+    assert (found["taken"][0], found["beyond"][0]) == (0, 0)

@@ -150,6 +150,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
     fds_.park = park_.write.get();
   }
   fds_.landlock = !own && spec_.foreign_program;
+  fds_.barrier = barrier_of(spec_);
   fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
   if (own) open_helper();
   build_plan(spec_, options_.exec, mounts(), fds_, arena_);
@@ -246,10 +247,6 @@ void LaunchJob::open_helper() {
   if (!spec_.init) return;
   status_ = make_pipe();
   fds_.status = status_.write.get();
-  // A program with CAP_SYS_PTRACE in our user namespace can take init's descriptors, and through a
-  // pidfd of ours (to which PID namespaces are no limit) ours as well. There the watcher must do.
-  constexpr uint64_t kSysPtrace = uint64_t{1} << 19;
-  if ((spec_.capabilities & kSysPtrace) != 0 && (spec_.namespaces & CLONE_NEWUSER) == 0) return;
   parent_ = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   fds_.parent_pidfd = parent_.get();
 }

@@ -30,10 +30,7 @@ bool once(std::atomic<int>& known, bool (*find)()) {
 
 bool kernel_has_landlock() {
   static std::atomic<int> known{0};
-  return once(known, [] {
-    return syscall(kernel::kSysLandlockCreateRuleset, nullptr, 0, kernel::kLandlockVersion) >=
-           kernel::kLandlockReferVersion;
-  });
+  return once(known, [] { return landlock_version() >= kernel::kLandlockReferVersion; });
 }
 
 bool kernel_has_fresh_mounts() {
@@ -89,6 +86,15 @@ bool needs_own_memory(const PlanSpec& spec) {
   return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
          spec.become_root || spec.uid_map || spec.private_clock ||
          (spec.foreign_program && !can_landlock(spec));
+}
+
+long landlock_version() {
+  return syscall(kernel::kSysLandlockCreateRuleset, nullptr, 0, kernel::kLandlockVersion);
+}
+
+Barrier barrier_of(const PlanSpec& spec) {
+  if (!spec.init_barrier) return kNoBarrier;
+  return landlock_version() >= kernel::kLandlockScopeVersion ? kScopeBarrier : kExecuteBarrier;
 }
 
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {

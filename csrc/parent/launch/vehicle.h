@@ -12,6 +12,12 @@ namespace pyminicon::parent {
 // init, or it would run a program of the image's that Landlock can't keep from the caller's own.
 bool needs_own_memory(const PlanSpec& spec);
 
+// The kernel's version of Landlock; below 1 where it has none.
+long landlock_version();
+
+// What keeps the program off its init, where its capabilities wouldn't.
+Barrier barrier_of(const PlanSpec& spec);
+
 // Whether the mount namespace can be made without copying the host's mounts (Linux 7.0).
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts);
 

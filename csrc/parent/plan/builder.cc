@@ -214,6 +214,7 @@ class Builder {
     plan().capabilities = {spec_.capabilities, last_capability(), spec_.no_new_privs};
     plan().new_keyring = spec_.new_keyring;
     plan().landlock = fds_.landlock;
+    plan().barrier = fds_.barrier;
     if (!spec_.has_seccomp) return;
     constexpr size_t kInstruction = 8;  // struct sock_filter
     plan().seccomp.size = static_cast<uint32_t>(spec_.seccomp.size() / kInstruction);

@@ -64,6 +64,7 @@ struct PlanSpec {
   bool has_seccomp = false;
 
   bool init = false;
+  bool init_barrier = false;  // the program could trace its init
   bool own_memory = false;  // never borrow the caller's memory (a mount of it may hang, ids change)
   bool foreign_program = false;  // the program is the image's or the caller's, not this machine's
   bool may_landlock = false;     // nothing else that the container may do is forbidden by it
@@ -82,6 +83,7 @@ struct LaunchFds {
   int stdio[3] = {0, 1, 2};
   int terminal = 0;
   bool landlock = false, fresh_mounts = false;
+  Barrier barrier = kNoBarrier;
   std::vector<int> pass;
   std::vector<int> tasks;
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
