@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from tests.support.processes import marked
+from tests.support.processes import marked_soon
 
 Run = Callable[..., Any]
 LOOKS = ("maps", "readv", "mem", "environ", "getfd", "ptrace")
@@ -76,7 +76,8 @@ def test_only_its_own_processes_are_there_to_see(inside: Run) -> None:
     mark = f"73{os.getpid()}"
     script = f"ls /proc | grep -c '^[0-9]'; cat /proc/[0-9]*/cmdline | grep -ac '{mark[0]}[{mark[1]}]{mark[2:]}'; :"
     with subprocess.Popen(["sleep", mark]) as ours:
+        found = marked_soon(mark)
         count, seen = inside(["sh", "-c", script]).stdout.split()
-        assert int(count) <= 4 and seen == "0"
-        assert marked(mark) == [ours.pid]
         ours.kill()
+    assert found == [ours.pid]
+    assert int(count) <= 4 and seen == "0"

@@ -11,7 +11,7 @@ mount -t proc -o nosuid,nodev,noexec proc proc
 mount -t sysfs -o nosuid,nodev,noexec sysfs sys
 mount --rbind /sys/fs/cgroup sys/fs/cgroup
 mount -t tmpfs -o mode=755,nosuid tmpfs dev
-for node in null:3 zero:5 full:7 random:8 urandom:9; do
+for node in null:3 zero:5 full:7 random:8 urandom:9 kmsg:11; do
     mknod -m 666 "dev/${node%:*}" c 1 "${node#*:}"
 done
 mknod -m 666 dev/tty c 5 0

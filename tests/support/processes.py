@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,14 @@ def marked(mark: str) -> list[int]:
             continue
         if mark.encode() in line and int(pid) != os.getpid():
             found.append(int(pid))
+    return found
+
+
+def marked_soon(mark: str, within: float = 5.0) -> list[int]:
+    """The same for a process just started: exec closes what tells of it before the new command line is there."""
+    deadline = time.monotonic() + within
+    while not (found := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     return found
 
 
