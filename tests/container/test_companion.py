@@ -111,7 +111,7 @@ print(set(statuses))
     assert fresh(code).stdout == "{0}\n"
 
 
-def test_a_companion_that_is_stopped_stops_nobody_else() -> None:
+def test_a_companion_that_is_stopped_stops_nobody_else(needs_root: None) -> None:
     pyminicon.run(["true"])
     here = os.readlink("/proc/self/ns/mnt")
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")

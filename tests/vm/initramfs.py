@@ -32,13 +32,16 @@ exec /bin/busybox switch_root /root /bin/bash {script}
 """
 
 
-# A disk with a Debian of its own. The modules are the cache's, beneath the place where that Debian looks for them.
+# A disk with a Debian of its own. The modules are the cache's; they lie beneath /run, to which /lib/modules is a link:
+# with a mount below /usr no ordinary user could make an overlay of it.
 _DISK_NEEDED = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "9pnet_virtio", "9p")
 _DISK_ROOT = """
 for second in 0 1 2 3 4 5 6 7 8 9; do [ -b /dev/vda ] && break; /bin/busybox sleep 0.2; done
 /bin/busybox mount -t ext4 -o noatime /dev/vda /root || exec /bin/busybox poweroff -f
+/bin/busybox mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /root/run
+/bin/busybox mkdir /root/run/modules
 /bin/busybox mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any modules \
-    /root/lib/modules || exec /bin/busybox poweroff -f
+    /root/run/modules || exec /bin/busybox poweroff -f
 /bin/busybox umount /proc
 /bin/busybox mount --move /dev /root/dev
 exec /bin/busybox switch_root /root /sbin/init

@@ -114,7 +114,8 @@ def _settle(root: Path) -> None:
         lines.append(f"useradd --uid {uid} --create-home --shell /bin/bash {name}")
         lines.append(f"install -d -o {name} -g {name} -m 700 /home/{name}/.ssh")
         lines.append(f"install -o {name} -g {name} -m 600 /root/.ssh/authorized_keys /home/{name}/.ssh/")
-    lines.append("mkdir -p /var/lib/systemd/linger /lib/modules; touch /var/lib/systemd/linger/stays")
+    lines.append("rm -rf /usr/lib/modules; ln -s /run/modules /usr/lib/modules")
+    lines.append("mkdir -p /var/lib/systemd/linger; touch /var/lib/systemd/linger/stays")
     lines.append("rm -rf /var/cache/apt/* /var/lib/apt/lists/*")
     _run(["chroot", str(root), "sh", "-ec", "\n".join(lines)])
 
