@@ -90,6 +90,7 @@ def test_a_caller_who_may_not_unshare_gets_it_from_clone(answer: str, first: str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_refusal_is_never_lost_however_late_the_companion_ends() -> None:
     code = """
 import os, pyminicon
@@ -111,6 +112,7 @@ print(set(statuses))
     assert fresh(code).stdout == "{0}\n"
 
 
+@pytest.mark.slow
 def test_a_companion_that_is_stopped_stops_nobody_else(needs_root: None) -> None:
     pyminicon.run(["true"])
     here = os.readlink("/proc/self/ns/mnt")
@@ -182,6 +184,7 @@ except pyminicon.LaunchError as error:
         group.rmdir()
 
 
+@pytest.mark.slow
 def test_a_signals_handler_may_launch_while_a_launch_of_its_thread_waits() -> None:
     launched = 0
 

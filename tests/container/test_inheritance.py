@@ -142,6 +142,7 @@ def test_the_parents_namespaces_and_root_stay() -> None:
     assert world() == before
 
 
+@pytest.mark.slow
 def test_a_parent_of_two_gigabytes_launches_the_same_and_stays_as_large() -> None:
     """With fork the child's copy would show as minor faults of the parent for each page written afterwards."""
     code = """

@@ -137,6 +137,7 @@ def test_a_program_that_doesnt_read_its_input_is_no_error() -> None:
 MANY = int(os.environ.get("PYMINICON_TEST_OUTPUT") or 200 << 20)
 
 
+@pytest.mark.slow
 def test_hundreds_of_megabytes_on_both_streams_come_through_whole() -> None:
     block = 1 << 16
     code = f"""
@@ -210,6 +211,7 @@ def test_only_stdio_is_open_inside() -> None:
         os.close(fd)
 
 
+@pytest.mark.slow
 def test_descriptors_opened_meanwhile_by_other_threads_never_get_in() -> None:
     stop = threading.Event()
 

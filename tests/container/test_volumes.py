@@ -231,6 +231,7 @@ def test_links_of_the_image_are_followed_inside(own_rootfs: Path, tmp_path: Path
     assert "mark" in out("ls /real", image=str(own_rootfs), volumes=[f"{tmp_path}:/way"]).split()
 
 
+@pytest.mark.slow
 def test_a_target_that_flips_between_directory_and_link_never_leads_out(
     own_rootfs: Path, tmp_path: Path
 ) -> None:

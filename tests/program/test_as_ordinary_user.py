@@ -20,14 +20,16 @@ CHOSEN = [
 
 @pytest.mark.slow_in_vm
 @pytest.mark.parametrize("which", CHOSEN)
+@pytest.mark.slow
 def test_it_holds_without_root(which: str, as_user: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become an ordinary user")
     here = os.path.dirname(os.path.abspath(__file__))
+    # The slow ones as well: these names were chosen.
     code = f"""
 import os, sys, pytest
 os.chdir({here!r})
-options = ['-q', '-x', '-p', 'no:cacheprovider', '--basetemp', os.path.join(os.environ.get('HOME', '/tmp'), 'base')]
+options = ['-q', '-x', '-o', 'addopts=--strict-markers', '-p', 'no:cacheprovider', '--basetemp', os.path.join(os.environ.get('HOME', '/tmp'), 'base')]
 sys.exit(pytest.main([*options, {which!r}]))
 """
     ran = as_user(code, timeout=240)
