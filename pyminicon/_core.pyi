@@ -5,7 +5,7 @@ Every call releases the GIL while it launches, waits or reads. A launch that fai
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 STAGES: tuple[str, ...]
 """The steps of a launch in the order in which they run (docs/stages.md)."""
@@ -13,10 +13,57 @@ STAGES: tuple[str, ...]
 def landlock_version() -> int:
     """The running kernel's; below 1 where it has no Landlock."""
 
+class PlanFields(TypedDict, total=False):
+    """What a plan says to the core (csrc/parent/plan/spec.h); what isn't in it keeps the core's default."""
+
+    own_id: str  # stands for the container's own, which the core makes anew in each launch
+    namespaces: int
+    own_uid_map: str
+    own_gid_map: str
+    uid_map: str
+    gid_map: str
+    uid_mapper: list[str]
+    gid_mapper: list[str]
+    become_root: bool
+    change_user: bool
+    set_groups: bool
+    uid: int
+    gid: int
+    groups: list[int]
+    hostname: str
+    loopback: bool
+    private_clock: bool
+    root: int
+    read_only: bool
+    allow_setuid: bool
+    layers: list[str]
+    scratch_tmpfs: str
+    disk_parent: str
+    overlay_options: str
+    skeleton: list[Any]
+    mounts: list[Any]
+    rlimits: Sequence[tuple[int, int, int]]
+    umask: int
+    capabilities: int
+    no_new_privs: bool
+    new_keyring: bool
+    seccomp: bytes | bool | None  # True: the program that was compiled with the core
+    init: bool
+    init_barrier: bool
+    own_memory: bool
+    foreign_program: bool
+    may_landlock: bool
+    hand_out: bool
+    can_park_ready: bool
+    kill_by_cgroup: bool
+    memory_limit: int
+    cgroup: tuple[Any, ...] | None
+    witnesses: list[Any]
+
 class Plan:
     """A launch plan, checked by nobody but the kernel: pyminicon.plan makes the fields."""
 
-    def __init__(self, fields: dict[str, Any], /) -> None: ...
+    def __init__(self, fields: PlanFields, /) -> None: ...
     def limited(self, cgroup: tuple[Any, ...], memory_limit: int, /) -> Plan:
         """The same plan with another cgroup."""
 

@@ -86,7 +86,7 @@ class Template:
                     continue
         self._bind_held(self._plan.fields)
 
-    def _bind_held(self, fields: dict[str, Any]) -> None:
+    def _bind_held(self, fields: _core.PlanFields) -> None:
         """Has the plan's volumes be what they were when the template was made."""
         if self._held:
             fields["mounts"] = [

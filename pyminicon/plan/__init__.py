@@ -7,9 +7,10 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import TypeAlias
 
     from pyminicon._core import Plan as CorePlan
+    from pyminicon._core import PlanFields
     from pyminicon.options import Spec
     from pyminicon.plan.rootfs import Rootfs
 
@@ -141,7 +142,7 @@ class Plan:
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
         self.rootfs: Rootfs = rootfs
         self.id: str = container_id
-        self.fields: dict[str, Any] = {"own_id": container_id}
+        self.fields: PlanFields = {"own_id": container_id}
         self.core: CorePlan | None = None
         self.told: Told = ([], [], [], "/")
         self.environment: dict[str, str] = {}
@@ -163,7 +164,7 @@ class Draft:
 
     spec: Spec
     plan: Plan
-    fields: dict[str, Any]
+    fields: PlanFields
     tree: Tree
     rootless: bool
     private_users: bool

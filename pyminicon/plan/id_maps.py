@@ -9,7 +9,11 @@ from pyminicon.options import users
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from pyminicon.plan import Draft, Ranges
+
+    Table: TypeAlias = list[tuple[int, int, int]]
 
 
 def map_ranges(builder: Draft) -> None:
@@ -21,11 +25,17 @@ def map_ranges(builder: Draft) -> None:
     builder.has_tty_group = any(a <= 5 < a + n for a, _, n in ranges[1])
     fields = builder.fields
     fields["become_root"] = True
-    for kind, table in zip(("uid", "gid"), ranges, strict=True):
-        fields[f"{kind}_map"] = "".join(f"{a} {b} {n}\n" for a, b, n in table)
-        if builder.rootless:
-            words = [str(number) for row in table for number in row]
-            fields[f"{kind}_mapper"] = [f"/usr/bin/new{kind}map", *words]
+    fields["uid_map"], fields["gid_map"] = (_lines(table) for table in ranges)
+    if builder.rootless:
+        fields["uid_mapper"], fields["gid_mapper"] = _mapper("uid", ranges[0]), _mapper("gid", ranges[1])
+
+
+def _lines(table: Table) -> str:
+    return "".join(f"{a} {b} {n}\n" for a, b, n in table)
+
+
+def _mapper(kind: str, table: Table) -> list[str]:
+    return [f"/usr/bin/new{kind}map", *(str(number) for row in table for number in row)]
 
 
 def _ranges(builder: Draft) -> Ranges | None:
