@@ -6,7 +6,7 @@ SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h
 PACKAGE = pyminicon tools setup.py tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick nightly venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference clean
+.PHONY: check quick nightly programs soak venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
@@ -14,7 +14,7 @@ quick: venv format lint types unit
 
 # What takes hours or comes from far away. Each part says when it began; all run, and the status says whether all
 # were good. `make nightly NIGHTLY=systemd-trixie` runs one part.
-NIGHTLY = systemd-trixie fuzz-hour
+NIGHTLY = systemd-trixie fuzz-hour soak
 nightly: venv
 	@failed=; for part in $(NIGHTLY); do \
 	    echo "=== $$(date -u +%FT%TZ) nightly: $$part"; \
@@ -70,6 +70,15 @@ tests:
 # What the plain suite leaves out: tests that take many seconds each.
 slow:
 	$(BIN)/python -m pytest -m slow
+
+# Real programs in Debian roots that are made once and kept (tests/programs/roots.py); needs root.
+programs:
+	$(BIN)/python -m pytest -m programs tests/programs
+
+# Launches of all kinds, and what is left afterwards; needs root. CI runs a small part.
+SOAK ?= 100000
+soak:
+	$(BIN)/python -m tests.soak $(SOAK)
 
 # The README's two commands on a minimal Debian that has nothing but what the README names; needs root.
 fresh-test:
