@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import host_clock
 import initramfs
 from kernels import Kernel
 
@@ -147,6 +148,8 @@ def qemu(kernel: Kernel, share: Path, memory: str, cpus: int, append: str) -> li
     # tsc=reliable: on a busy host the watchdog finds the emulated time stamp counter unsteady and falls back
     # to the HPET, every reading of which is a trip out of the machine: the same work took half as long again.
     line = f"console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off tsc=reliable clocksource=tsc {append}"
+    khz = host_clock.tsc_khz()
+    line += f" tsc_early_khz={khz}" if khz else ""
     return [
         program, "-nodefaults", "-no-reboot", "-no-user-config", "-display", "none",
         "-machine", "q35", "-accel", "tcg,thread=multi,tb-size=512",

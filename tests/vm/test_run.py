@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import host_clock
 import initramfs
 import kernels
 import run
@@ -22,6 +24,14 @@ def test_several_commands_are_separated_by_three_colons() -> None:
 @pytest.mark.parametrize(("returncode", "status"), [(0, 0), (7, 7), (-9, 137), (-11, 139), (124, 124)])
 def test_a_signal_becomes_an_exit_status_as_in_a_shell(returncode: int, status: int) -> None:
     assert run.exit_status(returncode) == status
+
+
+def test_the_counters_speed_is_found_however_busy_the_machine_is() -> None:
+    if platform.machine() != "x86_64":
+        pytest.skip("needs a machine with x86-64's time stamp counter")
+    found = [host_clock.tsc_khz(0.05) for _ in range(3)]
+    assert found[0] is not None and 500_000 < found[0] < 10_000_000
+    assert max(found) - min(found) < found[0] // 500  # type: ignore[type-var,operator]
 
 
 def test_the_newest_kernel_is_chosen_by_number_not_by_letters() -> None:
