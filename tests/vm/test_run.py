@@ -70,7 +70,8 @@ def test_dependencies_are_loaded_before_what_needs_them(tmp_path: Path) -> None:
         "kernel/fs/9p.ko: kernel/net/9pnet.ko.xz kernel/netfs.ko\n"
         "kernel/netfs.ko:\n"
     )
-    order = [path.name for path in initramfs._load_order(kernels.Kernel("1", tmp_path, tmp_path))]
+    kernel = kernels.Kernel("1", tmp_path, tmp_path)
+    order = [path.name for path in initramfs._load_order(kernel, initramfs._NEEDED)]
     assert sorted(order) == ["9p.ko", "9pnet.ko.xz", "9pnet_virtio.ko.xz", "netfs.ko", "virtio.ko.xz"]
     for first, then in (
         ("9pnet.ko.xz", "9p.ko"),
