@@ -7,6 +7,12 @@ Every call releases the GIL while it launches, waits or reads. A launch that fai
 from collections.abc import Iterable, Sequence
 from typing import Any, TypedDict
 
+def helper() -> int:
+    """A descriptor of our helper program, sealed, for the caller to close."""
+
+def launcher() -> int:
+    """The pid of the process that clones in another cgroup for the calling thread, made if need be."""
+
 STAGES: tuple[str, ...]
 """The steps of a launch in the order in which they run (docs/stages.md)."""
 

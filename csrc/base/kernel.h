@@ -10,6 +10,7 @@ namespace pyminicon::kernel {
 constexpr uint64_t kCloneVm = 0x100, kCloneVfork = 0x4000, kClonePidfd = 0x1000;
 constexpr uint64_t kCloneFs = 0x200, kCloneFiles = 0x400, kCloneChildCleartid = 0x200000;
 constexpr uint64_t kCloneParentSettid = 0x00100000, kCloneParent = 0x8000;
+constexpr uint64_t kCloneSettls = 0x80000;
 constexpr uint64_t kCloneNewtime = 0x80, kCloneNewns = 0x20000, kCloneNewcgroup = 0x02000000;
 constexpr uint64_t kCloneNewuts = 0x04000000, kCloneNewipc = 0x08000000;
 constexpr uint64_t kCloneNewuser = 0x10000000, kCloneNewpid = 0x20000000;

@@ -71,6 +71,7 @@ parent::CgroupSpec cgroup_of(py::handle value) {
   spec.shared_memory_is_unsafe = row[5].cast<bool>();
   spec.late_freezer = bytes_of(row[6]);
   spec.late_freezer_v2 = row[7].cast<bool>();
+  spec.by_launcher = row[8].cast<bool>();
   return spec;
 }
 

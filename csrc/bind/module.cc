@@ -11,6 +11,8 @@
 #include "bind/template.h"
 #include "bind/to_python.h"
 #include "parent/launch/vehicle.h"
+#include "parent/process/helper_image.h"
+#include "parent/process/launcher.h"
 
 namespace py = pybind11;
 
@@ -87,6 +89,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   module.def("run", &run);
   module.def("open_plain", &open_plain);
   module.def("read_beneath", &read_beneath);
+  module.def("helper", [] { return parent::helper_image().release(); });
+  module.def("launcher", [] {
+    const py::gil_scoped_release nogil;
+    return parent::launcher();
+  });
   py::list stages;
   for (uint32_t i = 0; i < static_cast<uint32_t>(Stage::kCount); ++i) {
     stages.append(stage_name(static_cast<Stage>(i)));

@@ -2,12 +2,18 @@
 // dynamic glibc program takes ten times that. It lives in a sealed memfd of the embedding process.
 //
 //   pyminicon-init FD         maps the launch plan in FD and becomes the container (and its init)
+//   pyminicon-hold "hold" PIDFD
+//       keeps a scope of systemd's until the process PIDFD has ended
 //   pyminicon-watch FD PIDFD SOCKET
 //       ends the containers in the table FD when the process PIDFD has ended, and closes what
 //       comes through SOCKET
 #include <linux/stat.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
+#include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/own_memory.h"
 #include "helper/watch.h"
@@ -36,6 +42,18 @@ void* map_shared(int fd, uint64_t address, uint64_t* size) {
   return reinterpret_cast<void*>(at);
 }
 
+void hold(int owner) {
+  uint64_t all = ~0ULL;
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
+  sys::prctl(PR_SET_NAME, sys::arg("pyminicon-hold"));
+  sys::call(SYS_chdir, sys::arg("/"));
+  // Whoever waits for the program before us waits for the end of its output.
+  if (owner > 0) sys::call(kernel::kSysCloseRange, 0, owner - 1, 0);
+  sys::call(kernel::kSysCloseRange, owner + 1, ~0U, 0);
+  pollfd ended{owner, POLLIN, 0};
+  while (ended.revents == 0) sys::call(SYS_ppoll, sys::arg(&ended), 1, 0, 0, 0);
+}
+
 }  // namespace
 
 extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
@@ -46,6 +64,10 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     void* plan = map_shared(number(argv[1]), kHelperPlanAddress, &size);
     auto* header = static_cast<PlanHeader*>(plan);
     child::become(header->plan, header->report);
+  }
+  if (argc == 3) {
+    hold(number(argv[2]));
+    sys::exit_group(0);
   }
   if (argc == 4) {
     const int fd = number(argv[1]);

@@ -17,7 +17,7 @@ from pyminicon.cgroups import tree as cgroup_tree
 from pyminicon.cgroups.files import limit_files, refuse
 from pyminicon.cgroups.limits import Limits, check, check_cpuset
 from pyminicon.cgroups.v2 import DENIED, check_migration, enable, oom_group_above
-from pyminicon.errors import SpecError
+from pyminicon.errors import LaunchError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     Write = tuple[int, bytes, bytes, bool]
     #: prefix of the names, directories, writes, what helps where a directory is refused, whether to
     #: watch for the OOM killer, whether a child that shares the caller's memory must not be in there,
-    #: where freeze() makes a cgroup if none of these can freeze, whether that one is v2's
-    Plan = tuple[bytes, list[Directory], list[Write], bytes, bool, bool, bytes, bool]
+    #: where freeze() makes a cgroup if none of these can freeze, whether that one is v2's, whether the
+    #: launcher is the one who may be a parent in there
+    Plan = tuple[bytes, list[Directory], list[Write], bytes, bool, bool, bytes, bool, bool]
     #: role of the directory, file, value
     Change = tuple[int, bytes, bytes]
 
@@ -79,6 +80,7 @@ def plan(limits: Limits | None) -> Plan | None:
         builder.shared_memory_is_unsafe,
         os.fsencode(late_freezer),
         late_freezer_v2,
+        builder.by_launcher,
     )
 
 
@@ -103,6 +105,7 @@ class _Builder:
     """One plan on its way: which directories, with which roles, and what is written where."""
 
     __slots__ = (
+        "by_launcher",
         "directories",
         "index",
         "limits",
@@ -119,6 +122,7 @@ class _Builder:
         self.writes: list[Write] = []
         self.index: dict[str, int] = {}
         self.shared_memory_is_unsafe = False
+        self.by_launcher = False
         # Whether CPU time, freezing and killing come from v2 where v1 has them, too. They cost one
         # directory there and need no controller; but an ordinary user may have only v1 delegated.
         self.prefers_v2 = self._may_use(trees.v2) if trees.v1 else trees.v2 is not None
@@ -200,16 +204,33 @@ class _Builder:
         if parent is None:
             return
         roles = V2 | FREEZER | CPU_TIME
-        for controller in enable(tree, parent, required, wished) & set(_ROLES) - set(self.trees.v1):
+        place = None if named else self.trees.place
+        top = place.top if place is not None else ""
+        for controller in enable(tree, parent, required, wished, top) & set(_ROLES) - set(self.trees.v1):
             roles |= _ROLES[controller]
-        if needed and os.geteuid() != 0:
+        if place is not None and place.away is not None:
+            from pyminicon.cgroups import systemd
+
+            try:
+                systemd.attach(self.trees, place)
+            except LaunchError:
+                if needed:
+                    raise
+                return
+            self.by_launcher = True
+        elif needed and os.geteuid() != 0:
             check_migration(tree, parent)
         self.shared_memory_is_unsafe = oom_group_above(tree, parent)
         self._add(tree, roles, needed)
 
     def _parent(self, tree: Tree, required: bool) -> str | None:
         """Where this container's directory goes in ``tree``; None where it goes without."""
-        parent = parent_directory(self.trees, tree, self.limits.parent)
+        try:
+            parent = parent_directory(self.trees, tree, self.limits.parent, required)
+        except LaunchError:
+            if required:
+                raise
+            return None
         if parent is None and required:
             wanted = f"no cgroup {self.limits.parent!r} in {tree.mount}; make it first, with mkdir"
             raise SpecError("cgroup_parent", wanted)
@@ -258,14 +279,19 @@ class _Builder:
             self.writes.append((at, file.encode(), above.encode(), False))
 
 
-def parent_directory(trees: Trees, tree: Tree, cgroup: str | None) -> str | None:
-    """The directory below which containers go in ``tree``: the caller's own cgroup, or ``cgroup``.
+def parent_directory(trees: Trees, tree: Tree, cgroup: str | None, required: bool = True) -> str | None:
+    """The directory below which containers go in ``tree``: the place that was found for this process (place.py),
+    with v1 the caller's own cgroup; or ``cgroup``.
 
     ``cgroup`` is a directory ("/sys/fs/cgroup/jobs"; it means the cgroup of the same name in every
     other tree), an absolute cgroup ("/jobs"), or relative to the caller's own ("jobs", "..").
     None when there is no such cgroup.
     """
     if cgroup is None:
+        if tree.v2 and not trees.v1:
+            from pyminicon.cgroups import place
+
+            return place.find(trees, required).directory
         return cgroup_tree.caller_directory(tree)
     path = os.path.normpath(cgroup)
     # The longest mount point first: v2's may be /sys/fs/cgroup, and v1's are below that.

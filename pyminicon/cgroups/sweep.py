@@ -158,7 +158,7 @@ def _remove(directory: str, patience: float) -> bool:
         except FileNotFoundError:
             return True  # somebody else sweeps as well
         for path in below:
-            _remove(path, 0)
+            _remove(path, min(patience, 0.02))
         _kill_all(directory)
         from time import sleep
 

@@ -9,13 +9,22 @@ Documentation/admin-guide/cgroup-v2.rst.
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pyminicon.errors import LaunchError
+
 #: The controllers that limits need, by their v2 name (v1 calls io "blkio").
 CONTROLLERS = ("memory", "cpu", "cpuset", "pids", "io")
+
+#: A cgroup for processes below one that has containers beside it.
+LEAF = "pyminicon-leaf"
+
+# What systemd calls the cgroups that it manages, besides the root of the tree.
+_UNITS = (".slice", ".service", ".scope", ".socket", ".mount", ".swap")
 _V1_NAMES = {"blkio": "io"}
 
 
@@ -47,10 +56,36 @@ class Tree:
         return None
 
 
+class Place:
+    """A cgroup for containers.
+
+    ``directory`` is where their cgroups go, ``top`` the highest one whose subtree_control is ours to write ("" for
+    as far as it goes). ``leaf`` is a cgroup in which processes of ours may live ("" if there is none). ``how`` tells
+    people why there. ``away`` is the unit and the path below it by which systemd moves a process of ours to the leaf,
+    where the kernel doesn't let the caller be a parent in there; see csrc/parent/process/launcher.h.
+    """
+
+    __slots__ = ("away", "directory", "how", "launcher", "leaf", "top")
+
+    def __init__(
+        self, directory: str, how: str, *, top: str = "", leaf: str = "", away: tuple[str, str] | None = None
+    ) -> None:
+        self.directory = directory
+        self.how = how
+        self.top = top
+        self.leaf = leaf
+        self.away = away
+        self.launcher = 0  # the pid of the one that was moved
+
+    def is_there(self) -> bool:
+        """A scope whose last process has been killed is gone, with its directories."""
+        return os.path.exists(f"{self.directory}/cgroup.procs")
+
+
 class Trees:
     """All mounted hierarchies. ``v1``: controller -> Tree; ``v2``: the unified one or None."""
 
-    __slots__ = ("_memory", "pid", "swept", "swept_own", "v1", "v2")
+    __slots__ = ("_memory", "lock", "no_place", "pid", "place", "swept", "swept_own", "v1", "v2")
 
     def __init__(self, pid: int) -> None:
         self.pid: int = pid
@@ -59,6 +94,9 @@ class Trees:
         self.swept: set[str] = set()
         self.swept_own: bool = False  # below the caller's own cgroup in every tree
         self._memory: int | None = 0
+        self.place: Place | None = None  # place.find's, under the lock
+        self.no_place: LaunchError | None = None
+        self.lock = allocate_lock()
 
     def memory_above(self, size: int) -> int | None:
         """The memory limit (bytes) above the caller if it is less than ``size``, else None.
@@ -160,6 +198,51 @@ def chain(tree: Tree, directory: str) -> Iterator[str]:
         if directory == tree.mount or len(directory) <= len(tree.mount):
             return
         directory = directory.rpartition("/")[0]
+
+
+def common(tree: Tree, here: str, there: str) -> str:
+    """The lowest cgroup that is above both, or one of them."""
+    above = set(chain(tree, here))
+    return next((path for path in chain(tree, there) if path in above), tree.mount)
+
+
+def systemd_runs() -> bool:
+    """sd_booted(3)."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def unit_of(tree: Tree, here: str) -> str:
+    """The cgroup of the unit that ``here`` is in: a service's or scope's; "" in none."""
+    for directory in chain(tree, here):
+        if directory != tree.mount and directory.endswith((".service", ".scope")):
+            return directory
+    return ""
+
+
+def is_delegated(unit: str) -> bool:
+    """Whether systemd has given the unit's cgroup away (Delegate=), and it is the caller's to write."""
+    if not os.access(f"{unit}/cgroup.subtree_control", os.W_OK, effective_ids=True):
+        return False
+    for name in (
+        "user.delegate",
+        "trusted.delegate",
+    ):  # the first since systemd 251; the other only root reads
+        try:
+            if os.getxattr(unit, name) == b"1":
+                return True
+        except OSError:
+            continue
+    # An ordinary user's below what isn't: the unit was given to him, with User= and Delegate=.
+    return os.geteuid() != 0 and not os.access(os.path.dirname(unit), os.W_OK, effective_ids=True)
+
+
+def belongs_to_systemd(tree: Tree, directory: str) -> bool:
+    """Whether systemd writes the controllers of ``directory``: what others write there it takes back."""
+    name = os.path.basename(directory)
+    if directory == tree.mount:
+        return systemd_runs()
+    # user@.service is delegated to the user's manager, and not to whoever asks.
+    return name.endswith(_UNITS) and (name.startswith("user@") or not is_delegated(directory))
 
 
 def caller_directory(tree: Tree) -> str:

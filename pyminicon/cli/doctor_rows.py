@@ -209,12 +209,8 @@ def _cgroups() -> list[Row]:
     version.seen, version.mark = (kind, "ok") if kind else ("none mounted", "no")
     if trees.v1:
         version.seen += f" (v1: {' '.join(sorted(trees.v1))})"
-    rows = [version]
-    delegate = (
-        "a cgroup of your own: systemd-run --user --scope -p Delegate=yes -- COMMAND"
-        if os.geteuid() != 0
-        else "--cgroup-parent with a cgroup that has the controller"
-    )
+    rows = [version, _place(trees)]
+    delegate = "--cgroup-parent with a cgroup that has the controller"
     where = {line.name: line.where for line in cgroup_report.report()}
     for name, options in (
         ("memory", {"memory": "32M"}),
@@ -235,6 +231,22 @@ def _cgroups() -> list[Row]:
     return rows
 
 
+def _place(trees: Any) -> Row:
+    """Where limits are held; with v1 it is the caller's own cgroup in each tree."""
+    row = Row("place of limits", "all limits but time and output", "docs/cgroups.md#place")
+    if trees.v2 is None or trees.v1:
+        row.seen = "below the caller's own cgroups"
+        return row
+
+    def work() -> str:
+        from pyminicon.cgroups import place
+
+        found = place.find(trees)
+        return f"{found.how}: {found.directory}"
+
+    return _tried(row, work)
+
+
 def _first_cpu() -> str:
     return str(min(os.sched_getaffinity(0)))
 
@@ -245,9 +257,15 @@ def _into_cgroup(trees: Any) -> Row:
     if trees.v2 is None:
         row.mark, row.seen = "none", "no cgroup v2 here"
         return row
-    from pyminicon.cgroups import tree as cgroup_tree
+    from pyminicon.cgroups import parent_directory
 
-    return _child(row, lambda: tries.try_into_cgroup(cgroup_tree.caller_directory(trees.v2)), "none")
+    def work() -> str:
+        where = parent_directory(trees, trees.v2, None)
+        if trees.place is not None and trees.place.away is not None:
+            return "by a launcher of ours that lives in there"
+        return tries.in_child(lambda: tries.try_into_cgroup(str(where)))
+
+    return _tried(row, work, "none")
 
 
 def _protections() -> list[Row]:

@@ -20,7 +20,7 @@ import pyminicon
 from pyminicon import cgroups
 from pyminicon.cgroups import sweep as cgroup_sweep
 from pyminicon.cgroups import tree as cgroup_tree
-from tests.support.placement import placement
+from tests.support.placement import needs_limit
 from tests.support.processes import in_namespace
 from tests.support.run import out
 
@@ -37,13 +37,13 @@ def warm(warm: None) -> None:
 
 
 @pytest.fixture
-def place() -> dict[str, Any]:
-    """`cgroup_parent` where an ordinary user on cgroup v2 needs one, else nothing."""
-    return placement("memory", "64M")
+def place() -> None:
+    """Skips where memory can't be limited."""
+    needs_limit("memory", "64M")
 
 
 @pytest.fixture
-def v2(place: dict[str, Any]) -> cgroup_tree.Tree:
+def v2(place: None) -> cgroup_tree.Tree:
     trees = cgroup_tree.trees()
     if trees.v2 is None or "memory" in trees.v1:
         pytest.skip("needs cgroup v2")
@@ -63,11 +63,10 @@ def ours() -> list[str]:
     """The cgroups of this process's containers that are there now."""
     found = []
     for tree in cgroup_tree.trees().all():
-        here = cgroup_tree.caller_directory(tree)
-        for directory in {here, here.rpartition("/")[0]}:
-            with contextlib.suppress(OSError):
-                mine = cgroup_sweep.owner()
-                found += [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mine)]
+        directory = cgroups.parent_directory(cgroup_tree.trees(), tree, None)
+        assert directory is not None
+        mine = cgroup_sweep.owner()
+        found += [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mine)]
     return found
 
 
@@ -81,8 +80,8 @@ def running(args: list[str], **options: Any) -> Iterator[pyminicon.Container]:
 
 
 @pytest.mark.parametrize("memory", ["8M", "64M"])
-def test_a_hog_dies_of_its_limit_and_the_result_says_so(place: dict[str, Any], memory: str) -> None:
-    result = pyminicon.run(python(HOG), image="python", memory=memory, **place)
+def test_a_hog_dies_of_its_limit_and_the_result_says_so(place: None, memory: str) -> None:
+    result = pyminicon.run(python(HOG), image="python", memory=memory)
     assert (result.limit, result.returncode) == ("memory", -signal.SIGKILL)
     if result.usage.memory_peak is not None:
         limit = int(memory[:-1]) * MEBI
@@ -90,32 +89,32 @@ def test_a_hog_dies_of_its_limit_and_the_result_says_so(place: dict[str, Any], m
     assert ours() == []
 
 
-def test_who_stays_below_the_limit_lives(place: dict[str, Any]) -> None:
+def test_who_stays_below_the_limit_lives(place: None) -> None:
     code = "x = bytearray(20 << 20)"
-    result = pyminicon.run(python(code), image="python", memory="64M", **place)
+    result = pyminicon.run(python(code), image="python", memory="64M")
     assert (result.limit, result.returncode) == (None, 0)
 
 
-def test_a_hog_that_is_not_pid_1_ends_the_container_too(place: dict[str, Any]) -> None:
+def test_a_hog_that_is_not_pid_1_ends_the_container_too(place: None) -> None:
     line = f"{sys.executable} -c '{HOG}' & wait; sleep 60"
     for init in (False, True):
-        result = pyminicon.run(["sh", "-c", line], image="python", memory="32M", init=init, **place)
+        result = pyminicon.run(["sh", "-c", line], image="python", memory="32M", init=init)
         assert (result.limit, result.returncode) == ("memory", -signal.SIGKILL)
 
 
-def test_a_hog_under_start_is_ended_without_anybody_waiting(place: dict[str, Any]) -> None:
+def test_a_hog_under_start_is_ended_without_anybody_waiting(place: None) -> None:
     line = f"{sys.executable} -c '{HOG}' & wait; sleep 60"
-    with running(["sh", "-c", line], image="python", memory="32M", **place) as container:
+    with running(["sh", "-c", line], image="python", memory="32M") as container:
         assert container.wait(30) == -signal.SIGKILL
         assert container.limit == "memory"
     assert ours() == []
 
 
 @pytest.mark.parametrize("where", ["/data/x", "/dev/shm/x", "/tmp/x", "/root/x"])
-def test_files_in_memory_count(place: dict[str, Any], where: str) -> None:
+def test_files_in_memory_count(place: None, where: str) -> None:
     if where in ("/tmp/x", "/root/x") and os.geteuid() != 0:
         pytest.skip("needs root: an ordinary user's writable layer may lie on disk")
-    options = {**place, "tmpfs": ["/data:size=100m"]}
+    options = {"tmpfs": ["/data:size=100m"]}
     line = f"dd if=/dev/zero of={where} bs=1M count=48 && sleep 1"
     result = pyminicon.run(["sh", "-c", line], memory="24M", capture_output=True, **options)
     assert result.limit == "memory"
@@ -124,11 +123,11 @@ def test_files_in_memory_count(place: dict[str, Any], where: str) -> None:
 
 
 @pytest.mark.parametrize("memory", ["4K", "64K", "256K", "512K", "1M"])
-def test_a_tiny_limit_never_hurts_the_parent(place: dict[str, Any], memory: str) -> None:
+def test_a_tiny_limit_never_hurts_the_parent(place: None, memory: str) -> None:
     before = os.getpid()
     for _ in range(5):
         try:
-            result = pyminicon.run(["/bin/true"], memory=memory, **place)
+            result = pyminicon.run(["/bin/true"], memory=memory)
         except pyminicon.LaunchError as error:
             assert error.stage  # some step had no memory; which one differs from kernel to kernel
         else:
@@ -139,21 +138,21 @@ def test_a_tiny_limit_never_hurts_the_parent(place: dict[str, Any], memory: str)
     assert ours() == []
 
 
-def test_below_a_mebibyte_a_kill_is_a_launch_error(place: dict[str, Any]) -> None:
+def test_below_a_mebibyte_a_kill_is_a_launch_error(place: None) -> None:
     with pytest.raises(pyminicon.LaunchError) as caught:
-        pyminicon.run(["/bin/true"], memory="64K", **place)
+        pyminicon.run(["/bin/true"], memory="64K")
     assert caught.value.errno
     assert ours() == []
 
 
-def test_swap_is_no_way_out(place: dict[str, Any]) -> None:
+def test_swap_is_no_way_out(place: None) -> None:
     line = "cat /sys/fs/cgroup/memory.swap.max /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes 2>/dev/null"
-    shown = pyminicon.run(["sh", "-c", line], memory="64M", capture_output=True, text=True, **place).stdout
+    shown = pyminicon.run(["sh", "-c", line], memory="64M", capture_output=True, text=True).stdout
     assert shown.strip() in ("0", str(64 * MEBI), "")
 
 
 def test_a_group_that_is_killed_whole_does_not_take_the_parent_with_it(
-    v2: cgroup_tree.Tree, place: dict[str, Any]
+    v2: cgroup_tree.Tree, place: None
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root")
@@ -223,7 +222,7 @@ def children(group: Path) -> list[Path]:
 
 
 def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
-    more = placement("pids", 32)
+    needs_limit("pids", 32)
     bomb = "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass"
     most = 0
 
@@ -234,7 +233,7 @@ def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
 
     done = threading.Event()
     watcher = threading.Thread(target=watch)
-    with pyminicon.start(python(bomb), image="python", pids=32, wall_time=4, **more) as box:
+    with pyminicon.start(python(bomb), image="python", pids=32, wall_time=4) as box:
         namespace = os.readlink(f"/proc/{box.pid}/ns/pid")
         watcher.start()
         box.wait()
@@ -248,20 +247,20 @@ def test_a_fork_bomb_stops_at_its_limit_and_leaves_no_process() -> None:
 
 
 def test_a_refused_fork_is_an_error_inside() -> None:
-    more = placement("pids", 3)
+    needs_limit("pids", 3)
     line = "sleep 5 & sleep 5 & sleep 5 & wait"
-    result = pyminicon.run(["sh", "-c", line], pids=3, capture_output=True, text=True, **more)
+    result = pyminicon.run(["sh", "-c", line], pids=3, capture_output=True, text=True)
     assert "fork" in result.stderr.lower()
     assert result.returncode != 0
-    assert pyminicon.run(["sh", "-c", "true & wait"], pids=3, **more).returncode == 0
+    assert pyminicon.run(["sh", "-c", "true & wait"], pids=3).returncode == 0
 
 
 # Processors
 
 
 def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
-    more = placement("cpus", 0.5)
-    result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3, **more)
+    needs_limit("cpus", 0.5)
+    result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3)
     assert result.limit == "wall_time"
     assert result.usage.user is not None and result.usage.system is not None
     used = result.usage.user + result.usage.system
@@ -272,31 +271,29 @@ def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
 
 
 def test_a_cpuset_is_what_the_container_may_run_on() -> None:
-    more = placement("cpuset", "0")
+    needs_limit("cpuset", "0")
     code = "import os; print(sorted(os.sched_getaffinity(0)))"
     for cpuset in {"0", str(max(os.sched_getaffinity(0)))}:
-        result = pyminicon.run(
-            python(code), image="python", cpuset=cpuset, capture_output=True, text=True, **more
-        )
+        result = pyminicon.run(python(code), image="python", cpuset=cpuset, capture_output=True, text=True)
         assert result.stdout == f"[{cpuset}]\n"
 
 
 def test_a_weight_arrives() -> None:
-    more = placement("cpu_weight", 50)
+    needs_limit("cpu_weight", 50)
     line = "cat /sys/fs/cgroup/cpu.weight 2>/dev/null || cat /sys/fs/cgroup/cpu*/cpu.shares"
-    shown = pyminicon.run(["sh", "-c", line], cpu_weight=50, capture_output=True, text=True, **more).stdout
+    shown = pyminicon.run(["sh", "-c", line], cpu_weight=50, capture_output=True, text=True).stdout
     assert shown.strip() in ("50", "512")
 
 
 def test_cpu_time_is_that_of_the_whole_container() -> None:
-    more = placement("need_cpu_time", True)
+    needs_limit("need_cpu_time", True)
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     line = f"for i in 1 2 3 4; do {sys.executable} -c '{burn}'; done; sleep 30"
-    result = pyminicon.run(["sh", "-c", line], image="python", cpu_time=0.8, **more)
+    result = pyminicon.run(["sh", "-c", line], image="python", cpu_time=0.8)
     assert (result.limit, result.returncode) == ("cpu_time", -signal.SIGKILL)
     assert result.usage.user is not None and result.usage.system is not None
     assert 0.8 <= result.usage.user + result.usage.system < 1.2
-    idle = pyminicon.run(["sleep", "1.2"], cpu_time=0.8, **more)
+    idle = pyminicon.run(["sleep", "1.2"], cpu_time=0.8)
     assert (idle.limit, idle.returncode) == (None, 0)
 
 
@@ -304,13 +301,13 @@ def test_cpu_time_is_that_of_the_whole_container() -> None:
 
 
 @pytest.mark.parametrize("touched", [4, 40, 120])
-def test_the_peak_of_memory_is_what_was_touched(place: dict[str, Any], touched: int) -> None:
+def test_the_peak_of_memory_is_what_was_touched(place: None, touched: int) -> None:
     # The first to read a file of the image pays for its pages in the cache: the second is the measure.
     for _ in range(2):
-        r = pyminicon.run(python("x = bytearray(1)"), image="python", usage=True, **place)
+        r = pyminicon.run(python("x = bytearray(1)"), image="python", usage=True)
     base = r.usage.memory_peak
     code = f"x = bytearray({touched} << 20)"
-    peak = pyminicon.run(python(code), image="python", usage=True, **place).usage.memory_peak
+    peak = pyminicon.run(python(code), image="python", usage=True).usage.memory_peak
     if peak is None or base is None:
         assert "memory" not in cgroup_tree.trees().v1 and kernel() < (5, 19)
         return
@@ -334,19 +331,19 @@ def test_without_limits_there_is_no_cgroup_and_what_is_unknown_is_none() -> None
     assert usage.wall > 0 and usage.user is not None and usage.system is not None
 
 
-def test_time_of_orphans_counts(place: dict[str, Any]) -> None:
+def test_time_of_orphans_counts(place: None) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     line = (
         f"({sys.executable} -c '{burn}' && touch /tmp/done &) ; while [ ! -e /tmp/done ]; do sleep 0.05; done"
     )
-    usage = pyminicon.run(["sh", "-c", line], image="python", usage=True, **place).usage
+    usage = pyminicon.run(["sh", "-c", line], image="python", usage=True).usage
     assert usage.user is not None and usage.system is not None
     assert usage.user + usage.system > 0.29
 
 
-def test_the_peak_of_processes_is_told(place: dict[str, Any]) -> None:
+def test_the_peak_of_processes_is_told(place: None) -> None:
     line = "sleep 0.3 & sleep 0.3 & sleep 0.3 & wait"
-    peak = pyminicon.run(["sh", "-c", line], usage=True, **place).usage.pids_peak
+    peak = pyminicon.run(["sh", "-c", line], usage=True).usage.pids_peak
     assert peak is None or peak == 4
     assert peak is not None or kernel() < (6, 11)
 
@@ -358,7 +355,7 @@ def test_accounting_is_not_worth_a_failure() -> None:
 # Seen from inside
 
 
-def test_a_container_sees_its_own_cgroup_and_can_not_write_to_it(place: dict[str, Any]) -> None:
+def test_a_container_sees_its_own_cgroup_and_can_not_write_to_it(place: None) -> None:
     line = """
         cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null
         for file in /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes; do
@@ -371,9 +368,7 @@ def test_a_container_sees_its_own_cgroup_and_can_not_write_to_it(place: dict[str
         grep -E 'memory|^0::' /proc/self/cgroup
         true
     """
-    shown = pyminicon.run(
-        ["sh", "-c", line], memory="64M", capture_output=True, text=True, **place
-    ).stdout.split("\n")
+    shown = pyminicon.run(["sh", "-c", line], memory="64M", capture_output=True, text=True).stdout.split("\n")
     assert shown[0] == str(64 * MEBI)
     assert all(line.endswith(":/") for line in shown[1:] if line)
     assert len(shown) > 2
@@ -395,28 +390,26 @@ def test_a_container_sees_its_own_cgroup_and_can_not_write_to_it(place: dict[str
     ],
     ids=repr,
 )
-def test_no_cgroup_is_left_when_run_returns(
-    place: dict[str, Any], args: list[str], options: dict[str, Any]
-) -> None:
-    pyminicon.run(args, memory="64M", pids=50, cpus=0.5, usage=True, **options, **place)
+def test_no_cgroup_is_left_when_run_returns(place: None, args: list[str], options: dict[str, Any]) -> None:
+    pyminicon.run(args, memory="64M", pids=50, cpus=0.5, usage=True, **options)
     assert ours() == []
 
 
-def test_no_cgroup_is_left_of_a_launch_that_failed(place: dict[str, Any]) -> None:
+def test_no_cgroup_is_left_of_a_launch_that_failed(place: None) -> None:
     with pytest.raises(pyminicon.LaunchError):
-        pyminicon.run(["/no/such/program"], memory="64M", pids=50, cpus=0.5, **place)
+        pyminicon.run(["/no/such/program"], memory="64M", pids=50, cpus=0.5)
     assert ours() == []
 
 
-def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: dict[str, Any]) -> None:
-    code = f"""
+def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: None) -> None:
+    code = """
         import pyminicon, sys, time
         from pyminicon.cgroups import sweep as cgroup_sweep
-        c = pyminicon.start(["sleep", "1000"], read_only=True, memory="64M", pids=50, **{place!r})
+        c = pyminicon.start(["sleep", "1000"], read_only=True, memory="64M", pids=50)
         print(cgroup_sweep.owner(), flush=True)
         time.sleep(1000)
     """
-    sweep = f"import pyminicon; pyminicon.run(['/bin/true'], pids=50, **{place!r})"
+    sweep = "import pyminicon; pyminicon.run(['/bin/true'], pids=50)"
 
     def left(owner: str) -> int:
         places = {path.rpartition("/")[0] for path in there}
@@ -446,8 +439,8 @@ def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: dict[s
     assert left(names[1]) == 0
 
 
-def test_what_a_dead_owner_left_running_is_killed_first(place: dict[str, Any]) -> None:
-    plan = cgroups.plan(cgroups.check(memory="64M", **place))
+def test_what_a_dead_owner_left_running_is_killed_first(place: None) -> None:
+    plan = cgroups.plan(cgroups.check(memory="64M"))
     assert plan is not None
     parent = os.fsdecode(plan[1][0][0])
     *who, _ = cgroup_sweep.owner().split("-")
@@ -465,12 +458,12 @@ def test_what_a_dead_owner_left_running_is_killed_first(place: dict[str, Any]) -
         process.wait()
 
 
-def test_many_threads_get_their_own(place: dict[str, Any]) -> None:
+def test_many_threads_get_their_own(place: None) -> None:
     ends: list[Any] = []
 
     def work(number: int) -> None:
         for _ in range(4):
-            result = pyminicon.run(["sh", "-c", f"exit {number}"], memory="64M", pids=20, **place)
+            result = pyminicon.run(["sh", "-c", f"exit {number}"], memory="64M", pids=20)
             ends.append(result.returncode == number and result.limit is None)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
@@ -489,10 +482,10 @@ COUNT = "import sys, time\ni = 0\nwhile True:\n  i += 1\n  print(i, flush=True)\
 
 
 @pytest.mark.parametrize("options", [{"usage": True}, {"memory": "64M"}, {"pids": 20}], ids=repr)
-def test_a_frozen_container_stands_still_and_goes_on(place: dict[str, Any], options: dict[str, Any]) -> None:
+def test_a_frozen_container_stands_still_and_goes_on(place: None, options: dict[str, Any]) -> None:
     if not options.get("usage"):
-        place = placement(*next(iter(options.items())))
-    with running(python(COUNT), image="python", stdout=subprocess.PIPE, **options, **place) as container:
+        needs_limit(*next(iter(options.items())))
+    with running(python(COUNT), image="python", stdout=subprocess.PIPE, **options) as container:
         stream = container.stdout
         assert stream is not None
         os.set_blocking(stream.fileno(), False)
@@ -521,10 +514,10 @@ def test_without_a_cgroup_freezing_is_an_error_that_helps() -> None:
         container.freeze()
 
 
-def test_limits_change_while_it_runs(place: dict[str, Any]) -> None:
+def test_limits_change_while_it_runs(place: None) -> None:
     code = "import sys\nfor line in sys.stdin:\n  x = bytearray(int(line) << 20); print(len(x), flush=True)"
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with running(python(code), image="python", memory="32M", **options, **place) as container:
+    with running(python(code), image="python", memory="32M", **options) as container:
         assert container.stdin is not None and container.stdout is not None
 
         def ask(mebi: int) -> str:
@@ -547,10 +540,10 @@ def test_limits_change_while_it_runs(place: dict[str, Any]) -> None:
         assert container.limit == "memory"
 
 
-def test_stats_tell_of_this_moment(place: dict[str, Any]) -> None:
+def test_stats_tell_of_this_moment(place: None) -> None:
     code = "x = bytearray(30 << 20); print('up', flush=True); import time; time.sleep(60)"
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "usage": True, "memory": "128M"}
-    with running(python(code), image="python", **options, **place) as container:
+    with running(python(code), image="python", **options) as container:
         assert container.stdout is not None and container.stdout.readline() == b"up\n"
         stats = container.stats()
         assert 30 * MEBI < stats.memory < 60 * MEBI
@@ -580,3 +573,38 @@ def test_every_controller_that_a_runtime_looks_for_is_a_directory_of_its_own(
         assert (said[0] == "67108864") == ("memory" in limit)
         assert said[1] == ("50000" if "cpus" in limit else "-1")
         assert (said[2] == "0") or "cpuset" not in limit
+
+
+@pytest.fixture
+def killed(needs_root: None) -> Iterator[Path]:
+    """A cgroup v2 that was killed as a whole once, which the kernel remembers."""
+    tree = cgroup_tree.trees().v2
+    if tree is None:
+        pytest.skip("needs cgroup v2")
+    group = Path(tree.mount) / f"pyminicon_test-killed-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cgroup.kill").write_text("1")
+        yield group
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.parametrize("inside", [True, False], ids=["the caller is in it", "the container is"])
+def test_a_cgroup_that_was_killed_once_still_takes_containers(killed: Path, inside: bool) -> None:
+    code = f"""
+        import pyminicon
+        if {inside}:
+            open("{killed}/cgroup.procs", "w").write("0")
+            options = dict(usage=True)
+        else:
+            # Born into a child of it: that one is new, but it is killed as well, with its container in it.
+            c = pyminicon.start(["sleep", "60"], cgroup_parent="/{killed.name}")
+            open("{killed}/cgroup.kill", "w").write("1"); c.wait(); c.close()
+            options = dict(cgroup_parent="/{killed.name}")
+        print([pyminicon.run(["true"], **options).returncode for _ in range(3)])
+        with pyminicon.Template(**options) as t:
+            print(t.run(["true"]).returncode)
+    """
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "[0, 0, 0]\n0\n", done.stderr

@@ -15,7 +15,7 @@ import pytest
 import pyminicon
 from pyminicon import PIPE, Template
 from tests.support import leftovers as account
-from tests.support.placement import placement
+from tests.support.placement import needs_limit
 
 
 def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
@@ -197,7 +197,8 @@ def test_a_terminal_is_refused_with_what_to_do_instead() -> None:
 
 
 def test_limits_of_a_run_and_of_the_template_hold() -> None:
-    with Template(pids=20, usage=True, **placement("pids", 20)) as t:
+    needs_limit("pids", 20)
+    with Template(pids=20, usage=True) as t:
         assert t.run(["sleep", "60"], wall_time=0.2).limit == "wall_time"
         assert t.run(["sh", "-c", "while :; do :; done"], cpu_time=0.2).limit == "cpu_time"
         assert t.run(["yes"], capture_output=True, max_output=1000).limit == "output"
@@ -294,7 +295,8 @@ def test_a_volume_whose_source_is_gone_fails_the_run_that_needs_it(tmp_path: Pat
 def test_runs_that_find_the_stock_empty_are_as_any_other(tmp_path: Path) -> None:
     line = "hostname; cat /etc/hostname; readlink /proc/self/ns/net /proc/self/ns/mnt; echo $0 > /kept; touch /mine; ls / | grep -c mine"
     done: list[pyminicon.Result] = []
-    with Template(stock=1, volumes=[f"{tmp_path}:/v"], memory="64M", **placement("memory", "64M")) as t:
+    needs_limit("memory", "64M")
+    with Template(stock=1, volumes=[f"{tmp_path}:/v"], memory="64M") as t:
 
         def run(number: int) -> None:
             for turn in range(6):

@@ -54,6 +54,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
                 (mount / "cgroup.procs").write_text("4711\n")
             found.v2 = Tree(str(mount), "/", caller, [], True)
         monkeypatch.setattr(cgroup_tree, "_found", found)
+        monkeypatch.setattr(cgroup_tree, "systemd_runs", lambda: False)
         return found
 
     return build
@@ -294,16 +295,15 @@ def test_on_v2_controllers_are_enabled_where_it_is_allowed(machine: Machine, tmp
     assert (tmp_path / "unified/cgroup.subtree_control").read_text() == "+memory"
 
 
-def test_on_v2_the_callers_own_cgroup_is_not_touched_and_the_error_names_the_remedy(
+def test_on_v2_a_named_cgroup_with_processes_is_not_touched_and_the_error_says_so(
     machine: Machine, tmp_path: Path
 ) -> None:
     machine(v2=["memory", "pids"])
-    for limits in (cgroups.check(memory="1M"), cgroups.check(pids=5)):
+    for limits in (cgroups.check(memory="1M", cgroup_parent="."), cgroups.check(pids=5, cgroup_parent=".")):
         with pytest.raises(LaunchError) as caught:
             cgroups.plan(limits)
         assert caught.value.errno == errno.EBUSY
         assert caught.value.stage == "cgroup"
-        assert "systemd-run --user --scope -p Delegate=yes" in str(caught.value)
         assert "cgroup_parent" in str(caught.value)
     # "+pids" would have worked, and made a threaded domain of it.
     assert (tmp_path / "unified/own/cgroup.subtree_control").read_text() == ""
@@ -319,7 +319,7 @@ def test_on_v2_accounting_and_killing_need_no_controller(machine: Machine) -> No
 
 def test_a_controller_that_nobody_offers_is_named(machine: Machine) -> None:
     machine(v2=["cpu"], caller="/", root=True)
-    with pytest.raises(LaunchError, match="no memory controller"):
+    with pytest.raises(LaunchError, match="doesn't offer memory here"):
         cgroups.plan(cgroups.check(memory="1M"))
 
 
@@ -335,7 +335,7 @@ def test_a_place_to_freeze_in_is_named_but_not_made(machine: Machine, tmp_path: 
     def place() -> tuple[bytes, bool]:
         plan = cgroups.plan(cgroups.check(pids=5))
         assert plan is not None
-        return plan[6:]
+        return plan[6:8]
 
     machine(v1=["pids", "freezer"], v2=[])
     assert place() == (os.fsencode(tmp_path / "unified/own"), True)
@@ -642,15 +642,13 @@ def test_the_report_names_a_place_or_a_problem_for_each_limit(machine: Machine, 
     assert "No such file" in {line.name: line for line in cgroup_report.report()}["pids"].problem
 
 
-def test_the_error_says_when_a_place_beside_the_caller_would_do(machine: Machine, tmp_path: Path) -> None:
-    machine(v2=["memory"], caller="/delegated/caller")
-    with pytest.raises(LaunchError) as caught:
-        cgroups.plan(cgroups.check(memory="1M"))
-    assert "works here" not in str(caught.value)
-    cgroup(tmp_path / "unified/delegated", controllers=["memory"])
-    with pytest.raises(LaunchError, match=r'cgroup_parent="\.\." works here'):
-        cgroups.plan(cgroups.check(memory="1M"))
-    (tmp_path / "unified/delegated/cgroup.subtree_control").write_text("memory\n")
-    (tmp_path / "unified/cgroup.subtree_control").write_text("memory\n")
-    plan = cgroups.plan(cgroups.check(memory="1M", cgroup_parent=".."))
-    assert plan is not None and plan[1][0][0] == os.fsencode(tmp_path / "unified/delegated")
+def test_without_systemd_containers_stand_beside_the_caller(machine: Machine, tmp_path: Path) -> None:
+    found = machine(v2=["memory"], caller="/delegated/caller")
+    above = cgroup(tmp_path / "unified/delegated", controllers=["memory"])
+    for directory in (above, tmp_path / "unified"):
+        (directory / "cgroup.subtree_control").write_text("memory\n")
+    plan = cgroups.plan(cgroups.check(memory="1M"))
+    assert plan is not None and plan[1][0][0] == os.fsencode(above)
+    assert found.place is not None and found.place.how == "beside the caller's own cgroup"
+    named = cgroups.plan(cgroups.check(memory="1M", cgroup_parent=".."))
+    assert named is not None and named[1][0][0] == os.fsencode(above)

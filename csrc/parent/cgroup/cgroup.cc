@@ -18,6 +18,8 @@ namespace {
 // One count for the whole process: subinterpreters and threads share the pid that is in the name.
 std::atomic<uint64_t> next_number{1};
 
+std::atomic<bool> outside{false};
+
 std::string hint_for(int error, const std::string& remedy) {
   switch (error) {
     case EACCES:
@@ -63,6 +65,10 @@ void close_fd(int& fd) {
 
 }  // namespace
 
+bool births_are_outside() { return outside.load(std::memory_order_relaxed); }
+
+void have_births_outside() { outside = true; }
+
 Cgroup::~Cgroup() {
   if (!places_.empty() && is_mine() && !remove(0)) {
     kill();
@@ -101,7 +107,7 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
     made.write_limits(spec);
     made.hold_devices();
-    made.open_join_fds(spec.shared_memory_is_unsafe);
+    made.open_join_fds(spec.shared_memory_is_unsafe || births_are_outside());
     if (spec.watch_oom) made.watch_oom();
     return made;
   }

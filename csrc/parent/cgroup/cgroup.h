@@ -50,6 +50,7 @@ struct CgroupSpec {
   std::string late_freezer;  // where freeze() makes a cgroup when none of directories can freeze
   bool late_freezer_v2 = false;
   bool watch_oom = false;                // open oom_fd()
+  bool by_launcher = false;              // only the launcher may have children in there
   bool shared_memory_is_unsafe = false;  // see oom_group_above in pyminicon/cgroups/v2.py
 };
 
@@ -71,6 +72,14 @@ struct CgroupUsage {
 struct CgroupPresent {
   std::optional<uint64_t> memory, pids;  // bytes, processes and threads
 };
+
+// Since 6.14, and since 6.1.129 and the like, the kernel kills a child that is born into a cgroup
+// (CLONE_INTO_CGROUP) if its parent's was ever killed as a whole (cgroup.kill) and the new one not,
+// or the other way round: it compares how often (kill_seq). Where that has been seen, the children
+// of this process are born in its own cgroup and move.
+struct KilledAtBirth {};
+bool births_are_outside();
+void have_births_outside();
 
 class Cgroup {
  public:

@@ -29,16 +29,4 @@ void leave_companions_off();
 // A launch failed because of its companion, and all is undone.
 struct CompanionRefused {};
 
-// What `make` launches, at the second try where the first has found that companions are no use
-// here.
-template <typename Make>
-auto with_or_without_companion(Make make) {
-  try {
-    return make();
-  } catch (const CompanionRefused&) {
-    leave_companions_off();
-  }
-  return make();
-}
-
 }  // namespace pyminicon::parent

@@ -23,6 +23,7 @@
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
+#include "parent/process/launcher.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -159,12 +160,33 @@ void LaunchJob::prepare(Launched& made, bool park) {
   report_->traced = options_.trace ? 1 : 0;
 }
 
+long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry) {
+  if (!spec_.cgroup || !spec_.cgroup->by_launcher) {
+    int pidfd = -1;
+    args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+    const long pid = clone_and_wait(args, enter, entry);
+    made.pidfd = Fd(pidfd);
+    return pid;
+  }
+  std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure,  fds_.ready,
+                          fds_.go,           fds_.status,   fds_.handout,  fds_.park,
+                          fds_.parent_pidfd, fds_.stdio[0], fds_.stdio[1], fds_.stdio[2]};
+  fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
+  fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
+  if (companion_->there()) fds.push_back(report_->network_fd);
+  const long pid = clone_by_launcher(args, enter, entry, fds, made.pidfd);
+  const int born = *made.watch_.pid();
+  if (pid == -ESRCH && born > 0) {  // it was killed before it could tell of the child
+    made.pid = born;
+    made.pidfd = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, born, 0)));
+  }
+  return pid;
+}
+
 void LaunchJob::clone(Launched& made) {
   kernel::CloneArgs args{};
-  int pidfd = -1;
   args.flags =
       arena_.at<PlanHeader>(0).plan.namespaces | kernel::kClonePidfd | kernel::kCloneParentSettid;
-  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   args.parent_tid = reinterpret_cast<uint64_t>(made.watch_.pid());
   args.exit_signal = SIGCHLD;
   if (made.cgroup && made.cgroup->clone_into_fd() >= 0) {
@@ -174,16 +196,18 @@ void LaunchJob::clone(Launched& made) {
   Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
   if (!companion_) companion_.emplace(spec_, *report_);
   if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
-  long pid = clone_and_wait(args, enter, &entry);
+  long pid = give_birth(made, args, &entry);
   if (pid == -EAGAIN && companion_->there()) {  // it may have taken the last process there is
     companion_->dismiss();
     report_->accompanied = 0;
     args.flags |= static_cast<uint64_t>(CLONE_NEWNET);
-    pid = clone_and_wait(args, enter, &entry);
+    pid = give_birth(made, args, &entry);
+  }
+  if (pid == -ESRCH && spec_.cgroup && spec_.cgroup->by_launcher) {
+    throw LaunchFailure(ESRCH, Stage::kClone, "pyminicon-birth", "was killed; try once more");
   }
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kClone, "");
   made.pid = static_cast<int>(pid);
-  made.pidfd = Fd(pidfd);
 }
 
 void LaunchJob::attend(int pid) {
@@ -218,9 +242,12 @@ void LaunchJob::check(Launched& made, Stage reached) {
   const Report& report = *report_;
   if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
     made.reap(true);
+    const bool unborn = report.stage == static_cast<uint32_t>(Stage::kNone) && made.cgroup &&
+                        made.cgroup->clone_into_fd() >= 0;
     const int code = made.returncode.value_or(0);
     made.remove_leftovers();
     if (was_refused(report, code)) throw CompanionRefused{};
+    if (unborn && code == -SIGKILL) throw KilledAtBirth{};
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));
   }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/kernel.h"
 #include "parent/launch/companion.h"
 #include "parent/launch/launch.h"
 #include "parent/plan/builder.h"
@@ -37,6 +38,7 @@ class LaunchJob {
  private:
   void add_cgroup(Launched& made);
   void open_helper();
+  long give_birth(Launched& made, kernel::CloneArgs& args, void* entry);
   bool wait_readable(int fd);
   const std::vector<OpSpec>& mounts() const { return mounts_.empty() ? spec_.mounts : mounts_; }
 
@@ -56,6 +58,20 @@ class LaunchJob {
 
 // Below 1 MiB no program can start; the kernel's killer there is a failed launch.
 constexpr uint64_t kSmallestMemory = 1 << 20;
+
+// What `make` launches, tried anew by other means where the first turn out to be no use here.
+template <typename Make>
+auto with_other_means(Make make) {
+  for (;;) {
+    try {
+      return make();
+    } catch (const CompanionRefused&) {
+      leave_companions_off();
+    } catch (const KilledAtBirth&) {
+      have_births_outside();
+    }
+  }
+}
 
 // What the report's stage was about: a path, a name, the program.
 std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,

@@ -52,7 +52,7 @@ Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
 
 Launched launch(const PlanSpec& spec, const LaunchOptions& options) {
   reap_abandoned();
-  return with_or_without_companion([&] { return launch_once(spec, options); });
+  return with_other_means([&] { return launch_once(spec, options); });
 }
 
 }  // namespace pyminicon::parent

@@ -82,7 +82,8 @@ bool lies_on_what_stays(const std::string& directory) {
 }  // namespace
 
 bool needs_own_memory(const PlanSpec& spec) {
-  const bool unsafe = spec.cgroup && spec.cgroup->shared_memory_is_unsafe;
+  const bool unsafe = spec.cgroup && (spec.cgroup->shared_memory_is_unsafe ||
+                                      spec.cgroup->by_launcher || births_are_outside());
   return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
          spec.become_root || spec.uid_map || spec.private_clock ||
          (spec.foreign_program && !can_landlock(spec));

@@ -43,7 +43,7 @@ Parked park_once(const PlanSpec& spec, const LaunchOptions& asked) {
 }
 
 Parked make_parked(const PlanSpec& spec, const LaunchOptions& asked) {
-  return with_or_without_companion([&] { return park_once(spec, asked); });
+  return with_other_means([&] { return park_once(spec, asked); });
 }
 
 void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {

@@ -1,0 +1,246 @@
+#include "parent/process/launcher.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <mutex>
+
+#include "base/syscall.h"
+#include "child/launcher.h"
+#include "parent/process/clone.h"
+#include "parent/process/failure.h"
+#include "parent/process/private_fd.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
+
+// What a child inherits and can't be given afterwards.
+struct Likeness {
+  int policy = 0, nice = 0;
+  std::array<uid_t, 3> users{};
+  std::array<gid_t, 3> groups{};
+  std::array<int, 2> filters{};  // no_new_privs, seccomp
+  std::array<ino_t, 2> namespaces{};
+
+  // Whether a child of a process like this one can be made a child of one like `other`: an ordinary
+  // user can't take a nice value back.
+  bool serves(const Likeness& other) const {
+    return policy == other.policy && nice <= other.nice && users == other.users &&
+           groups == other.groups && filters == other.filters && namespaces == other.namespaces;
+  }
+};
+
+Likeness of_this_thread() {
+  Likeness like;
+  like.policy = sched_getscheduler(0);
+  like.nice = getpriority(PRIO_PROCESS, 0);
+  getresuid(&like.users[0], &like.users[1], &like.users[2]);
+  getresgid(&like.groups[0], &like.groups[1], &like.groups[2]);
+  like.filters = {prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_SECCOMP, 0, 0, 0, 0)};
+  constexpr const char* kPaths[] = {"/proc/thread-self/ns/mnt", "/proc/thread-self/ns/user"};
+  for (size_t i = 0; i < 2; ++i) {
+    struct stat info{};
+    if (stat(kPaths[i], &info) == 0) like.namespaces[i] = info.st_ino;
+  }
+  return like;
+}
+
+// One per process: after a fork the parent's launcher isn't ours.
+class Launcher {
+ public:
+  const uint64_t generation = fork_generation();
+
+  pid_t pid() {
+    const std::lock_guard lock(mutex_);
+    const Likeness like = of_this_thread();
+    if (pid_ != 0 && (has_ended() || !like_.serves(like))) end();
+    if (pid_ == 0) start(like);
+    return pid_;
+  }
+
+  long clone(child::BirthOrder& order, const std::vector<int>& fds, Fd& pidfd) {
+    const std::lock_guard lock(mutex_);
+    if (pid_ == 0 || !send(order, fds)) return -ESRCH;
+    return receive(pidfd) ? order.result : -ESRCH;
+  }
+
+ private:
+  bool has_ended() const {
+    siginfo_t info{};
+    const int options = WEXITED | WNOHANG | WNOWAIT | __WALL;
+    const auto id = static_cast<id_t>(pidfd_.get());
+    return !socket_ || waitid(kPidfd, id, &info, options) < 0 || info.si_pid != 0;
+  }
+  void end();
+  void start(const Likeness& like);
+  bool send(child::BirthOrder& order, const std::vector<int>& fds) const;
+  bool receive(Fd& pidfd) const;
+
+  std::mutex mutex_;
+  pid_t pid_ = 0;
+  PrivateFd socket_, pidfd_;
+  Likeness like_;
+  child::LauncherMemory* memory_ = nullptr;
+};
+
+void Launcher::end() {
+  socket_.reset();  // its sign to end
+  syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
+  siginfo_t info{};
+  const auto id = static_cast<id_t>(pidfd_.get());
+  while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
+  }
+  pidfd_.reset();
+  pid_ = 0;
+}
+
+void Launcher::start(const Likeness& like) {
+  if (memory_ == nullptr) {
+    void* const memory = mmap(nullptr, sizeof(child::LauncherMemory), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) throw LaunchFailure(errno, Stage::kCgroup, "launcher");
+    memory_ = static_cast<child::LauncherMemory*>(memory);
+  }
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+    throw LaunchFailure(errno, Stage::kCgroup, "launcher");
+  }
+  const Fd theirs(ends[1]);
+  socket_ = PrivateFd(Fd(ends[0]).release());
+  memory_->socket = theirs.get();
+  memory_->clone = clone_onto_stack;
+  kernel::CloneArgs args{};
+  int pidfd = -1;
+  // No exit signal: a program that waits for all its children doesn't see this one. A thread
+  // pointer of its own: that of the thread which makes it ends with the thread.
+  args.flags =
+      kernel::kClonePidfd | kernel::kCloneVm | kernel::kCloneClearSighand | kernel::kCloneSettls;
+  args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
+  args.tls = reinterpret_cast<uint64_t>(memory_->thread + sizeof memory_->thread / 2);
+  args.stack = reinterpret_cast<uint64_t>(memory_->stack);
+  args.stack_size = sizeof memory_->stack;
+  sigset_t all, before;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  const long pid = clone_onto_stack(&args, child::serve_births, memory_);
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kCgroup, "launcher");
+  pid_ = static_cast<pid_t>(pid);
+  pidfd_ = PrivateFd(pidfd);
+  like_ = like;
+}
+
+bool Launcher::send(child::BirthOrder& order, const std::vector<int>& fds) const {
+  constexpr size_t kMost = child::BirthOrder::kMostInMessage;
+  for (size_t at = 0; at < fds.size(); at += kMost) {
+    const size_t count = std::min(kMost, fds.size() - at);
+    alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))] = {};
+    child::BirthOrder* address = &order;
+    iovec data{static_cast<void*>(&address), sizeof address};
+    msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(count * sizeof(int));
+    std::memcpy(CMSG_DATA(header), fds.data() + at, count * sizeof(int));
+    while (sendmsg(socket_.get(), &message, MSG_NOSIGNAL) < 0) {
+      if (errno != EINTR) return false;
+    }
+  }
+  return true;
+}
+
+bool Launcher::receive(Fd& pidfd) const {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  char byte = 0;
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t got = 0;
+  while ((got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
+  }
+  if (got <= 0) return false;
+  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
+  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    pidfd = Fd(fd);
+  }
+  return true;
+}
+
+Launcher& the_launcher() {
+  static std::atomic<Launcher*> current{nullptr};  // never destroyed: threads launch until the end
+  Launcher* known = current.load();
+  if (known != nullptr && known->generation == fork_generation()) return *known;
+  auto* fresh = new Launcher;
+  if (current.compare_exchange_strong(known, fresh)) return *fresh;
+  delete fresh;
+  return *current.load();
+}
+
+// What a child inherits and can be given: the launcher's own are as old as it is.
+void tell_surroundings(child::BirthOrder& order) {
+  for (unsigned i = 0; i < child::BirthOrder::kLimits; ++i) {
+    sys::call(SYS_prlimit64, 0, i, 0, sys::arg(&order.limits[i]));
+  }
+  sys::call(SYS_sched_getattr, 0, sys::arg(order.schedule), sizeof order.schedule, 0);
+  order.processors_size = static_cast<int>(
+      sys::call(SYS_sched_getaffinity, 0, sizeof order.processors, sys::arg(order.processors)));
+}
+
+}  // namespace
+
+pid_t launcher() { return the_launcher().pid(); }
+
+long clone_by_launcher(kernel::CloneArgs& args, void (*entry)(void*), void* argument,
+                       const std::vector<int>& fds, Fd& pidfd) {
+  std::vector<int> all = fds;  // each once, and none that means "no descriptor"
+  std::erase_if(all, [](int fd) { return fd < 0; });
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  if (all.size() >= child::BirthOrder::kMost) return -E2BIG;
+  child::BirthOrder order{};
+  for (size_t i = 0; i < all.size(); ++i) order.numbers[i] = all[i];
+  order.count = static_cast<int>(all.size()) + 1;
+  const bool inside = (args.flags & kernel::kCloneIntoCgroup) != 0;
+  all.push_back(inside ? static_cast<int>(args.cgroup) : all.front());
+  order.args = args;
+  order.entry = entry;
+  order.argument = argument;
+  tell_surroundings(order);
+  uint64_t everything = ~0ULL, before = 0;  // a handler of this thread's may launch as well
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&everything), sys::arg(&before), 8);
+  const long pid = the_launcher().clone(order, all, pidfd);
+  sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&before), 0, 8);
+  if (pid < 0 && pidfd) {  // it ended before it was the container
+    siginfo_t info{};
+    waitid(kPidfd, static_cast<id_t>(pidfd.get()), &info, WEXITED | __WALL);
+    pidfd.reset();
+  }
+  return pid;
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,99 @@
+"""Where the containers of this process go on a machine that has cgroup v2 alone.
+
+cgroup v2 gives controllers only to the children of a cgroup without processes, and the caller's own cgroup
+has the caller. So a place is looked for, once per process and only when a limit asks for it: below a unit that is
+delegated to the caller; in a scope of its own that systemd lends; without systemd, beside the caller's cgroup. What
+systemd manages is never written. Sources: systemd's CGROUP_DELEGATION.md, cgroups(7).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyminicon.cgroups import tree as cgroup_tree
+from pyminicon.cgroups.arrange import clear, give_controllers, impose, own_limits
+from pyminicon.cgroups.files import refuse
+from pyminicon.cgroups.tree import Place, controllers, read_or
+from pyminicon.errors import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pyminicon.cgroups.tree import Tree, Trees
+
+_DOCS = "docs/cgroups.md"
+
+
+def find(trees: Trees, required: bool = True) -> Place:
+    """The place, looked for at the first call. Raises LaunchError with who would have to give one; for who can do
+    without that is remembered, others look again."""
+    assert trees.v2 is not None
+    known = trees.place
+    if known is not None and known.is_there():
+        return known
+    with trees.lock:
+        if trees.place is None or not trees.place.is_there():
+            if trees.no_place is not None and not required:
+                raise trees.no_place
+            try:
+                trees.place = _look(trees.v2)
+            except LaunchError as error:
+                trees.no_place = error
+                raise
+        return trees.place
+
+
+def _look(tree: Tree) -> Place:
+    here = cgroup_tree.caller_directory(tree)
+    if os.statvfs(tree.mount).f_flag & os.ST_RDONLY:
+        hint = f"read-only here: ProtectControlGroups=no in the unit, or a writable tree ({_DOCS}#read-only)"
+        refuse(errno.EROFS, tree.mount, hint)
+    unit = cgroup_tree.unit_of(tree, here)
+    if unit and cgroup_tree.is_delegated(unit):
+        return _within(tree, unit, f"the delegated {os.path.basename(unit)}")
+    if cgroup_tree.systemd_runs():
+        from pyminicon.cgroups import systemd
+
+        return systemd.lend(tree, here)
+    if cgroup_tree.is_root(here):
+        return Place(here, "the root of the tree")
+    above = here.rpartition("/")[0]
+    if here != tree.mount and _is_free(tree, above):
+        return _beside(tree, here, above)
+    if _is_mine(here):
+        return _within(tree, here, "the caller's own cgroup")
+    return Place(here, "the caller's own cgroup, without controllers", top=here)
+
+
+def _is_mine(directory: str) -> bool:
+    files = (directory, f"{directory}/cgroup.procs", f"{directory}/cgroup.subtree_control")
+    return all(os.access(file, os.W_OK, effective_ids=True) for file in files)
+
+
+def _is_free(tree: Tree, directory: str) -> bool:
+    """Whether containers may stand in there, beside the caller's own cgroup."""
+    if cgroup_tree.belongs_to_systemd(tree, directory):
+        return False
+    empty = cgroup_tree.is_root(directory) or not read_or(f"{directory}/cgroup.procs", "x").strip()
+    return empty and _is_mine(directory)
+
+
+def _beside(tree: Tree, here: str, above: str) -> Place:
+    """In a directory of this process's own, which is swept when it is dead, with the caller's own limits."""
+    from pyminicon.cgroups.sweep import owner
+
+    copied = own_limits(tree, here, above)
+    if not copied:
+        return Place(above, "beside the caller's own cgroup")
+    group = f"{above}/{owner()}-0"
+    os.makedirs(group, exist_ok=True)
+    give_controllers(above, {file.partition(".")[0] for file in copied})
+    impose(group, copied)
+    return Place(group, "beside the caller's own cgroup, with its limits")
+
+
+def _within(tree: Tree, unit: str, how: str) -> Place:
+    """Below a cgroup that is the caller's to arrange: what runs in it moves into a leaf first."""
+    leaf = clear(unit)
+    give_controllers(unit, controllers(unit))
+    return Place(unit, how, top=unit, leaf=leaf)
