@@ -1,5 +1,5 @@
-// The launcher's own side: see csrc/parent/process/launcher.h. It is a process in the caller's memory, on a
-// stack of its own, with a descriptor table of its own.
+// The launcher's own side: see csrc/parent/process/launcher.h. It is a process in the caller's
+// memory, on a stack of its own, with a descriptor table of its own.
 #pragma once
 
 #include <stdint.h>
