@@ -178,16 +178,19 @@ def find() -> Trees:
 
 
 _found: Trees | None = None
+_first: dict[int, Trees] = {}  # by pid
 
 
 def trees() -> Trees:
     """The trees of this machine, found once per process (a forked child looks again).
 
-    Without a lock: two threads that are first at the same time both look, and find the same.
+    Without a lock, which might be held at a fork: of two threads that are first at the same time both look, and
+    one's answer is everybody's, for the place is found in it.
     """
     global _found
-    if _found is None or _found.pid != os.getpid():
-        _found = find()
+    pid = os.getpid()
+    if _found is None or _found.pid != pid:
+        _found = _first.setdefault(pid, find())
     return _found
 
 

@@ -173,7 +173,7 @@ for number in range(300):
 high = 600
 os.dup2(written[0], high)
 resource.setrlimit(resource.RLIMIT_NOFILE, (700, 700))
-os.nice(3)
+os.setpriority(os.PRIO_PROCESS, 0, 3)
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 script = "echo out; echo err >&2; ulimit -n; nice; grep Cpus_allowed_list /proc/self/status; ls /proc/self/fd | wc -l; echo there >/proc/self/fd/600"
 r = pyminicon.run(["sh", "-c", script], cpu_time=20, capture_output=True, text=True, pass_fds=[*written, high])

@@ -23,6 +23,5 @@ def _refusal(option: str, value: Any) -> str:
 def needs_limit(option: str, value: Any) -> None:
     """Skips the test where the limit can't be applied, which only a container can tell."""
     if refusal := _refusal(option, value):
-        pytest.skip(
-            f"needs {'the controller' if os.geteuid() == 0 else 'a cgroup of the user’s own'}: {refusal}"
-        )
+        what = "the controller" if os.geteuid() == 0 else "a cgroup of the user's own"
+        pytest.skip(f"needs {what}: {refusal}")
