@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "check", "plan", "plan_update"]
 
 # What a directory is for; csrc/parent/cgroup/cgroup.h has the same numbers.
-MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES = (1 << bit for bit in range(9))
+MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES, SHOWN = (1 << bit for bit in range(10))
 # What a container may open wherever it finds or makes the node: docker's list. Nodes it may make of any kind.
 _DEVICES = (
     ("deny", "a"),
@@ -150,10 +150,10 @@ class _Builder:
         for controller in sorted(required | wished):
             if tree := self.trees.v1.get(controller):
                 self._add(tree, _ROLES[controller], controller in required)
-        if required & {"memory", "cpu", "cpuset"}:
-            self._show_limits()
         if self.limits.parent is not None:
             self._join_parent(self.limits.parent)
+        if required & {"memory", "cpu", "cpuset"}:
+            self._show_limits()
 
     def _join_parent(self, parent: str) -> None:
         """A cgroup that is named holds its limits only in the trees where the container is below it: in
@@ -169,9 +169,11 @@ class _Builder:
 
     def _show_limits(self) -> None:
         """Runtimes read their size from /sys/fs/cgroup, where v1's controllers are trees of their own."""
+        roles = _ROLES | _V1_HELPERS | {"cpu": SHOWN}
         for controller in _LOOKED_FOR:
-            if tree := self.trees.v1.get(controller):
-                self._add(tree, _ROLES.get(controller, _V1_HELPERS.get(controller, 0)), False)
+            tree = self.trees.v1.get(controller)
+            if tree is not None and tree.mount not in self.index:
+                self._add(tree, roles[controller], False)
 
     def _hold_devices(self) -> None:
         """v1 has a controller for it; on v2 the core attaches a program to the directory with this role."""

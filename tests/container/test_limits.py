@@ -561,7 +561,7 @@ def test_every_controller_that_a_runtime_looks_for_is_a_directory_of_its_own(
     script = """
         for name in memory cpu cpuacct cpuset; do
             grep -q " /sys/fs/cgroup/[a-z,]*$name[a-z,]* ro,.* - cgroup " /proc/self/mountinfo || echo no mount: $name
-            grep -qx $$ /sys/fs/cgroup/$name/cgroup.procs || echo not in it: $name
+            [ $name = cpu ] || grep -qx $$ /sys/fs/cgroup/$name/cgroup.procs || echo not in it: $name
             grep -q "[:,]$name[a-z,]*:/$" /proc/self/cgroup || echo elsewhere: $name
         done
         cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpuset/cpuset.cpus

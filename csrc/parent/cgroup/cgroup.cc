@@ -15,6 +15,10 @@
 namespace pyminicon::parent {
 namespace {
 
+// Only seen inside, with no process in it: to join v1's cpu puts a process behind all that wait for
+// a processor, milliseconds on a busy machine.
+constexpr uint32_t kRoleShown = 1 << 9;
+
 // One count for the whole process: subinterpreters and threads share the pid that is in the name.
 std::atomic<uint64_t> next_number{1};
 
@@ -144,7 +148,7 @@ void Cgroup::write_limits(const CgroupSpec& spec) {
 
 void Cgroup::open_join_fds(bool born_outside) {
   for (const auto& place : places_) {
-    if (place.path.empty()) continue;
+    if (place.path.empty() || (place.roles & kRoleShown) != 0) continue;
     const bool v2 = (place.roles & kRoleV2) != 0;
     const bool born_inside = v2 && !born_outside;
     // `tasks` moves the one thread that writes; cgroup.procs takes cgroup_threadgroup_rwsem, which
@@ -174,7 +178,7 @@ const Cgroup::Place* Cgroup::with(uint32_t role) const {
   return nullptr;
 }
 
-const Cgroup::Place* Cgroup::any() const { return with(~0U); }
+const Cgroup::Place* Cgroup::any() const { return with(~kRoleShown); }
 
 bool Cgroup::remove(int patience_us) {
   if (!is_mine()) return true;
