@@ -27,6 +27,10 @@ GROWING = ["tail", "/dev/zero"]  # holds all it reads until it finds a line's en
 MIB = 1 << 20
 
 
+class Refused(Exception):
+    """It can't be had here, as pyminicon said in another way than by an error of this process."""
+
+
 def ask(verb: str, **words: Any) -> None:
     """Have the agent do it, and wait until it is done."""
     part = ASK.with_name(f"ask.{os.getpid()}")
@@ -79,7 +83,7 @@ def io() -> None:
             ["sh", "-c", write], volumes=[f"{place}:/data"], usage=True, memory="64M", timeout=60
         )
     if r.usage.io_written is None:
-        raise pyminicon.SpecError("usage.io_written is None: nobody delegates the io controller")
+        raise Refused("usage.io_written is None: nobody delegates the io controller")
     assert r.returncode == 0 and r.usage.io_written >= 4 * MIB, (r, r.usage)
 
 
@@ -130,7 +134,7 @@ def owner() -> None:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise pyminicon.SpecError("it couldn't start one")
+            raise Refused("it couldn't start one")
         where = cgroup_of(line.strip())
         assert set(_ours()) - before, "no cgroup of ours was there at all"
         process.send_signal(signal.SIGKILL)
@@ -156,7 +160,7 @@ def caller() -> None:
     finally:
         ask("limit", cgroup=home.st_ino, value="max")
     if "pyminicon.errors" in r.stderr:
-        raise pyminicon.SpecError(r.stderr.strip().splitlines()[-1])
+        raise Refused(r.stderr.strip().splitlines()[-1])
     assert r.stdout.startswith("container -9"), (
         f"the caller ended with {r.returncode}: {r.stdout} {r.stderr[-300:]}"
     )
@@ -198,7 +202,7 @@ def main(names: list[str]) -> None:
         try:
             check()
             answer = "ok"
-        except pyminicon.Error as error:
+        except (pyminicon.Error, Refused) as error:
             answer = f"refused: {error}"
         except Exception as error:
             answer = f"wrong: {type(error).__name__}: {error}"
