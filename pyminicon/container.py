@@ -101,11 +101,14 @@ def run(args: Any, **options: Any) -> Result[Any]:
       cap_add=()              capabilities beside docker's fourteen
       cap_drop=()             capabilities that it doesn't get
       seccomp='default'       "default", "unconfined", or a profile: a path or a dict
+      systempaths='default'   "unconfined": nothing of /proc and /sys is hidden or read-only
       no_new_privileges=True  setuid programs give nothing
       trace=False             note when each stage of the start began, in Result.trace
     """
-    from pyminicon.plan.cache import planned
-
+    try:
+        from pyminicon.plan.cache import planned
+    except ImportError as error:
+        raise errors.not_loaded(error) from error
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, NOT_RUN)
     return run_plan(plan, spec, args, trace)
@@ -134,6 +137,8 @@ def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result[A
 
         core_plan = plan.core or _core.Plan(plan.fields)
         return make_result(spec, args, _core.run(core_plan, plan.told, *run_request(spec, trace)))
+    except ImportError as error:
+        raise errors.not_loaded(error) from error
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
@@ -191,8 +196,10 @@ def start(args: Any, **options: Any) -> Container[Any]:
     """
     if wants_terminal(options):
         return _start_in_terminal(args, options)
-    from pyminicon.plan.cache import planned
-
+    try:
+        from pyminicon.plan.cache import planned
+    except ImportError as error:
+        raise errors.not_loaded(error) from error
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     spec, plan = planned(args, options, specs.ONLY_RUN)
     return start_plan(spec, plan, args, trace)
@@ -473,8 +480,10 @@ class Container(_Running[AnyStr]):
 
         After TimeoutExpired it can be called again and nothing is lost.
         """
-        from pyminicon import communicate
-
+        try:
+            from pyminicon import communicate
+        except ImportError as error:
+            raise errors.not_loaded(error) from error
         return communicate.communicate(self, input, timeout)
 
     def kill(self) -> None:

@@ -112,6 +112,17 @@ for _kind in _KINDS.values():  # to who reads a traceback they are what they are
     _kind.__module__ = "pyminicon"
 
 
+def not_loaded(error: ImportError) -> LaunchError:
+    """What a launch says that can't read a part of this package, or of Python, any more."""
+    from errno import ENOENT
+
+    return LaunchError(ENOENT, "prepare", error.name or str(error), LOAD_FIRST)
+
+
+#: Also said by the package itself, which can't come here when nothing can be read.
+LOAD_FIRST = "who changes user, root or sys.path calls pyminicon.load() before"
+
+
 def check_status(returncode: int | None) -> int:
     """``returncode``, or an Error when somebody else's wait has taken it."""
     if returncode is None:

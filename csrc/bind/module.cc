@@ -13,6 +13,7 @@
 #include "parent/launch/vehicle.h"
 #include "parent/process/helper_image.h"
 #include "parent/process/launcher.h"
+#include "parent/process/standing.h"
 
 namespace py = pybind11;
 
@@ -61,6 +62,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("freeze", &freeze)
       .def("update", &update)
       .def("collect", &collected);
+  module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
              py::arg("undo_later") = false);

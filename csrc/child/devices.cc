@@ -56,14 +56,15 @@ long bind_node(int dev, const Node& node) {
 
 long make_nodes(int dev, bool bind) {
   for (const Node& node : kNodes) {
-    long result;
-    if (bind) {
-      result = bind_node(dev, node);
-    } else {
-      const uint64_t number = (node.major << 8) | node.minor;
+    long result = 0;
+    const uint64_t number = (node.major << 8) | node.minor;
+    if (!bind) {
       result = sys::call(SYS_mknodat, dev, sys::arg(node.name), S_IFCHR | 0666,
                          static_cast<long>(number));
+      // A bounding set without CAP_MKNOD, a user namespace, a device cgroup that forbids it.
+      bind = result == -EPERM;
     }
+    if (bind) result = bind_node(dev, node);
     if (result < 0) return result;
   }
   for (const Link& link : kLinks) {

@@ -1,4 +1,7 @@
 // The mount namespace: a copy of the caller's, or one that never held the host's mounts.
+#include <linux/stat.h>
+#include <sys/stat.h>
+
 #include "base/syscall.h"
 #include "child/child.h"
 #include "child/mount.h"
@@ -22,6 +25,56 @@ long enter_fresh(Child& child) {
   return sys::call(SYS_setns, made.get(), kCloneNewns);
 }
 
+// Where a descriptor leads to, as far as it must be told apart here.
+struct Place {
+  uint64_t mount = 0, inode = 0;
+  bool operator==(const Place& other) const { return mount == other.mount && inode == other.inode; }
+};
+
+long look(int fd, Place& place) {
+  struct statx info{};
+  const long r = sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_INO | STATX_MNT_ID,
+                           sys::arg(&info));
+  place = {info.stx_mnt_id, info.stx_ino};
+  return r;
+}
+
+// pivot_root replaces the caller's root, wherever that hangs. Was the caller itself put into a
+// directory by chroot, the machine's whole tree would stay around the container, and its root could
+// walk up into it by the well-known steps (chroot, fchdir, ".."). So that directory becomes the
+// root of this namespace first, and the machine's tree goes.
+long move_into(int directory) {
+  if (const long r = sys::call(SYS_mount, 0, sys::arg("/"), 0, kMsRec | kMsPrivate, 0); r < 0) {
+    return r;
+  }
+  const Fd tree(clone_tree(directory, "", true));
+  if (tree.failed()) return tree.get();
+  if (const long r = attach(tree.get(), directory); r < 0) return r;
+  if (const long r = sys::call(SYS_fchdir, tree.get()); r < 0) return r;
+  if (const long r = sys::call(SYS_pivot_root, sys::arg("."), sys::arg(".")); r < 0) return r;
+  constexpr int kMntDetach = 2;
+  if (const long r = sys::call(SYS_umount2, sys::arg("."), kMntDetach); r < 0) return r;
+  return sys::call(SYS_chdir, sys::arg("/"));
+}
+
+// To enter one's own mount namespace is to go to its real root (setns(2)). Who lacks CAP_SYS_CHROOT
+// for that can't give it to a container either, and without it nobody walks out.
+long leave_chroot() {
+  const Fd directory(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (directory.failed()) return directory.get();
+  const Fd self(sys::call(kSysPidfdOpen, sys::call(SYS_getpid), 0));
+  if (self.failed()) return self.get();
+  if (const long r = sys::call(SYS_setns, self.get(), kCloneNewns); r < 0) {
+    return r == -EPERM ? 0 : r;
+  }
+  const Fd top(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (top.failed()) return top.get();
+  Place before, now;
+  if (const long r = look(directory.get(), before); r < 0) return r;
+  if (const long r = look(top.get(), now); r < 0) return r;
+  return before == now ? 0 : move_into(directory.get());
+}
+
 }  // namespace
 
 // A clone of the mount namespace is a clone of its peer groups too, and so is that of a single
@@ -33,6 +86,8 @@ long make_mounts_private(Child& child) {
     if (const long r = enter_fresh(child); r < 0) return r;
   } else if ((child.plan.namespaces & kCloneNewns) == 0) {
     return 0;
+  } else if (const long r = leave_chroot(); r < 0) {
+    return r;
   }
   const long is_private = sys::call(SYS_mount, 0, sys::arg("/"), 0, kMsRec | kMsPrivate, 0);
   if (is_private < 0 || !fresh) return is_private;

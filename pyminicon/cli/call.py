@@ -69,6 +69,7 @@ _WORDS = {
     "rlimits": "--ulimit",
     "seccomp": "--security-opt",
     "no_new_privileges": "--security-opt",
+    "systempaths": "--security-opt",
     "env": "--env",
     "args": "COMMAND",
     "image": "IMAGE",
@@ -272,10 +273,15 @@ def security(call: dict[str, Any], words: str) -> None:
         _note("--security-opt", words, "no SELinux label is set")
     elif name == "apparmor" and value == "unconfined":
         _note("--security-opt", words, "no AppArmor profile is set, the caller's own stays")
+    elif name == "systempaths" and value == "unconfined":
+        call["systempaths"] = value
     elif name == "no-new-privileges" and value in ("", "true", "false"):
         call["no_new_privileges"] = value != "false"
     else:
-        takes = "takes seccomp=unconfined, seccomp=FILE, no-new-privileges[=false], label=disable, apparmor=unconfined"
+        takes = (
+            "takes seccomp=unconfined, seccomp=FILE, systempaths=unconfined, no-new-privileges[=false], "
+            "label=disable, apparmor=unconfined"
+        )
         raise SpecError("--security-opt", f"{takes}, not {words!r}")
 
 

@@ -5,7 +5,6 @@ Every line is a thing that was tried just now, for real: in a child process, or 
 
 from __future__ import annotations
 
-import os
 import sys
 
 from pyminicon.cli import doctor_rows
@@ -19,27 +18,38 @@ _MARKS = {"ok": "ok", "no": "NO", "none": "--"}
 
 
 def main(words: list[str]) -> int:
-    """Prints the table, or JSON with ``--json``; 0 if `run` works here, else 1."""
+    """Prints the table, JSON with ``--json``, or the commands that help with ``--fix``; 0 if all that a plain user
+    expects works here, else 1."""
     for word in words:
         if word in ("--help", "-h"):
-            sys.stdout.write("Usage: pyminicon doctor [--json]\n\n" + (__doc__ or "").partition("\n\n")[2])
+            sys.stdout.write(
+                "Usage: pyminicon doctor [--json | --fix]\n\n" + (__doc__ or "").partition("\n\n")[2]
+            )
             return 0
-        if word != "--json":
-            raise SpecError(word, "no such option; doctor takes --json")
+        if word not in ("--json", "--fix"):
+            raise SpecError(word, "no such option; doctor takes --json and --fix")
+    from pyminicon.cli import verdict
+
     rows = doctor_rows.examine()
-    works = all(row.mark == "ok" for row in rows if row.needed)
+    verdicts = verdict.verdicts(rows)
     if "--json" in words:
         import json
 
-        fields = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
-        text = json.dumps({"run_works": works, "checks": fields}, indent=1) + "\n"
+        found = {
+            "run_works": all(row.mark == "ok" for row in rows if row.needed),
+            "works": {one.name: one.works for one in verdicts},
+            "checks": [{name: getattr(row, name) for name in row.__slots__} for row in rows],
+        }
+        text = json.dumps(found, indent=1) + "\n"
+    elif "--fix" in words:
+        text = verdict.commands(rows, verdicts)
     else:
-        text = _table(rows, works)
+        text = _table(rows) + "\n" + "".join(f"{one}\n" for one in verdicts)
     sys.stdout.write(text)
-    return 0 if works else 1
+    return 0 if all(one.works for one in verdicts) else 1
 
 
-def _table(rows: list[Row], works: bool) -> str:
+def _table(rows: list[Row]) -> str:
     width = max(len(row.name) for row in rows)
     lines = []
     said = ""
@@ -52,6 +62,4 @@ def _table(rows: list[Row], works: bool) -> str:
                 [f"{indent}remedy: {'as above' if row.remedy == said else row.remedy}"] if row.remedy else []
             )
             said = row.remedy
-    who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-    lines += ["", f"`run` works here as {who}." if works else f"`run` doesn't work here as {who}."]
     return "\n".join(lines) + "\n"

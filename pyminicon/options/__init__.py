@@ -78,6 +78,7 @@ class Spec:
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()
     seccomp: Any = "default"
+    systempaths = "default"
     no_new_privileges = True
     init = False
     pass_fds: Sequence[int] = ()

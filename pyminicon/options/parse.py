@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon.errors import SpecError
+from pyminicon.errors import SpecError, not_loaded
 from pyminicon.options import ASIDE, DEVNULL, EACH_RUN, LIMITS, ONLY_RUN, PIPE, STDOUT, Spec, text
 
 TYPE_CHECKING = False
@@ -25,6 +25,13 @@ def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozense
 
     ``refused``: options that the caller's function doesn't take. Raises SpecError.
     """
+    try:
+        return _parse(args, options, refused)
+    except ImportError as error:
+        raise not_loaded(error) from error
+
+
+def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
     spec = Spec()
     spec.args = _args(args)
     limits: dict[str, Any] = {}

@@ -322,6 +322,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "cap_add": _names,
     "cap_drop": _names,
     "seccomp": _seccomp,
+    "systempaths": _choice("default", "unconfined"),
     "pass_fds": _pass_fds,
 }
 

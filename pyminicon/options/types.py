@@ -68,6 +68,7 @@ class ContainerOptions(LimitOptions, total=False):
     cap_add: Iterable[str]
     cap_drop: Iterable[str]
     seccomp: str | os.PathLike[str] | Mapping[str, Any]
+    systempaths: Literal["default", "unconfined"]
     no_new_privileges: bool
     init: bool
 

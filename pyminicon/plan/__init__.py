@@ -167,6 +167,7 @@ class Draft:
     fields: PlanFields
     tree: Tree
     rootless: bool
+    home: str
     private_users: bool
     uid: int
     gid: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
+from pyminicon import _core
 from pyminicon import plan as ops
-from pyminicon.errors import LaunchError, SpecError
+from pyminicon.errors import LaunchError, SpecError, not_loaded
 from pyminicon.plan import Draft, Plan, Tree, rootfs
 from pyminicon.plan import tree as plan_tree
 
@@ -32,7 +33,10 @@ _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 19, 21
 def build(spec: Spec, once: bool = False) -> Plan:
     """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
     started."""
-    return _Builder(spec, once).build()
+    try:
+        return _Builder(spec, once).build()
+    except ImportError as error:
+        raise not_loaded(error) from error
 
 
 def _check_barrier(mounts: bool) -> None:
@@ -56,7 +60,7 @@ class _Builder(Draft):
         self.once = once
         self.plan = Plan(rootfs.find(spec.image), os.urandom(6).hex())
         self.fields = self.plan.fields
-        self.rootless = os.geteuid() != 0
+        self.rootless = os.geteuid() != 0 or not _core.is_root()  # uid 0 may be no more than a name
         self.private_users = spec.userns != "host" and (spec.userns != "auto" or self.rootless)
         self.uid = self.gid = 0
         self.groups: list[int] = []
@@ -100,13 +104,13 @@ class _Builder(Draft):
 
             who = users.resolve_all(user, spec.group, spec.extra_groups, self.plan.rootfs.read)
             self.uid, self.gid, self.groups, self.home = who.uid, who.gid, who.groups, who.home
-        if self.private_users and self.rootless and spec.userns == "auto":
+        if self.private_users and os.geteuid() != 0 and spec.userns == "auto":
             self.map_own_id()
         elif self.private_users:
             from pyminicon.plan import id_maps as plan_ids
 
             plan_ids.map_ranges(self)
-        elif self.rootless:
+        elif os.geteuid() != 0:
             raise SpecError("userns", "'host' needs root: only root may make namespaces without one")
         if self.single_map:
             if spec.extra_groups:
@@ -188,6 +192,8 @@ class _Builder(Draft):
         for name in ("proc", "sys", "dev"):
             self.tree.directory(name)
         plan_tree.put_names(self)
+        if self.rootless and layers and not spec.read_only:
+            plan_tree.own_what_anybody_writes(self)
         plan_tree.mount_kernels(self)
 
     def _volumes(self) -> None:

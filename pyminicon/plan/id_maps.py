@@ -26,7 +26,7 @@ def map_ranges(builder: Draft) -> None:
     fields = builder.fields
     fields["become_root"] = True
     fields["uid_map"], fields["gid_map"] = (_lines(table) for table in ranges)
-    if builder.rootless:
+    if os.geteuid() != 0:
         fields["uid_mapper"], fields["gid_mapper"] = _mapper("uid", ranges[0]), _mapper("gid", ranges[1])
 
 
@@ -44,12 +44,14 @@ def _ranges(builder: Draft) -> Ranges | None:
         who = (builder.uid, builder.gid)
         if builder.rootless and userns == [(0, os.geteuid(), 1)] and who == (0, 0):
             return None  # the one map that needs no other's power
-        if builder.rootless and not _has_mappers():
+        if os.geteuid() != 0 and not _has_mappers():
             raise SpecError("userns", "ranges need newuidmap and newgidmap: install the package uidmap")
         return userns, userns
     if not builder.rootless:
         start, count = users.subordinate_range("/etc/subuid") or (users.ROOT_RANGE, 65536)
         return [(0, start, count)], [(0, start, count)]
+    if os.geteuid() == 0:
+        return _handed_on()
     uids, gids = (users.subordinate_range(f"/etc/sub{kind}") for kind in ("uid", "gid"))
     if uids is None or gids is None or not _has_mappers():
         return None
@@ -57,6 +59,26 @@ def _ranges(builder: Draft) -> Ranges | None:
         [(0, os.geteuid(), 1), (1, uids[0], uids[1])],
         [(0, os.getegid(), 1), (1, gids[0], gids[1])],
     )
+
+
+def _handed_on() -> Ranges | None:
+    """All ids that root of a user namespace has, or root without CAP_SYS_ADMIN: under the numbers they have here.
+
+    None where there is but one, or what it takes to map others is missing: the child maps its own then.
+    """
+    setgid, setuid, setfcap = 6, 7, 31  # the last to map 0, since Linux 5.12
+    with open("/proc/self/status") as file:
+        effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    uids, gids = (_whole(f"/proc/self/{kind}_map") for kind in ("uid", "gid"))
+    if not all(effective >> bit & 1 for bit in (setgid, setuid, setfcap)) or sum(row[2] for row in uids) < 2:
+        return None
+    return uids, gids
+
+
+def _whole(path: str) -> list[tuple[int, int, int]]:
+    with open(path) as file:
+        rows = [[int(word) for word in line.split()] for line in file]
+    return [(inside, inside, count) for inside, _, count in rows]
 
 
 def _has_mappers() -> bool:

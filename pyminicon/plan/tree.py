@@ -85,6 +85,20 @@ def put_names(builder: Draft) -> None:
         builder.tree.put(path, data, 0o644)
 
 
+def own_what_anybody_writes(builder: Draft) -> None:
+    """Gives an ordinary user these directories of an image that belongs to somebody else.
+
+    overlayfs copies a directory up before anything in it is made, with its owner; one that has no name in the user
+    namespace can't be given (EOVERFLOW), so that not even /tmp could be written.
+    """
+    me = os.geteuid()
+    for path in ("tmp", "var/tmp", "run", builder.home.strip("/")):
+        found = builder.plan.rootfs.entry(path) if path else None
+        # Where the user may not look into the image's own, it couldn't be seen whether a name is taken.
+        if found is not None and found.st_uid != me and found.st_mode & 0o005 == 0o005:
+            builder.tree.directory_in_layer(path)
+
+
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -140,15 +154,21 @@ def mount_kernels(builder: Draft) -> None:
         from pyminicon.terminal import name_of
 
         mounts.append(op(ops.CONSOLE, "dev/console", name_of(spec.stdin)))
-    mounts += [op(ops.MASK_FILE, path) for path in _present(_MASKED_FILES)]
-    mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_PROC)]
-    mounts += [op(ops.READ_ONLY, path) for path in _present(_READ_ONLY)]
+    hide = spec.systempaths == "default"
+    if hide:
+        _hide_proc(mounts)
     sys_flags = own | ops.RO | ops.NO_EXEC | (bind if no_sys else 0)
     sys_mounts.append(op(ops.SYSFS, "sys", "/sys", flags=sys_flags))
     if builder.fields.get("cgroup") is not None:
         sys_mounts.append(op(ops.CGROUP, "sys/fs/cgroup", flags=ops.RO | ops.IF_TARGET))
-    masked = _present(_MASKED_SYS + _thermal_throttles())
+    masked = _present(_MASKED_SYS + _thermal_throttles()) if hide else ()
     sys_mounts += [op(ops.MASK_DIR, path) for path in masked]
+
+
+def _hide_proc(mounts: list[ops.Op]) -> None:
+    mounts += [op(ops.MASK_FILE, path) for path in _present(_MASKED_FILES)]
+    mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_PROC)]
+    mounts += [op(ops.READ_ONLY, path) for path in _present(_READ_ONLY)]
 
 
 _known: dict[str, bool] = {}

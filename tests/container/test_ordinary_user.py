@@ -105,6 +105,28 @@ def test_a_directory_is_an_image_writable_and_untouched(as_user: AsUser, storage
     assert "Read-only file system" in told["read_only"]
 
 
+@pytest.mark.parametrize("storage", ["tmpfs", "disk"])
+def test_what_anybody_writes_can_be_written_in_an_image_of_roots(
+    as_user: AsUser, own_rootfs: Path, storage: str, needs_root: None
+) -> None:
+    """Nothing of root's can be copied into the private layer, which is what a first file in a directory takes."""
+    (own_rootfs / "tmp").mkdir(exist_ok=True)
+    (own_rootfs / "tmp").chmod(0o1777)
+    (own_rootfs / "root").mkdir(exist_ok=True)
+    (own_rootfs / "root").chmod(0o755)
+    told = ask(
+        as_user,
+        f"""
+        options = {{"image": {str(own_rootfs)!r}, "storage": {storage!r}}}
+        told["text"] = out("echo x > /tmp/x; echo y > ~/y; cat /tmp/x ~/y; stat -c %a /tmp ~", **options)
+        told["usr"] = sh("echo > /usr/y", **options).stderr
+        """,
+    )
+    assert told["text"].split() == ["x", "y", "1777", "755"]
+    assert "Permission denied" in told["usr"]
+    assert not (own_rootfs / "tmp/x").exists()
+
+
 def test_volumes_files_and_collect_work(as_user: AsUser) -> None:
     told = ask(
         as_user,
@@ -235,12 +257,25 @@ def test_many_threads_launch_at_once(as_user: AsUser) -> None:
     assert told["wrong"] == []
 
 
-def test_a_worker_that_has_changed_its_uid_is_told_what_it_lacks(needs_root: None) -> None:
+def test_a_worker_that_has_changed_its_uid_starts_containers(needs_root: None) -> None:
     """As a daemon does for its workers: the change of uid makes it undumpable until it execs."""
     code = """
-import ctypes, os, pyminicon._explain, pyminicon.container, pyminicon.plan.build
-prctl = ctypes.CDLL(None).prctl
+import ctypes, os, pyminicon
+pyminicon.load()
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(1234, 1234, 1234)
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+for options in ({}, {"init": True}, {"read_only": True}): print(pyminicon.run(["true"], **options).returncode)
+"""
+    assert fresh(code).stdout.split() == ["0", "0", "0", "0"]
+
+
+def test_a_worker_that_can_go_back_is_told_what_it_lacks(needs_root: None) -> None:
+    """Whose real and effective ids differ stays undumpable over exec."""
+    code = """
+import ctypes, os, pyminicon
+pyminicon.load()
+prctl = ctypes.CDLL(None).prctl
+os.setgroups([]); os.setresgid(0, 65534, 0); os.setresuid(0, 1234, 0)
 try: pyminicon.run(["true"])
 except pyminicon.LaunchError as error: print(error.stage, error.hint)
 prctl(4, 1, 0, 0, 0)

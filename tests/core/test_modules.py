@@ -29,7 +29,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_import_loads_the_package_and_nothing_else() -> None:
-    assert loaded("import pyminicon") == {"pyminicon", "__future__"}
+    assert loaded("import pyminicon") == {"pyminicon"}
 
 
 def test_a_plain_run_loads_only_what_it_needs() -> None:

@@ -92,7 +92,9 @@ def test_every_command_prints_what_the_page_says(tmp_path: Path, needs_root: Non
     }
     script = _script(found)
     # Namespaces of the test's own, so that no command of the page, however wrong, is seen by the machine.
-    argv = ["unshare", "--mount", "--ipc", "--uts", "bash"]
+    # A stranger's shared memory is there, and is there afterwards: a reader's machine has such too.
+    stranger = "ipcmk --shmem 7654 >/dev/null; bash; ipcs --shmems | grep -c ' 7654 ' >segments"
+    argv = ["unshare", "--mount", "--ipc", "--uts", "sh", "-c", stranger]
     r = subprocess.run(
         argv, input=script, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", check=False, timeout=300,
@@ -106,3 +108,4 @@ def test_every_command_prints_what_the_page_says(tmp_path: Path, needs_root: Non
     ]
     assert not wrong, "\n".join(wrong)
     assert len(printed) == len(found) + 1, "bash ended before the page did"
+    assert (place / "segments").read_text() == "1\n"

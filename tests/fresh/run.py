@@ -49,9 +49,8 @@ def packages() -> list[str]:
     return [word for word in shlex.split(words) if not word.startswith("-")]
 
 
-def archive(suite: str) -> Path:
+def archive(suite: str, wanted: list[str]) -> Path:
     """The root file system as an archive, made once for each list of packages."""
-    wanted = packages()
     digest = hashlib.sha256(" ".join([suite, *wanted]).encode()).hexdigest()[:12]
     place = CACHE / f"fresh-{suite}-{digest}.tar"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -152,7 +151,7 @@ def _in_root(root: Path, script: str) -> None:
     subprocess.run(["chroot", str(root), "sh", "-ec", script], check=True, stdin=subprocess.DEVNULL)
 
 
-def enter(root: Path, who: str, command: str, timeout: float) -> int:
+def enter(root: Path, who: str, command: str, timeout: float, also: list[str]) -> int:
     """Run the shell command as a login of ``who`` would, in a machine that ends with it."""
     machine = [
         "unshare",
@@ -165,7 +164,7 @@ def enter(root: Path, who: str, command: str, timeout: float) -> int:
         "--propagation",
         "private",
     ]
-    words = [*machine, "bash", str(HERE / "enter.sh"), str(root), who, command, *local_indexes()]
+    words = [*machine, "bash", str(HERE / "enter.sh"), str(root), who, command, *local_indexes(), *also]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
     try:
         return process.wait(timeout)
@@ -190,6 +189,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     add("--suite", default="bookworm")
     add("--timeout", type=float, default=2400.0, metavar="SECONDS", help="for each command")
     add("--command", help="instead of the README's two commands")
+    add("--packages", help="instead of what the README's apt line names")
+    add("--also", action="append", default=[], metavar="DIRECTORY", help="of this machine, there as well")
     add(
         "--keep",
         metavar="DIRECTORY",
@@ -207,6 +208,7 @@ def one(who: str, options: argparse.Namespace) -> list[str]:
         if options.command
         else [readme_line(r"-m pyminicon run host"), readme_line(r"-m pytest")]
     )
+    wanted = options.packages.split() if options.packages else packages()
     lines = []
     try:
         if not root.exists():
@@ -214,14 +216,15 @@ def one(who: str, options: argparse.Namespace) -> list[str]:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             subprocess.run(
-                ["tar", "-xpf", archive(options.suite), "-C", part, "--exclude=./dev/*"], check=True
+                ["tar", "-xpf", archive(options.suite, wanted), "-C", part, "--exclude=./dev/*"], check=True
             )
             furnish(part, who)
             part.rename(root)
         for command in commands:
             started = time.monotonic()
             print(f"fresh: as {who}: {command}", flush=True)
-            status = enter(root, account, f"cd ~/pyminicon && {command}", options.timeout)
+            inside = f"cd ~/pyminicon && {command}"
+            status = enter(root, account, inside, options.timeout, options.also)
             mark = "passed" if status == 0 else "FAILED"
             lines.append(
                 f"{mark} as {who}: exit status {status} after {time.monotonic() - started:.0f} s: {command}"

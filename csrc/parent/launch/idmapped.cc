@@ -14,6 +14,7 @@
 #include "base/kernel.h"
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
+#include "parent/process/standing.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -100,7 +101,7 @@ void send_go(int socket, const PlanSpec& spec, const std::vector<OpSpec>& mounts
   const std::string path = "/proc/" + std::to_string(pid) + "/ns/user";
   const Fd userns(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   Sources sources(userns.get());
-  if (userns && geteuid() == 0) collect(spec, mounts, sources);
+  if (userns && is_root()) collect(spec, mounts, sources);
   send(socket, sources.keys, sources.trees);
 }
 

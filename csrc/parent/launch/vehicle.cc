@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -16,6 +17,7 @@
 #include "base/kernel.h"
 #include "child/mapped.h"
 #include "parent/process/fd.h"
+#include "parent/process/standing.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -70,6 +72,12 @@ bool allows_cores(const PlanSpec& spec) {
   });
 }
 
+// After a change of uid the files of the caller's memory in /proc are root's, and a child that
+// borrows it couldn't write its own id map. exec ends that.
+bool cant_map_itself(const PlanSpec& spec) {
+  return spec.own_uid_map && prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 1;
+}
+
 // On what holds the machine's root, or memory alone.
 bool lies_on_what_stays(const std::string& directory) {
   struct stat root{}, info{};
@@ -85,7 +93,7 @@ bool needs_own_memory(const PlanSpec& spec) {
   const bool unsafe = spec.cgroup && (spec.cgroup->shared_memory_is_unsafe ||
                                       spec.cgroup->by_launcher || births_are_outside());
   return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
-         spec.become_root || spec.uid_map || spec.private_clock ||
+         spec.become_root || spec.uid_map || spec.private_clock || cant_map_itself(spec) ||
          (spec.foreign_program && !can_landlock(spec));
 }
 
@@ -102,7 +110,7 @@ bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& moun
   const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && !spec.disk_parent &&
                      spec.layers.size() + mounts.size() <= child::kMostMapped;
   return plain && std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths) &&
-         kernel_has_fresh_mounts();
+         can_make_nodes() && kernel_has_fresh_mounts();
 }
 
 bool can_undo_later(const PlanSpec& spec) {
