@@ -62,8 +62,8 @@ def pids() -> None:
 
 
 def cpus() -> None:
-    r = pyminicon.run(BUSY, cpus=0.2, wall_time=2)
-    assert r.limit == "wall_time" and r.usage.user + r.usage.system < 0.4 * r.usage.wall, r.usage
+    r = pyminicon.run(BUSY, cpus=0.2, wall_time=3)
+    assert r.limit == "wall_time" and 0 < r.usage.user + r.usage.system < 0.4 * r.usage.wall, r.usage
 
 
 def cpuset() -> None:
@@ -140,9 +140,13 @@ def owner() -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         _soon(lambda: not os.path.exists(f"/proc/{line.strip()}/exe"), "the container ended")
-        _soon(
-            lambda: not where.exists() and not set(_ours()) - before, f"its cgroups went: {sorted(_ours())}"
-        )
+        try:
+            _soon(lambda: not where.exists() and not set(_ours()) - before, "its cgroups went", 5)
+        except AssertionError:
+            # In a unit that is delegated to us no manager takes the empty directory away: the next launch does.
+            assert _delegated_here(), f"left: {sorted(set(_ours()) - before)}"
+            pyminicon.run(["true"], memory="32M")
+            _soon(lambda: not where.exists(), f"its cgroups went: {sorted(_ours())}")
 
 
 def caller() -> None:
@@ -177,13 +181,18 @@ def _ours() -> Iterator[str]:
                 yield os.path.join(above, name)
 
 
-def _soon(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20  # an emulated processor, and others beside
+def _delegated_here() -> bool:
+    """Whether this process was put into a leaf of its own unit."""
+    return cgroup_of("self") != HOME
+
+
+def _soon(condition: Callable[[], bool], what: str, within: float = 20) -> None:
+    deadline = time.monotonic() + within  # an emulated processor, and others beside
     while True:
         with contextlib.suppress(OSError):  # the directory went while it was looked at
             if condition():
                 return
-        assert time.monotonic() < deadline, f"not within 20 s: {what}"
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
         time.sleep(0.05)
 
 
