@@ -62,7 +62,8 @@ def _nspawn(script: str) -> list[str]:
     root.mkdir(exist_ok=True)
     if not os.path.ismount(root):
         subprocess.run(["mount", "--bind", "/", str(root)], check=True)
-    binds = [f"--bind={JOBS}", f"--bind={CODE}"]
+    # A network of its own, as machines in /var/lib/machines have: with the host's, CAP_NET_ADMIN is taken away.
+    binds = [f"--bind={JOBS}", f"--bind={CODE}", "--private-network"]
     return [
         "systemd-nspawn",
         "-q",

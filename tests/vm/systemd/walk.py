@@ -45,7 +45,7 @@ def verdict(way: str, answers: dict[str, str]) -> tuple[bool, str]:
     """Whether the way is right, and its line."""
     parts, good = [], True
     for check in CHECKS:
-        answer = answers.get(check, "wrong: it never came to that")
+        answer = " ".join(answers.get(check, "wrong: it never came to that").split())
         right = re.fullmatch(expected(way, check), answer) is not None
         good = good and right
         shown = answer if answer == "ok" or not right else "refused"
