@@ -6,7 +6,7 @@ SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h
 PACKAGE = pyminicon tools tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick nightly programs soak venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference wheel wheel-test clean
+.PHONY: check quick nightly programs soak foreign venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference wheel wheel-test clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
@@ -14,7 +14,7 @@ quick: venv format lint types unit
 
 # What takes hours or comes from far away. Each part says when it began; all run, and the status says whether all
 # were good. `make nightly NIGHTLY=systemd-trixie` runs one part.
-NIGHTLY = systemd-trixie fuzz-hour soak
+NIGHTLY = systemd-trixie fuzz-hour soak foreign
 nightly: venv
 	@failed=; for part in $(NIGHTLY); do \
 	    echo "=== $$(date -u +%FT%TZ) nightly: $$part"; \
@@ -79,6 +79,10 @@ programs:
 SOAK ?= 100000
 soak:
 	$(BIN)/python -m tests.soak $(SOAK)
+
+# CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
+foreign:
+	$(BIN)/python -m tests.foreign
 
 # The README's two commands on a minimal Debian that has nothing but what the README names; needs root.
 fresh-test:
