@@ -157,7 +157,7 @@ def cgroups() -> int:
     """Ours, and those of the workers that were killed."""
     pids = {str(os.getpid()), *map(str, KILLED)}
     return sum(
-        name.startswith("pyminicon-") and name.split("-")[3:4] and name.split("-")[3] in pids
+        name.startswith("pyminicon-") and bool(pids & {*name.split("-")[3:4]})
         for _, names, _ in os.walk("/sys/fs/cgroup")
         for name in names
     )
