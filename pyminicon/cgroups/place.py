@@ -43,25 +43,58 @@ def find(trees: Trees, required: bool = True) -> Place:
         return trees.place
 
 
-def _look(tree: Tree) -> Place:
+def foreseen(trees: Trees) -> str:
+    """Where :func:`find` would put containers, for who only looks: nothing is made or moved."""
+    assert trees.v2 is not None
+    if trees.place is not None:
+        return trees.place.directory
+    way, directory = _way(trees.v2)
+    return f"{directory}/pyminicon-{os.getpid()}-X.scope" if way == Way.SCOPE else directory
+
+
+class Way:
+    """How a place is made."""
+
+    UNIT, SCOPE, ROOT, BESIDE, OWN, BARE = range(6)
+
+
+def _way(tree: Tree) -> tuple[int, str]:
+    """How the place is made here, and in which cgroup."""
     here = cgroup_tree.caller_directory(tree)
-    if os.statvfs(tree.mount).f_flag & os.ST_RDONLY:
-        hint = f"read-only here: ProtectControlGroups=no in the unit, or a writable tree ({_DOCS}#read-only)"
-        refuse(errno.EROFS, tree.mount, hint)
     unit = cgroup_tree.unit_of(tree, here)
     if unit and cgroup_tree.is_delegated(unit):
-        return _within(tree, unit, f"the delegated {os.path.basename(unit)}")
+        return Way.UNIT, unit
     if cgroup_tree.systemd_runs():
         from pyminicon.cgroups import systemd
 
-        return systemd.lend(tree, here)
+        manager, _, slices = systemd.home(here[len(tree.mount) :])
+        return Way.SCOPE, f"{tree.mount}{manager}{slices}"
     if cgroup_tree.is_root(here):
-        return Place(here, "the root of the tree")
+        return Way.ROOT, here
     above = here.rpartition("/")[0]
     if here != tree.mount and _is_free(tree, above):
-        return _beside(tree, here, above)
-    if _is_mine(here):
-        return _within(tree, here, "the caller's own cgroup")
+        return Way.BESIDE, above
+    return Way.OWN if _is_mine(here) else Way.BARE, here
+
+
+def _look(tree: Tree) -> Place:
+    if os.statvfs(tree.mount).f_flag & os.ST_RDONLY:
+        hint = f"read-only here: ProtectControlGroups=no in the unit, or a writable tree ({_DOCS}#read-only)"
+        refuse(errno.EROFS, tree.mount, hint)
+    way, directory = _way(tree)
+    if way == Way.UNIT:
+        return _within(directory, f"the delegated {os.path.basename(directory)}")
+    here = cgroup_tree.caller_directory(tree)
+    if way == Way.SCOPE:
+        from pyminicon.cgroups import systemd
+
+        return systemd.lend(tree, here)
+    if way == Way.BESIDE:
+        return _beside(tree, here, directory)
+    if way == Way.OWN:
+        return _within(here, "the caller's own cgroup")
+    if way == Way.ROOT:
+        return Place(here, "the root of the tree")
     return Place(here, "the caller's own cgroup, without controllers", top=here)
 
 
@@ -92,7 +125,7 @@ def _beside(tree: Tree, here: str, above: str) -> Place:
     return Place(group, "beside the caller's own cgroup, with its limits")
 
 
-def _within(tree: Tree, unit: str, how: str) -> Place:
+def _within(unit: str, how: str) -> Place:
     """Below a cgroup that is the caller's to arrange: what runs in it moves into a leaf first."""
     leaf = clear(unit)
     give_controllers(unit, controllers(unit))

@@ -25,9 +25,8 @@ _PATIENCE = 30  # seconds; systemd takes 0.03 of them
 
 def lend(tree: Tree, here: str) -> Place:
     """The place in a scope that is made now. Raises LaunchError."""
-    path = here[len(tree.mount) :]
     root = os.geteuid() == 0
-    manager, unit, slices = split(path) if root else _of_user(path)
+    manager, unit, slices = home(here[len(tree.mount) :])
     name = f"pyminicon-{os.getpid()}-{os.urandom(4).hex()}.scope"
     scope = f"{tree.mount}{manager}{slices}/{name}"
     said = _run(_command(name, unit, slices, root))
@@ -46,6 +45,12 @@ def lend(tree: Tree, here: str) -> Place:
     if not root and not _may_be_parent(tree, here, scope):
         found.away = (os.path.basename(manager), f"{slices}/{name}/{os.path.basename(leaf)}")
     return found
+
+
+def home(path: str) -> tuple[str, str, str]:
+    """The manager's own cgroup, "" for the system's; the caller's unit there, "" for none; and the slices in which
+    a scope for the caller belongs."""
+    return split(path) if os.geteuid() == 0 else _of_user(path)
 
 
 def split(path: str) -> tuple[str, str, str]:

@@ -138,6 +138,19 @@ def test_without_systemd_containers_stand_beside_the_caller() -> None:
     assert how == "beside the caller's own cgroup"
 
 
+@pytest.mark.parametrize("way", ["session", "service", "delegated service", "no systemd"])
+def test_who_only_looks_is_told_the_place_and_nothing_is_made(way: str) -> None:
+    told, unmoved, asked, same = run(
+        way,
+        "from pyminicon.cgroups import place\nfound = tree.trees(); told = place.foreseen(found); print(told)\n"
+        "print(inside() == own and found.place is None); print(asked())\n"
+        "made = place.find(found).directory\n"
+        "print(made == told or os.path.dirname(made) == os.path.dirname(told) and made.endswith('.scope'))",
+    )
+    assert told.startswith("/sys/fs/cgroup")
+    assert [unmoved, asked, same] == ["True", "[]", "True"]
+
+
 def test_nothing_is_asked_of_systemd_where_no_limit_is_given() -> None:
     assert run("session", "pyminicon.run(['true']); print(asked(), tree.trees().place)") == ["[] None"]
 
