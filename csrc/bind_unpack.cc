@@ -49,6 +49,8 @@ PYBIND11_MODULE(_unpack, m, py::mod_gil_not_used(),
            })
       .def("finish", [](Extractor& self) { return guarded([&] { self.finish(); }); })
       .def_property_readonly("complete", &Extractor::complete)
+      .def_property_readonly("has_root",
+                             [](const Extractor& self) { return self.tree().has_root(); })
       .def_property_readonly("entries", &Extractor::entries)
       .def_property_readonly("left_out", [](const Extractor& self) {
         const auto& tree = self.tree();

@@ -255,6 +255,19 @@ def open_plain(path: str | bytes, follow: bool, /) -> int:
     """A descriptor of the regular file ``path``, whose type is known before it is opened: EINVAL, EISDIR, ELOOP
     for what is none. ``follow``: through a link at its end."""
 
+class Hidden:
+    """What a container isn't shown of the host's directory ``root``: what any user may not read, and secrets by
+    their names. ``shown``: paths in it that are shown all the same."""
+
+    def __init__(self, root: str, shown: Sequence[str], /) -> None: ...
+    @property
+    def rows(self) -> list[tuple[str, bool, int, int, int]]:
+        """(path in it, whether it is hidden, mode, uid, gid). A directory that is shown but for something in it
+        comes before that."""
+
+    def holds(self) -> bool:
+        """Whether nothing has come, gone or got another name there since."""
+
 def read_beneath(root: str, path: str, most: int, /) -> bytes | None:
     """The regular file ``path`` beneath ``root``, links followed there only, None if it isn't there. OSError:
     as open_plain; EFBIG for more than ``most`` bytes; EXDEV behind a mount, unless ``root`` is /."""

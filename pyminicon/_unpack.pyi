@@ -14,7 +14,8 @@ class Extractor:
     what is wrong with the archive (bytes: it may quote a stranger's names), after which the object
     is of no more use. The GIL is released meanwhile.
 
-    ``complete``: whether the archive's end mark was seen. ``entries``: members so far. ``left_out``:
+    ``complete``: whether the archive's end mark was seen. ``has_root``: whether it says anything of the root
+    directory itself. ``entries``: members so far. ``left_out``:
     how many device nodes, owners and extended attributes this user may not set.
     """
 
@@ -23,6 +24,8 @@ class Extractor:
     def finish(self) -> bytes | None: ...
     @property
     def complete(self) -> bool: ...
+    @property
+    def has_root(self) -> bool: ...
     @property
     def entries(self) -> int: ...
     @property

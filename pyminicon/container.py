@@ -56,6 +56,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
     the container::
 
       image='host'            "host", "python", a path with a slash, or a name in the image store
+      host_etc=()             for "host", "python": names in /etc that are shown though they are hidden otherwise
       entrypoint=None         instead of the image's own entry point
       read_only=False         no writable layer over the image
       storage='tmpfs'         where that layer lies: "tmpfs[:size=1g]" or "disk"

@@ -223,9 +223,10 @@ void Extractor::write(std::span<const unsigned char> data) {
 }
 
 void Extractor::finish() {
-  // Without the end mark only the caller can know, by a digest, whether this is all.
-  if (state_ != State::kEnd &&
-      (state_ != State::kHeader || filled_ != 0 || !local_.empty() || !long_name_.empty())) {
+  // Without the end mark only the caller can know, by a digest, whether this is all. Some tools
+  // leave the last member's padding out with it.
+  if (state_ != State::kEnd && ((state_ != State::kHeader && state_ != State::kPadding) ||
+                                filled_ != 0 || !local_.empty() || !long_name_.empty())) {
     throw ArchiveError(begun_ ? "the archive ends early" : "not a tar archive");
   }
   tree_.finish();

@@ -120,6 +120,10 @@ bool Tree::replacing(int parent, const Place& place, Make make) {
 
 Fd Tree::add(const Header& header) {
   const Place at = place(header.name);
+  // -1 changes no owner (chown(2)): the file would be ours, setuid and all.
+  if (header.uid >= UINT32_MAX || header.gid >= UINT32_MAX) {
+    throw ArchiveError(at.path + ": an owner that no system has");
+  }
   if (at.path.find(kWhiteout) != std::string::npos && add_whiteout(header, at)) return Fd();
   switch (header.type) {
     case '5':
@@ -254,13 +258,12 @@ void Tree::set_attributes(const Records& attributes, int fd, const std::string& 
 
 void Tree::give(int parent, const char* name, uint64_t uid, uint64_t gid, const std::string& path) {
   if (!rules_.own) return;
-  const bool whole = uid < UINT32_MAX && gid < UINT32_MAX;
-  if (whole && fchownat(parent, name, static_cast<uid_t>(uid), static_cast<gid_t>(gid),
-                        AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) == 0) {
+  if (fchownat(parent, name, static_cast<uid_t>(uid), static_cast<gid_t>(gid),
+               AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) == 0) {
     return;
   }
   // EINVAL, EPERM: root of a user namespace into which this id isn't mapped.
-  if (whole && errno != EINVAL && errno != EPERM) throw failed(path, errno);
+  if (errno != EINVAL && errno != EPERM) throw failed(path, errno);
   ++owners_left_out_;
 }
 

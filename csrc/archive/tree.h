@@ -46,6 +46,9 @@ class Tree {
   // take no files.
   void finish();
 
+  // Whether the archive says anything of the root directory itself.
+  bool has_root() const { return directories_.contains(""); }
+
   uint64_t devices_left_out() const { return devices_left_out_; }
   uint64_t owners_left_out() const { return owners_left_out_; }
   uint64_t attributes_left_out() const { return attributes_left_out_; }

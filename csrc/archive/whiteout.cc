@@ -32,7 +32,9 @@ bool Tree::add_whiteout(const Header& header, const Place& at) {
   if (hidden.empty() || hidden == "." || hidden == "..") {
     throw ArchiveError(at.path + ": a whiteout that names no file");
   }
-  if (header.type != '0') throw ArchiveError(at.path + ": a whiteout that isn't a plain file");
+  // Some tools write every empty file but the first as a hard link.
+  if (header.type != '0' && header.type != '1')
+    throw ArchiveError(at.path + ": a whiteout that isn't a plain file");
   const int parent = parent_of(at);
   // A character device 0:0; anybody may make one since Linux 5.8.
   if (mknodat(parent, hidden.c_str(), S_IFCHR, 0) == 0) return true;

@@ -1,5 +1,7 @@
 #include "bind/from_python.h"
 
+#include <set>
+
 #include "parent/launch/launch.h"
 #include "parent/plan/own_id.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
@@ -105,7 +107,18 @@ class Fields {
  public:
   explicit Fields(const py::dict& dict) : dict_(dict) {}
 
-  py::handle get(const char* name) const { return PyDict_GetItemString(dict_.ptr(), name); }
+  py::handle get(const char* name) const {
+    asked_.insert(name);
+    return PyDict_GetItemString(dict_.ptr(), name);
+  }
+  // A name that nobody asks for is a misspelt one, and the protection that it meant would be left
+  // out in silence.
+  void insist_on_known_names() const {
+    for (const auto& [key, value] : dict_) {
+      const std::string name = bytes_of(key);
+      if (!asked_.contains(name)) throw py::key_error("a plan has no field " + name);
+    }
+  }
   template <typename T>
   void value(const char* name, T& into) const {
     if (const py::handle found = get(name)) into = found.cast<T>();
@@ -119,6 +132,7 @@ class Fields {
 
  private:
   const py::dict& dict_;
+  mutable std::set<std::string, std::less<>> asked_;
 };
 
 void read_ids(const Fields& fields, PlanSpec& spec) {
@@ -165,7 +179,8 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
   fields.value("no_new_privs", spec.no_new_privs);
   fields.value("new_keyring", spec.new_keyring);
   const py::handle seccomp = fields.get("seccomp");
-  if (!seccomp || seccomp.is_none()) return;
+  if (!seccomp) throw py::key_error("a plan says whether it has a filter: seccomp");
+  if (seccomp.is_none()) return;
   spec.has_seccomp = true;
   if (seccomp.is(py::bool_(true))) {  // the default profile, compiled when this module was
     spec.seccomp.assign(reinterpret_cast<const char*>(kDefaultSeccomp), sizeof kDefaultSeccomp);
@@ -202,6 +217,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   if (const py::handle seen = fields.get("witnesses")) {
     spec->witnesses = std::make_shared<const std::vector<parent::Witness>>(witnesses_of(seen));
   }
+  fields.insist_on_known_names();
   return spec;
 }
 

@@ -96,6 +96,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
     const py::gil_scoped_release nogil;
     return parent::launcher();
   });
+  bind_hidden(module);
   py::list stages;
   for (uint32_t i = 0; i < static_cast<uint32_t>(Stage::kCount); ++i) {
     stages.append(stage_name(static_cast<Stage>(i)));

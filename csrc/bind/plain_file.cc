@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "parent/process/hidden.h"
 #include "parent/process/plain_file.h"
 
 namespace pyminicon::bind {
@@ -48,6 +49,34 @@ py::object read_beneath(py::handle root, py::handle path, uint64_t most) {
   if (bytes) return py::bytes(*bytes);
   if (error != ENOENT && error != ENOTDIR) raise(error, path);
   return py::none();
+}
+
+namespace {
+
+// (path, whether it is hidden, mode, uid, gid), a directory that is not before what is in it.
+py::list rows_of(const parent::HiddenSet& set) {
+  py::list rows;
+  for (const parent::Hidden& one : set.rows()) {
+    const auto path = py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefaultAndSize(
+        one.path.data(), static_cast<Py_ssize_t>(one.path.size())));
+    rows.append(py::make_tuple(path, one.whole, one.mode, one.uid, one.gid));
+  }
+  return rows;
+}
+
+}  // namespace
+
+void bind_hidden(py::module_& module) {
+  using parent::HiddenSet;
+  py::class_<HiddenSet>(module, "Hidden")
+      .def(py::init([](py::handle root, py::handle shown) {
+        const std::string top = name_of(root);
+        const std::vector<std::string> names = list_of_bytes(shown);
+        const py::gil_scoped_release nogil;
+        return std::make_unique<HiddenSet>(top, names);
+      }))
+      .def("holds", &HiddenSet::holds, py::call_guard<py::gil_scoped_release>())
+      .def_property_readonly("rows", &rows_of);
 }
 
 }  // namespace pyminicon::bind

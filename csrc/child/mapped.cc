@@ -34,6 +34,8 @@ long receive_maps(Child& child) {
   if (got < 0) return got;
   sys::close(ids.go_fd);
   if (got == 0) return -ECANCELED;  // the writer gave up and says why itself
+  // A limit on descriptors cuts the rest off, and the host's own would be mounted in their place.
+  if ((message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0) return -EMFILE;
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr) return 0;
   mapped.count = static_cast<int>((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));

@@ -9,6 +9,9 @@
 
 namespace pyminicon::child {
 
+// kOverlay: the private layer is what the skeleton has at the target.
+constexpr uint32_t kOpSkeleton = 8192;
+
 // A descriptor that closes itself. Negative: -errno.
 class Fd {
  public:

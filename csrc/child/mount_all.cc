@@ -56,6 +56,17 @@ long bind_layer(Child& child, const FsOp& op) {
   return root.failed() ? root.get() : bind(child, op, root.get());
 }
 
+// The private layer of an overlay: a directory of its own, or what the skeleton has at the target.
+long private_layer(Child& child, const FsOp& op, const char* name) {
+  if ((op.flags & kOpSkeleton) != 0) {
+    const Fd root(sys::openat(child.scratch, "root", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (root.failed()) return root.get();
+    return sys::openat(root.get(), op.target, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  }
+  if (const long r = make_directory(child.scratch, name, op.mode); r < 0) return r;
+  return sys::openat(child.scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
 long overlay(Child& child, const FsOp& op) {
   child.report.source = 1;
   char name[64];
@@ -64,8 +75,7 @@ long overlay(Child& child, const FsOp& op) {
   for (uint32_t i = 0; i < size; ++i) name[i] = op.data[i];
   name[size + 1] = 0;
   name[size] = 'u';
-  if (const long r = make_directory(child.scratch, name, op.mode); r < 0) return r;
-  const Fd upper(sys::openat(child.scratch, name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const Fd upper(private_layer(child, op, name));
   if (upper.failed()) return upper.get();
   name[size] = 'w';
   if (const long r = make_directory(child.scratch, name, 0700); r < 0) return r;
@@ -80,10 +90,12 @@ long overlay(Child& child, const FsOp& op) {
   const Fd target(open_target(child, op, true));
   if (target.failed()) return target.get();
   child.report.source = 1;
+  const bool writable = (op.flags & kOpReadOnly) == 0;
   return mount_overlay(FdName(target.get()).text, {.layers = {&source, 1},
                                                    .fds = &mapped,
-                                                   .upper = upper.get(),
-                                                   .work = work.get(),
+                                                   .cover = writable ? -1 : upper.get(),
+                                                   .upper = writable ? upper.get() : -1,
+                                                   .work = writable ? work.get() : -1,
                                                    .options = child.plan.root.overlay_options,
                                                    .attributes = attributes(op)});
 }

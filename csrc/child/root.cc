@@ -48,7 +48,13 @@ long write_all(int fd, const char* bytes, uint32_t size) {
 long make_entry(int dir, const FsOp& op) {
   long result = 0;
   if (op.kind == OpKind::kDir) {
-    result = make_directory(dir, op.target, op.mode);
+    const bool itself = op.target[0] == '.' && op.target[1] == 0;
+    result = itself ? sys::call(SYS_fchmodat, dir, sys::arg(op.target), op.mode)
+                    : make_directory(dir, op.target, op.mode);
+  } else if (op.kind == OpKind::kSymlink && op.source == nullptr) {
+    // To nowhere: what an overlay's lower layer has here isn't there. A character device 0:0, which
+    // anybody may make since Linux 5.8.
+    return sys::call(SYS_mknodat, dir, sys::arg(op.target), S_IFCHR, 0);
   } else if (op.kind == OpKind::kSymlink) {
     return sys::call(SYS_symlinkat, sys::arg(op.source), dir, sys::arg(op.target));
   } else {

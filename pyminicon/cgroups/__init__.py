@@ -53,7 +53,7 @@ _ROLES = {"memory": MEMORY, "cpu": CPU, "cpuset": CPUSET, "pids": PIDS, "io": IO
 _V1_HELPERS = {"cpuacct": CPU_TIME, "freezer": FREEZER}
 
 
-def plan(limits: Limits | None) -> Plan | None:
+def plan(limits: Limits | None, dry: bool = False) -> Plan | None:
     """What the launch has to make, for csrc/parent/cgroup/cgroup.h; None when no cgroup is needed.
 
     The first call in a process sweeps what dead owners left. Raises :class:`LaunchError` (stage
@@ -63,11 +63,12 @@ def plan(limits: Limits | None) -> Plan | None:
     if limits is None:
         return None
     trees = cgroup_tree.trees()
-    builder = _Builder(trees, limits)
+    builder = _Builder(trees, limits, dry)
     builder.choose()
     late_freezer, late_freezer_v2 = builder.late_freezer()
     above = [late_freezer] if late_freezer else []
-    cgroup_sweep.sweep(trees, above + [os.fsdecode(entry[0]) for entry in builder.directories])
+    if not dry:
+        cgroup_sweep.sweep(trees, above + [os.fsdecode(entry[0]) for entry in builder.directories])
     builder.write_limits()
     if not builder.directories:
         return None  # usage=True where there is no tree: what the kernel can't tell is None
@@ -107,6 +108,7 @@ class _Builder:
     __slots__ = (
         "by_launcher",
         "directories",
+        "dry",
         "index",
         "limits",
         "prefers_v2",
@@ -115,8 +117,9 @@ class _Builder:
         "writes",
     )
 
-    def __init__(self, trees: Trees, limits: Limits) -> None:
+    def __init__(self, trees: Trees, limits: Limits, dry: bool) -> None:
         self.trees = trees
+        self.dry = dry
         self.limits = limits
         self.directories: list[Directory] = []
         self.writes: list[Write] = []
@@ -208,9 +211,10 @@ class _Builder:
         roles = V2 | FREEZER | CPU_TIME
         place = None if named else self.trees.place
         top = place.top if place is not None else ""
-        for controller in enable(tree, parent, required, wished, top) & set(_ROLES) - set(self.trees.v1):
+        enabled = required | wished if self.dry else enable(tree, parent, required, wished, top)
+        for controller in enabled & set(_ROLES) - set(self.trees.v1):
             roles |= _ROLES[controller]
-        if place is not None and place.away is not None:
+        if place is not None and place.away is not None and not self.dry:
             from pyminicon.cgroups import systemd
 
             try:

@@ -71,10 +71,16 @@ def _files_v1(limits: Limits, controller: str, parent: str) -> list[tuple[str, s
     return [_io_file(limits, ("blkio.weight", "blkio.bfq.weight"))]
 
 
+_SOCKETS = "memory.kmem.tcp.limit_in_bytes"  # gone where the kernel has given it up
+
+
 def _memory_v1(limits: Limits, parent: str) -> list[tuple[str, str, bool]]:
     assert limits.memory is not None
     # memsw counts memory and swap together and is never less than the memory limit: that comes first.
     files = [("memory.limit_in_bytes", str(limits.memory), False)]
+    # What waits in the queues of TCP and UDP sockets v1 counts apart, and only where it has a limit.
+    if os.path.exists(f"{parent}/{_SOCKETS}"):
+        files.append((_SOCKETS, str(limits.memory), False))
     if os.path.exists(f"{parent}/memory.memsw.limit_in_bytes"):
         both = -1 if limits.swap == -1 else limits.memory + (limits.swap or 0)
         return [*files, ("memory.memsw.limit_in_bytes", str(both), False)]

@@ -18,6 +18,7 @@ _PLAIN = {
     "tmpfs": "tmpfs",
     "read-only": "read_only",
     "storage": "storage",
+    "host-etc": "host_etc",
     "memory": "memory",
     "memory-swap": "memory_swap",
     "cpuset-cpus": "cpuset",

@@ -35,7 +35,7 @@ def main(args: list[str], wanted: dict[str, Any]) -> int:
         checked = spec.parse(args, wanted, spec.ONLY_RUN)
         if terminal is not None:
             checked.stdin = terminal.inner
-        made = plan.build(checked)
+        made = plan.build(checked, dry=True)
     finally:
         if terminal is not None:
             terminal.close()
@@ -118,7 +118,7 @@ def _operation(row: Any) -> str:
     made = {
         ops.DIR: f"directory {where} mode {mode:o}{owner}",
         ops.FILE: f"file {where} of {len(data or b'')} bytes mode {mode:o}{owner}",
-        ops.SYMLINK: f"link {where} to {what}",
+        ops.SYMLINK: f"link {where} to {what}" if source else f"hide {where}",
         ops.BIND: f"bind {what} to {where}{mark}",
         ops.BIND_LAYER: f"bind the layer's {what} to {where}{mark}",
         ops.TMPFS: f"tmpfs at {where} with {_text(data or '')}",

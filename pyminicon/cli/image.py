@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--platform", metavar="OS/ARCH", help="default: this machine's")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    parser.add_argument("--max-bytes", metavar="SIZE", help="what a layer may unpack to (64G)")
-    parser.add_argument("--max-entries", metavar="N", help="members a layer may have (2000000)")
+    parser.add_argument("--max-bytes", metavar="SIZE", help="what an image may unpack to (64G)")
+    parser.add_argument("--max-entries", metavar="N", help="members an image may have (2000000)")
 
 
 def _job(options: argparse.Namespace, names: list[str] | None) -> Job:
@@ -239,7 +239,7 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _digest(store: Store, name: str) -> str:
-    digest = lookup.find_digest(store.path, name)
+    digest = store.find(name)
     if digest is None or not store.has(digest):
         raise SpecError("image", f"no image {name!r} in the store {store.path}")
     return digest
@@ -258,7 +258,8 @@ def _rm(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    for digest in remove.prune(Store(), options.all):
+    for digest, source in remove.prune(Store(), options.all):
+        print(f"pyminicon: removed {digest[7:19]}, from {source}", file=sys.stderr)
         print(digest)
     return 0
 

@@ -38,6 +38,7 @@ TABLE: tuple[tuple[str, str, int, str, str], ...] = (
         "a device that every container has (null, zero, full, random, urandom, tty)",
     ),
     ("read-only", "", FLAG, "", "no writable layer over the image"),
+    ("host-etc", "", MANY, "NAME", "a file of /etc that the images host and python hide otherwise"),
     ("storage", "", ONE, "tmpfs[:size=1g]|disk", "where the writable layer lies"),
     ("quiet", "q", FLAG, "", "say nothing of a pull"),
     ("pull", "", ONE, "never|missing|always", "fetch the image from its registry before the run"),

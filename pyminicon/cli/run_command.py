@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
     try:
         wanted = _wanted(given)
         wanted["image"] = rest[0]
-        if "pull" in given:
+        if "pull" in given and not given.get("dry-run"):
             from pyminicon.cli.pull_first import pull
 
             pull(rest[0], given["pull"], bool(given.get("quiet")))

@@ -105,7 +105,7 @@ def _stream(job: Job, chunks: Iterator[bytes], ref: str | None) -> str:
 
 def _head(job: Job, chunks: Iterator[bytes]) -> bytes:
     head = b""
-    for piece in decompress.decompressed(chunks, Budget(job.limits)):
+    for piece in decompress.decompressed(chunks, Budget(job.budget.limits)):
         head += piece
         if len(head) >= _HEAD:
             break
@@ -121,19 +121,25 @@ def _remembered(chunks: Iterator[bytes], seen: list[bytes]) -> Iterator[bytes]:
 def may_be_image(head: bytes) -> bool:
     """Whether an archive that begins with ``head`` may hold an image instead of a root file system.
 
-    Looks at members' names as long as they could belong to an image and lie within ``head``.
+    Its manifest.json decides, wherever that lies; but to look for it is to read all of a compressed archive. An
+    image's files lie at the top under whatever names, or in directories that are digests; a root file
+    system shows other directories within ``head``.
     """
     seen = False
     try:
         for member in members(io.BytesIO(head), len(head)):
             seen = True
-            top = member.name.split("/")[0]
-            stem = top.removesuffix(".json").removesuffix(".tar")
-            if top not in _IMAGE_NAMES and (len(stem) != 64 or stem.strip("0123456789abcdef")):
+            top, slash, _ = member.name.partition("/")
+            at_the_top = member.is_file and not slash
+            if not at_the_top and top not in _IMAGE_NAMES and not _is_hex(top):
                 return False
     except ImageError:
         return False
     return seen
+
+
+def _is_hex(name: str) -> bool:
+    return len(name) in (64, 128) and not name.strip("0123456789abcdef")
 
 
 def _seekable(job: Job, file: BinaryIO, path: str) -> BinaryIO:
@@ -150,7 +156,7 @@ def _spool(job: Job, chunks: Iterator[bytes], label: str) -> BinaryIO:
     spool = os.fdopen(fd, "w+b")
     try:
         with job.progress.task(label) as task:
-            for piece in decompress.decompressed(chunks, Budget(job.limits)):
+            for piece in decompress.decompressed(chunks, Budget(job.budget.limits)):
                 job.check()
                 task.add(spool.write(piece))
         spool.seek(0)
@@ -192,7 +198,7 @@ def _plain(
                 task.add(len(piece))
                 yield piece
 
-        diff_id, lock = layers.take(job.store, staging, pieces(), job.limits, job.check)
+        diff_id, lock = layers.take(job.store, staging, pieces(), job.budget, job.check)
         try:
             return _add_plain(job, diff_id, source)
         finally:

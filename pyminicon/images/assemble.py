@@ -8,8 +8,9 @@ from functools import partial
 
 from . import config as configs
 from . import layers
-from .config import digest_of
+from .config import algorithm_of, digest_of
 from .errors import ImageError
+from .limits import Budget
 from .manifest import find
 
 TYPE_CHECKING = False
@@ -47,7 +48,7 @@ class Job:
     ``file_entry`` is the identity and path of its archive.
     """
 
-    __slots__ = ("file_entry", "limits", "names", "platform", "progress", "stop", "store")
+    __slots__ = ("budget", "file_entry", "names", "platform", "progress", "stop", "store")
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Job:
         names: list[str] | None = None,
     ) -> None:
         self.store: Store = store
-        self.limits: Limits = limits
+        self.budget: Budget = Budget(limits)
         self.progress: Progress = progress
         self.platform: str | None = platform
         self.names: list[str] | None = names
@@ -89,7 +90,11 @@ def assemble(
     """
     manifest = find(data, job.platform, source.manifest, expect, ref)
     config_data = source.small(manifest.config)
-    if digest_of(config_data) != manifest.config.digest:
+    if len(config_data) != manifest.config.size:
+        raise ImageError(
+            f"wrong size: the configuration has {len(config_data)} bytes, not the {manifest.config.size} announced"
+        )
+    if digest_of(config_data, algorithm_of(manifest.config.digest)) != manifest.config.digest:
         raise ImageError(f"wrong digest: the configuration isn't {manifest.config.digest}")
     parsed = configs.parse(config_data)
     if len(parsed.diff_ids) != len(manifest.layers):
@@ -108,6 +113,7 @@ def assemble(
 def keep(job: Job, digest: str, parsed: Parsed, *, about: dict[str, Any], names: list[str]) -> None:
     """Write the record of an image whose layers are in the store and held by the caller."""
     about["size"] = sum(job.store.layer_size(layer) for layer in set(parsed.diff_ids))
+    job.budget.insist(about["size"])  # those that the store had count as well
     about["notes"] = [note for layer in parsed.diff_ids for note in job.store.layer_notes(layer)]
     job.store.add_image(
         digest,
@@ -142,7 +148,7 @@ def _all_layers(job: Job, source: Source, manifest: Manifest, diff_ids: list[str
                     task.add(len(chunk))
                     yield chunk
 
-            locks.append(layers.ensure(job.store, diff_id, chunks, job.limits, job.check))
+            locks.append(layers.ensure(job.store, diff_id, chunks, job.budget, job.check))
 
     try:
         if workers < 2 or len(wanted) < 2:

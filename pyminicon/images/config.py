@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 
 from .errors import ImageError
 from .lookup import ImageConfig
@@ -46,15 +47,24 @@ def check_platform(text: str) -> str:
     return text
 
 
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+#: The algorithms of digests (OCI image specification, "Descriptors"), and how many digits each has.
+_DIGITS = {"sha256": 64, "sha512": 128}
+
+
+def digest_of(data: bytes, algorithm: str = "sha256") -> str:
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def algorithm_of(digest: str) -> str:
+    return digest.partition(":")[0]
 
 
 def is_digest(value: object) -> bool:
-    """Whether ``value`` is a ``sha256:`` digest in its one right spelling."""
-    if not isinstance(value, str) or len(value) != 71 or not value.startswith("sha256:"):
+    """Whether ``value`` is a ``sha256:`` or ``sha512:`` digest in its one right spelling."""
+    if not isinstance(value, str):
         return False
-    return not value[7:].strip("0123456789abcdef")
+    algorithm, _, digits = value.partition(":")
+    return len(digits) == _DIGITS.get(algorithm, -1) and not digits.strip("0123456789abcdef")
 
 
 def load(data: bytes, what: str) -> dict[str, Any]:
@@ -106,12 +116,17 @@ def parse(data: bytes) -> Parsed:
         _strings(wants, "Entrypoint"),
         _strings(wants, "Cmd"),
         [entry for entry in _strings(wants, "Env") or [] if entry.find("=") > 0],
-        workdir=_text(wants, "WorkingDir"),
+        workdir=_directory(_text(wants, "WorkingDir")),
         user=_text(wants, "User"),
         stopsignal=_text(wants, "StopSignal"),
         volumes=[_clean(volume, "Volumes") for volume in volumes if volume.startswith("/")],
     )
     return Parsed(config, diff_ids, platform, raw)
+
+
+def _directory(path: str) -> str:
+    """As docker reads it: from the root, by its words alone (`/a/../b` is `/b`, whatever `/a` is)."""
+    return "/" + posixpath.normpath(f"/{path}").strip("/") if path else ""
 
 
 def _clean(value: object, key: str) -> str:

@@ -66,10 +66,10 @@ def decompressed(chunks: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
 
 
 def _counted(start: bytes, rest: Iterator[bytes], budget: Budget) -> Iterator[bytes]:
-    budget.packed += len(start)
+    budget.took(len(start))
     yield start
     for chunk in rest:
-        budget.packed += len(chunk)
+        budget.took(len(chunk))
         yield chunk
 
 

@@ -54,7 +54,7 @@ def _layer(job: Job, archive: TarBlobs, diff_id: str, name: str) -> int:
                 task.add(len(piece))
                 yield piece
 
-        return layers.ensure(job.store, diff_id, pieces, job.limits, job.check)
+        return layers.ensure(job.store, diff_id, pieces, job.budget, job.check)
 
 
 def _entries(data: bytes) -> list[dict[str, Any]]:

@@ -18,6 +18,15 @@ class ImageError(SpecError):
         return type(self), (self.message,)
 
 
+def foreign_store(path: str, owner: int, mine: int) -> ImageError:
+    """The error for a store that others may write to."""
+    if owner != mine:
+        return ImageError(
+            f"the store {path} belongs to uid {owner}, not to {mine}: set PYMINICON_STORE to your own"
+        )
+    return ImageError(f"anybody may write to the store {path}: chmod 700 {path}")
+
+
 class RegistryError(ImageError):
     """A registry that refused or could not be reached.
 

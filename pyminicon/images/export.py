@@ -109,7 +109,7 @@ class _Merge:
         info = self._info(path, status)
         info.linkname = target
         if fd is not None:
-            info.pax_headers = _attributes(fd)
+            info.pax_headers = {**info.pax_headers, **_attributes(fd)}
         self._archive.addfile(info, file)
 
     def _info(self, path: str, status: os.stat_result) -> tarfile.TarInfo:
@@ -117,7 +117,12 @@ class _Merge:
         info.type = _TYPES[stat.S_IFMT(status.st_mode)]
         info.mode = stat.S_IMODE(status.st_mode)
         info.uid, info.gid = status.st_uid, status.st_gid
-        info.mtime = int(status.st_mtime)
+        info.mtime = status.st_mtime_ns // 1_000_000_000
+        if status.st_mtime_ns % 1_000_000_000:
+            # As text: a float has not the digits for nanoseconds.
+            seconds, fraction = divmod(abs(status.st_mtime_ns), 1_000_000_000)
+            sign = "-" if status.st_mtime_ns < 0 else ""
+            info.pax_headers = {"mtime": f"{sign}{seconds}.{fraction:09}"}
         info.size = status.st_size if stat.S_ISREG(status.st_mode) else 0
         if info.type in (tarfile.CHRTYPE, tarfile.BLKTYPE):
             info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)

@@ -7,6 +7,7 @@ import hashlib
 import os
 
 from .. import _core
+from .config import algorithm_of
 from .errors import ImageError
 
 TYPE_CHECKING = False
@@ -22,14 +23,20 @@ _PIECE = 1 << 18
 SMALL = 4 << 20
 
 
-def checked(pieces: Iterator[bytes], digest: str, what: str) -> Iterator[bytes]:
-    """``pieces``, followed by an ImageError when they weren't what ``digest`` says."""
-    seen = hashlib.sha256()
+def checked(pieces: Iterator[bytes], descriptor: Descriptor, what: str) -> Iterator[bytes]:
+    """``pieces``, and an ImageError when they aren't what ``descriptor`` says: more, fewer or others."""
+    algorithm = algorithm_of(descriptor.digest)
+    seen, size = hashlib.new(algorithm), 0
     for piece in pieces:
         seen.update(piece)
+        size += len(piece)
+        if size > descriptor.size:
+            raise ImageError(f"wrong size: {what} has more than the {descriptor.size} bytes announced")
         yield piece
-    if f"sha256:{seen.hexdigest()}" != digest:
-        raise ImageError(f"wrong digest: {what} is sha256:{seen.hexdigest()}, not {digest}")
+    if size != descriptor.size:
+        raise ImageError(f"wrong size: {what} has {size} bytes, not the {descriptor.size} announced")
+    if f"{algorithm}:{seen.hexdigest()}" != descriptor.digest:
+        raise ImageError(f"wrong digest: {what} is {algorithm}:{seen.hexdigest()}, not {descriptor.digest}")
 
 
 def pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -56,7 +63,7 @@ class DirectoryLayout:
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         with self._open(_blob(descriptor)) as file:
-            yield from checked(pieces(file), descriptor.digest, "a blob of the layout")
+            yield from checked(pieces(file), descriptor, "a blob of the layout")
 
     def _open(self, name: str) -> BinaryIO:
         path = f"{self._path}/{name}"
@@ -86,7 +93,7 @@ class TarLayout:
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         found = self._archive.pieces(_blob(descriptor))
-        yield from checked(found, descriptor.digest, "a blob of the archive")
+        yield from checked(found, descriptor, "a blob of the archive")
 
 
 def _blob(descriptor: Descriptor) -> str:

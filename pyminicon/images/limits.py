@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import allocate_lock
 
 from .. import sizes
 from .errors import ImageError
@@ -12,12 +13,12 @@ RATIO_FROM = 1 << 30
 
 
 class Limits:
-    """What one layer may hold. Every one can be raised by its environment variable.
+    """What one image may hold, all its layers together. Every one can be raised by its environment variable.
 
-    ``bytes`` (int, 64 GiB, PYMINICON_IMAGE_MAX_BYTES): of the tar stream once decompressed.
-    ``entries`` (int, 2,000,000, PYMINICON_IMAGE_MAX_ENTRIES): members of the archive.
+    ``bytes`` (int, 64 GiB, PYMINICON_IMAGE_MAX_BYTES): of the tar streams once decompressed.
+    ``entries`` (int, 2,000,000, PYMINICON_IMAGE_MAX_ENTRIES): members of the archives.
     ``ratio`` (int, 200, PYMINICON_IMAGE_MAX_RATIO): how many times larger than the compressed
-    stream the tar stream may be, looked at from the first ``ratio_from`` bytes (1 GiB) on.
+    streams the tar streams may be, looked at from the first ``ratio_from`` bytes (1 GiB) on.
     ``depth`` (int, 256) and ``name`` (int, 4096): components and bytes of a member's name.
     """
 
@@ -49,26 +50,48 @@ def number(text: str, what: str) -> int:
 
 
 class Budget:
-    """Counts one decompressed stream against the limits."""
+    """What all layers of an image together may come to: many that are allowed make one that is too much. Safe in
+    any thread."""
 
-    __slots__ = ("_limits", "packed", "unpacked")
+    __slots__ = ("_lock", "entries", "limits", "packed", "unpacked")
 
     def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+        self.limits: Limits = limits
         self.packed: int = 0
         self.unpacked: int = 0
+        self.entries: int = 0
+        self._lock = allocate_lock()
+
+    def took(self, packed: int) -> None:
+        """So many bytes of a compressed stream were read."""
+        with self._lock:
+            self.packed += packed
 
     def add(self, unpacked: int) -> None:
-        """Raises ImageError once the stream is larger than it may be."""
-        self.unpacked += unpacked
-        limits = self._limits
-        if self.unpacked > limits.bytes:
-            raise ImageError(
-                f"the archive unpacks to more than {limits.bytes} bytes; "
-                "PYMINICON_IMAGE_MAX_BYTES raises the limit"
-            )
+        """Raises ImageError once there is more than there may be."""
+        with self._lock:
+            self.unpacked += unpacked
+        self.insist(self.unpacked)
+        limits = self.limits
         if self.unpacked > limits.ratio_from and self.unpacked > limits.ratio * max(self.packed, 1):
             raise ImageError(
                 f"a decompression bomb: {self.packed} bytes unpack to more than {self.unpacked}; "
                 f"PYMINICON_IMAGE_MAX_RATIO (now {limits.ratio}) raises the limit"
+            )
+
+    def insist(self, unpacked: int) -> None:
+        """Raises ImageError for an image of more bytes than it may have."""
+        if unpacked > self.limits.bytes:
+            raise ImageError(
+                f"the archive unpacks to more than {self.limits.bytes} bytes; "
+                "PYMINICON_IMAGE_MAX_BYTES raises the limit"
+            )
+
+    def add_entries(self, entries: int) -> None:
+        """Raises ImageError for more members than an image may have."""
+        with self._lock:
+            self.entries += entries
+        if self.entries > self.limits.entries:
+            raise ImageError(
+                f"more than {self.limits.entries} entries; PYMINICON_IMAGE_MAX_ENTRIES raises the limit"
             )

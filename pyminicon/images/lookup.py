@@ -26,7 +26,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORD_MAGIC = "pyminicon image 1"
+RECORD_MAGIC = "pyminicon image 2"
+#: Of 0.1: without the root directory's mode and owner.
+_FIRST_MAGIC = "pyminicon image 1"
 _END = "end of record"
 
 
@@ -67,10 +69,11 @@ class Resolved:
     ``config`` (ImageConfig | None): None for a plain root file system, which asks for nothing.
     ``lock_fds`` (list[int]): close-on-exec descriptors; the caller closes them when the container
     has ended (:meth:`close` does it). ``digest`` (str): ``"sha256:..."``. ``platform`` (str):
-    ``"os/architecture[/variant]"``.
+    ``"os/architecture[/variant]"``. ``top`` (str): ``"mode:uid:gid"`` of its root directory, the mode
+    octal, or empty.
     """
 
-    __slots__ = ("config", "digest", "layers", "lock_fds", "platform")
+    __slots__ = ("config", "digest", "layers", "lock_fds", "platform", "top")
 
     def __init__(
         self,
@@ -79,12 +82,14 @@ class Resolved:
         lock_fds: list[int],
         digest: str,
         platform: str,
+        top: str = "",
     ) -> None:
         self.layers: list[str] = layers
         self.config: ImageConfig | None = config
         self.lock_fds: list[int] = lock_fds
         self.digest: str = digest
         self.platform: str = platform
+        self.top: str = top
 
     def close(self) -> None:
         """Let go of the image; may be called more than once."""
@@ -104,9 +109,31 @@ def store_path() -> str:
     return os.path.abspath(path)
 
 
-def encode_record(digest: str, platform: str, layer_ids: list[str], config: ImageConfig | None) -> bytes:
-    """The launch record of an image. Raises ValueError for a string that holds a NUL."""
-    fields = [RECORD_MAGIC, digest, platform, str(len(layer_ids)), *layer_ids]
+def own_store() -> str:
+    """:func:`store_path`, if what lies there is this user's: who else may write there chooses what runs. Raises
+    ImageError."""
+    root = store_path()
+    try:
+        about = os.stat(root)
+    except OSError:
+        return root
+    if about.st_uid != os.geteuid() or about.st_mode & 0o002:
+        from .errors import foreign_store
+
+        raise foreign_store(root, about.st_uid, os.geteuid())
+    return root
+
+
+def is_layer_id(name: str) -> bool:
+    return len(name) == 32 and not name.strip("0123456789abcdef")
+
+
+def encode_record(
+    digest: str, platform: str, layer_ids: list[str], config: ImageConfig | None, top: str = ""
+) -> bytes:
+    """The launch record of an image. ``top``: "mode:uid:gid" of the root directory, where the image says it.
+    Raises ValueError for a string that holds a NUL."""
+    fields = [RECORD_MAGIC, digest, platform, top, str(len(layer_ids)), *layer_ids]
     if config is not None:
         fields += [config.workdir, config.user, config.stopsignal]
         for strings in (config.entrypoint, config.cmd, config.env, config.volumes):
@@ -119,17 +146,23 @@ def encode_record(digest: str, platform: str, layer_ids: list[str], config: Imag
 
 def decode_record(
     data: bytes,
-) -> tuple[str, str, list[str], ImageConfig | None]:
-    """``(digest, platform, layer ids, config)`` of a record. Raises ValueError when it isn't one."""
+) -> tuple[str, str, list[str], ImageConfig | None, str]:
+    """``(digest, platform, layer ids, config, top)`` of a record. Raises ValueError when it isn't one."""
     fields = iter(data.decode("utf-8", "surrogateescape").split("\0"))
     try:
-        if next(fields) != RECORD_MAGIC:
+        magic = next(fields)
+        if magic not in (RECORD_MAGIC, _FIRST_MAGIC):
             raise ValueError("a record of another version")
         digest, platform = next(fields), next(fields)
+        top = next(fields) if magic == RECORD_MAGIC else ""
+        if top and (top.count(":") != 2 or top.strip("0123456789:") or "" in top.split(":")):
+            raise ValueError("a root directory without mode or owner")
         layer_ids = [next(fields) for _ in range(int(next(fields)))]
+        if not all(map(is_layer_id, layer_ids)):
+            raise ValueError("a layer whose name is no digest's")
         workdir = next(fields)
         if workdir == _END:
-            return digest, platform, layer_ids, None
+            return digest, platform, layer_ids, None, top
         user, stopsignal = next(fields), next(fields)
         entrypoint, cmd, env, volumes = [_strings(fields) for _ in range(4)]
         if next(fields) != _END:
@@ -141,6 +174,7 @@ def decode_record(
         platform,
         layer_ids,
         ImageConfig(entrypoint, cmd, env, workdir=workdir, user=user, stopsignal=stopsignal, volumes=volumes),
+        top,
     )
 
 
@@ -156,7 +190,9 @@ def ref_names(name: str) -> list[str]:
     docker reads it; without a tag it is ``latest``.
     """
     base, at, digest = name.partition("@")
-    last = base.rpartition("/")[2]
+    head, slash, last = base.rpartition("/")
+    if at:
+        base = head + slash + last.partition(":")[0]  # the digest decides, as docker reads it
     tag = f"@{digest}" if at else "" if ":" in last else ":latest"
     first, slash, rest = base.partition("/")
     if slash and first in ("docker.io", "index.docker.io", "registry-1.docker.io"):
@@ -225,17 +261,20 @@ def find_digest(root: str, name: str) -> str | None:
 
 def open_image(root: str, digest: str) -> Resolved | None:
     """Lock and read the record of an image; None when the store doesn't have it (any more)."""
+    hexes = digest.partition(":")[2]
+    if not hexes or hexes.strip("0123456789abcdef"):
+        return None
     try:
-        fd = os.open(f"{root}/images/{digest.partition(':')[2]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(f"{root}/images/{hexes}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         # A removal holds the exclusive lock while it unlinks: having waited for it, look again.
         if os.fstat(fd).st_nlink:
-            found, platform, ids, config = decode_record(read_all(fd))
+            found, platform, ids, config, top = decode_record(read_all(fd))
             layers = [f"{root}/layers/{layer}/fs" for layer in ids]
-            return Resolved(layers, config, [fd], found, platform)
+            return Resolved(layers, config, [fd], found, platform, top)
     except ValueError as error:
         os.close(fd)
         from .errors import ImageError

@@ -6,7 +6,9 @@ OCI image specification, "Image Manifest" and "Image Index"; docker's "Manifest 
 
 from __future__ import annotations
 
-from .config import digest_of, is_digest, load, native_platform
+from functools import partial
+
+from .config import algorithm_of, digest_of, is_digest, load, native_platform
 from .errors import ImageError
 
 TYPE_CHECKING = False
@@ -21,6 +23,11 @@ INDEXES = (
 MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
+)
+_CONFIGS = (
+    "",
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.docker.container.image.v1+json",
 )
 _LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _SUFFIXES = ("tar", "tar+gzip", "tar+zstd", "tar.gzip", "tar.zstd")
@@ -63,7 +70,7 @@ def descriptor(raw: object, what: str) -> Descriptor:
         raise ImageError(f"{what} isn't a descriptor")
     media_type, digest, size = raw.get("mediaType", ""), raw.get("digest"), raw.get("size")
     if not is_digest(digest):
-        raise ImageError(f"{what} has the digest {digest!r:.100}, not a sha256 one")
+        raise ImageError(f"{what} has the digest {digest!r:.100}, not one of sha256 or sha512")
     if not isinstance(media_type, str) or type(size) is not int or size < 0:
         raise ImageError(f"{what} lacks a media type or a size")
     platform = raw.get("platform")
@@ -109,10 +116,39 @@ def parse_manifest(raw: dict[str, Any], digest: str) -> Manifest:
 
 
 def parse_index(raw: dict[str, Any]) -> list[Descriptor]:
+    """The entries that may be images or lead to some. What else lies in an index (signatures, lists of parts,
+    whatever comes to be) is passed over, as the specification has it."""
     entries = raw.get("manifests")
     if not isinstance(entries, list):
         raise ImageError("the index has no list of manifests")
-    return [descriptor(entry, f"entry {i + 1} of the index") for i, entry in enumerate(entries)]
+    return [
+        descriptor(entry, f"entry {i + 1} of the index")
+        for i, entry in enumerate(entries)
+        if _may_be_image(entry)
+    ]
+
+
+def _may_be_image(entry: object) -> bool:
+    if not isinstance(entry, dict):
+        return True  # no descriptor at all is an error
+    known = entry.get("mediaType", "") in ("", *MANIFESTS, *INDEXES)
+    notes = entry.get("annotations")
+    attests = isinstance(notes, dict) and "vnd.docker.reference.type" in notes
+    return known and not entry.get("artifactType") and not attests
+
+
+def is_image(data: bytes) -> bool:
+    """Whether a manifest is an index or that of a container image, and not, say, a signature's."""
+    raw = load(data, "the manifest")
+    if is_index(raw):
+        return True
+    config = raw.get("config")
+    kind = config.get("mediaType") if isinstance(config, dict) else None
+    layers = raw.get("layers")
+    kinds = [layer.get("mediaType") for layer in layers or () if isinstance(layer, dict)]
+    if raw.get("artifactType") or (isinstance(kind, str) and kind not in _CONFIGS):
+        return False
+    return all(isinstance(one, str) and one.startswith(_LAYERS) for one in kinds)
 
 
 def choose(entries: list[Descriptor], platform: str | None) -> list[Descriptor]:
@@ -164,9 +200,11 @@ def find(
     """
     seen: set[str] = set()
     while True:
+        algorithm = algorithm_of(expect) if expect else "sha256"
+        found = digest_of(data, algorithm)
+        if expect is not None and found != expect:
+            raise ImageError(f"wrong digest: the manifest's content is {found}, not {expect}")
         digest = digest_of(data)
-        if expect is not None and digest != expect:
-            raise ImageError(f"wrong digest: the manifest's content is {digest}, not {expect}")
         if digest in seen or len(seen) >= _DEEPEST:
             raise ImageError("the index leads to itself, or through too many others")
         seen.add(digest)
@@ -176,13 +214,21 @@ def find(
             raise ImageError("the manifest is an index at the same time")
         if not is_index(raw):
             return parse_manifest(raw, digest)
-        entry = _pick(parse_index(raw), platform, ref)
-        if entry.digest in seen:
-            raise ImageError("the index leads to itself")
-        data, expect, ref = fetch(entry), entry.digest, None
+        entry, data = _pick(parse_index(raw), platform, ref, partial(_fetched, fetch))
+        expect, ref = entry.digest, None
 
 
-def _pick(entries: list[Descriptor], platform: str | None, ref: str | None) -> Descriptor:
+def _fetched(fetch: Callable[[Descriptor], bytes], entry: Descriptor) -> bytes:
+    data = fetch(entry)
+    if len(data) != entry.size:
+        raise ImageError(f"wrong size: {entry.digest} has {len(data)} bytes, the index says {entry.size}")
+    return data
+
+
+def _pick(
+    entries: list[Descriptor], platform: str | None, ref: str | None, fetch: Callable[[Descriptor], bytes]
+) -> tuple[Descriptor, bytes]:
+    """The entry that is meant, and what it leads to."""
     if ref is not None:
         named = [entry for entry in entries if ref in (entry.ref, entry.ref.rpartition(":")[2])]
         if not named:
@@ -192,12 +238,27 @@ def _pick(entries: list[Descriptor], platform: str | None, ref: str | None) -> D
     if not suitable:
         have = _list(entry.platform for entry in entries)
         raise ImageError(f"no image for {platform or native_platform()}; there are {have}")
-    names = {entry.ref for entry in suitable if entry.ref}
+    if len(suitable) == 1:
+        return suitable[0], fetch(suitable[0])
+    # One without a platform may be anything: a signature lies beside its image as one of them. The entries of
+    # one platform and name are the same image to whoever asks: the first of them that is one will do.
+    found: list[tuple[Descriptor, bytes]] = []
+    for entry in suitable:
+        if entry.ref in {known.ref for known, _ in found} and found:
+            continue
+        data = fetch(entry)
+        if digest_of(data, algorithm_of(entry.digest)) != entry.digest:
+            raise ImageError(f"wrong digest: the manifest's content isn't {entry.digest}")
+        if is_image(data):
+            found.append((entry, data))
+    names = {entry.ref for entry, _ in found if entry.ref}
     if len(names) > 1:
         raise ImageError(
             f"more than one image ({_list(names)}); `pyminicon image import --ref NAME` takes one"
         )
-    return suitable[0]
+    if not found:
+        raise ImageError("there is no container image in the index, only what is about images")
+    return found[0]
 
 
 def _list(values: Any) -> str:

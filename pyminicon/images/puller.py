@@ -23,7 +23,11 @@ def pull(job: Job, text: str, ca: str | None = None, plain_http: bool = False, w
     data = registry.top()
     if job.names is None:
         plain = f"{reference.registry}/{reference.repository}"
-        job.names = [f"{plain}:{reference.tag}"] if reference.tag else [f"{plain}@{reference.digest}"]
+        marks = (
+            f":{reference.tag}" if reference.tag else "",
+            f"@{reference.digest}" if reference.digest else "",
+        )
+        job.names = [f"{plain}{mark}" for mark in marks if mark]
     return assemble(
         job, registry, data, origin=str(reference), expect=reference.digest or None, workers=workers
     )

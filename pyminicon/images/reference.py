@@ -54,7 +54,9 @@ def parse(text: str) -> Reference:
     """The reference that ``text`` spells. Raises ImageError saying what is wrong with it."""
     base, at, digest = text.partition("@")
     if at and not is_digest(digest):
-        raise ImageError(f"{text!r:.200}: after '@' comes sha256: and 64 hexadecimal digits")
+        raise ImageError(
+            f"{text!r:.200}: after '@' comes sha256: and 64 hexadecimal digits, or sha512: and 128"
+        )
     head, slash, last = base.rpartition("/")
     last, colon, tag = last.partition(":")
     if colon and not _TAG.fullmatch(tag):

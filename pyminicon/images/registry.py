@@ -19,6 +19,7 @@ from .transport import NETWORK_ERRORS, Answer, Transport, is_loopback, split
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from urllib.parse import SplitResult
 
     from .credentials import Login
     from .manifest import Descriptor
@@ -80,7 +81,7 @@ class Registry:
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         """A blob in pieces, checked against its digest; a broken connection goes on where it broke."""
-        yield from checked(self._resumed(descriptor), descriptor.digest, "what the registry sent")
+        yield from checked(self._resumed(descriptor), descriptor, "what the registry sent")
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -196,10 +197,18 @@ class Registry:
             raise self._refusal(401, "")
         raise RegistryError(f"{self._reference}: a kind of login that isn't known: {header[:200]}")
 
+    def _may_be_told(self, realm: SplitResult) -> bool:
+        """A password goes over an unprotected line only where the registry itself is spoken to so, and to no
+        other machine than to it: the line to this one is no stranger's."""
+        base = split(self._base)
+        if realm.scheme != "http" or base.scheme != "http":
+            return False
+        here, there = base.hostname or "", realm.hostname or ""
+        return here == there or (is_loopback(here) and is_loopback(there))
+
     def _token(self, parameters: dict[str, str], login: Login | None) -> str:
         realm = split(parameters.get("realm", ""))
-        # A password goes over an unprotected line only where the registry itself is spoken to so.
-        if realm.scheme != "https" and (realm.scheme != "http" or self._base.startswith("https:")):
+        if realm.scheme != "https" and not self._may_be_told(realm):
             raise RegistryError(
                 f"{self._reference}: asks for a login at {parameters.get('realm', '')[:200]!r}"
             )

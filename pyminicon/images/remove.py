@@ -25,7 +25,7 @@ def remove(store: Store, name: str) -> list[str]:
     ImageError when there is none of that name. A digest takes the image with all its names.
     """
     with store.locked() as lock:
-        digest = lookup.find_digest(store.path, name)
+        digest = store.find(name)
         if digest is None:
             raise ImageError(f"{name!r} isn't in the store {store.path}")
         refs = [
@@ -42,26 +42,35 @@ def remove(store: Store, name: str) -> list[str]:
         return [*(ref.replace("%", "/") for ref in refs), digest]
 
 
-def prune(store: Store, everything: bool = False) -> list[str]:
+def prune(store: Store, everything: bool = False) -> list[tuple[str, str]]:
     """Remove images that have no name and whose archive is gone (``everything``: all that no
     container uses), those whose record is damaged, layers of no image, and leftovers. Returns the digests
-    that went."""
+    that went, each with where it came from."""
     gone = []
     with store.locked() as lock:
         kept = set() if everything else set(store.names()) | _archives(store, lock)
         for digest in store.digests():
             if digest in kept and _layers(store, digest) is not None:
                 continue
+            source = _source(store, digest)
             try:
                 _remove_record(store, digest)
             except Busy:
                 continue
-            gone.append(digest)
+            gone.append((digest, source))
         _forget(store, lock)
         _collect_layers(store)
         store.sweep()
     _sweep_scratch(store)
     return gone
+
+
+def _source(store: Store, digest: str) -> str:
+    try:
+        told = store.about(digest).get("source")
+    except ImageError:
+        told = None
+    return told if isinstance(told, str) and told.isprintable() else "an unknown source"
 
 
 def _sweep_scratch(store: Store) -> None:

@@ -14,7 +14,7 @@ import os
 import time
 
 from . import locks, lookup
-from .errors import ImageError, Missing
+from .errors import ImageError, Missing, foreign_store
 from .locks import StoreLock
 
 TYPE_CHECKING = False
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .lookup import ImageConfig
+    from .unpack import Unpacked
 
 _DIRECTORIES = ("refs", "files", "images", "layers", "tmp")
 
@@ -45,9 +46,9 @@ class Store:
         try:
             # 0700: setuid programs of images must not be in reach of this machine's users.
             os.makedirs(self.path, 0o700, exist_ok=True)
-            owner = os.stat(self.path).st_uid
-            if owner != os.geteuid():
-                raise ImageError(f"the store {self.path} belongs to uid {owner}, not to {os.geteuid()}")
+            about = os.stat(self.path)
+            if about.st_uid != os.geteuid() or about.st_mode & 0o002:
+                raise foreign_store(self.path, about.st_uid, os.geteuid())
             for name in _DIRECTORIES:
                 os.makedirs(f"{self.path}/{name}", 0o700, exist_ok=True)
         except OSError as error:
@@ -74,10 +75,14 @@ class Store:
             raise ImageError(f"layer {diff_id} and {known!r} have the same name in the store")
         return fd
 
-    def publish_layer(self, staging: locks.Staging, diff_id: str, size: int, notes: list[str]) -> int | None:
+    def publish_layer(self, staging: locks.Staging, diff_id: str, made: Unpacked) -> int | None:
         """Make a finished tree a layer; a shared lock on it. When somebody else was first, theirs
         stays. None when a removal took it at once: nothing names it yet."""
-        for name, text in (("diff_id", diff_id), ("size", str(size)), ("notes", "\n".join(notes))):
+        texts = {"diff_id": diff_id, "size": str(made.size), "notes": "\n".join(made.notes)}
+        if made.has_root:
+            about = os.stat(staging.fs)
+            texts["root"] = f"{about.st_mode & 0o7777:o}:{about.st_uid}:{about.st_gid}"
+        for name, text in texts.items():
             with open(f"{staging.path}/{name}", "w") as file:
                 file.write(text)
         target = f"{self.path}/layers/{layer_id(diff_id)}"
@@ -86,6 +91,14 @@ class Store:
     def layer_notes(self, diff_id: str) -> list[str]:
         text = lookup.read_small(f"{self.path}/layers/{layer_id(diff_id)}/notes") or b""
         return text.decode().splitlines()
+
+    def root_of(self, diff_ids: list[str]) -> str:
+        """Mode and owner of the root directory, by the topmost layer that says something of it."""
+        for diff_id in reversed(diff_ids):
+            told = lookup.read_small(f"{self.path}/layers/{layer_id(diff_id)}/root")
+            if told:
+                return told.decode()
+        return ""
 
     def layer_size(self, diff_id: str) -> int:
         return int(lookup.read_small(f"{self.path}/layers/{layer_id(diff_id)}/size") or 0)
@@ -106,9 +119,8 @@ class Store:
         ``about`` is what `inspect` shows. ``file_entry``: the identity and path of the archive
         that it came from.
         """
-        record = lookup.encode_record(
-            digest, platform, [layer_id(layer) for layer in reversed(diff_ids)], config
-        )
+        ids = [layer_id(layer) for layer in reversed(diff_ids)]
+        record = lookup.encode_record(digest, platform, ids, config, self.root_of(diff_ids))
         hexes = digest.partition(":")[2]
         about = {
             "digest": digest,
@@ -144,6 +156,22 @@ class Store:
         data = lookup.read_small(f"{self.path}/files/{key}")
         digest = data.split(b"\n", 1)[0].decode() if data else ""
         return digest if digest and self.has(digest) else None
+
+    def by_path(self, path: str) -> str | None:
+        """The digest of the image that was last imported from the archive or layout at ``path``."""
+        wanted = os.fsencode(os.path.abspath(path))
+        newest: tuple[float, str] | None = None
+        for key in os.listdir(f"{self.path}/files"):
+            digest, _, source = (lookup.read_small(f"{self.path}/files/{key}") or b"").partition(b"\n")
+            if source == wanted and self.has(digest.decode()):
+                made = os.stat(f"{self.path}/files/{key}").st_mtime
+                newest = max(newest or (made, digest.decode()), (made, digest.decode()))
+        return newest[1] if newest else None
+
+    def find(self, name: str) -> str | None:
+        """The digest of what `ls` shows as ``name``: a name, a digest or its beginning, a path."""
+        digest = lookup.find_digest(self.path, name)
+        return self.by_path(name) if digest is None and "/" in name else digest
 
     # -- looking -----------------------------------------------------------------------------
 

@@ -26,11 +26,12 @@ _PIECE = 1 << 18
 
 class Member:
     """``name`` (str, normalised), ``offset`` and ``size`` (int) of its data, ``link`` (str, what it is
-    a link to, normalised, or empty)."""
+    a link to, normalised, or empty), ``is_file`` (bool): a plain one."""
 
-    __slots__ = ("link", "name", "offset", "size")
+    __slots__ = ("is_file", "link", "name", "offset", "size")
 
-    def __init__(self, name: str, offset: int, size: int, link: str = "") -> None:
+    def __init__(self, name: str, offset: int, size: int, link: str = "", is_file: bool = True) -> None:
+        self.is_file: bool = is_file
         self.name: str = name
         self.offset: int = offset
         self.size: int = size
@@ -73,7 +74,8 @@ def _member(info: tarfile.TarInfo, meta: dict[str, str], offset: int, size: int)
     link = meta.get("linkpath", info.linkname) if info.type in _LINKS else ""
     if info.type == tarfile.SYMTYPE:
         link = posixpath.join(posixpath.dirname(name), link)
-    return Member(name, offset, size if info.isreg() else 0, posixpath.normpath(link) if link else "")
+    link = posixpath.normpath(link) if link else ""
+    return Member(name, offset, size if info.isreg() else 0, link, info.isreg())
 
 
 def _meta(kind: bytes, data: bytes) -> dict[str, str]:

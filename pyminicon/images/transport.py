@@ -7,6 +7,7 @@ the Range request that goes on where a connection broke.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ipaddress
 import os
@@ -14,7 +15,7 @@ import random
 import socket
 import ssl
 import time
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from .errors import RegistryError
@@ -171,7 +172,7 @@ class Transport:
             raise RegistryError("a plain HTTP registry behind a proxy isn't supported; see NO_PROXY")
         connection = http.client.HTTPSConnection(*at, timeout=TIMEOUT, context=self._context())
         if via is not None:
-            connection.set_tunnel(host, port)
+            connection.set_tunnel(host, port, _proxy_login(via))
         return connection
 
     def _context(self) -> ssl.SSLContext:
@@ -184,6 +185,14 @@ class Transport:
                     raise RegistryError(f"--ca {self._ca}: {error}") from None
             self._tls = made
         return self._tls
+
+
+def _proxy_login(proxy: SplitResult) -> dict[str, str]:
+    """The header for the name and password in a proxy's address (RFC 9110, 11.7.2)."""
+    if proxy.username is None:
+        return {}
+    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}".encode()
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(login).decode()}"}
 
 
 def split(url: str) -> SplitResult:

@@ -13,13 +13,12 @@ import os
 from .._unpack import Extractor
 from . import decompress
 from .errors import ImageError
-from .limits import Budget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .limits import Limits
+    from .limits import Budget
 
 _LEFT_OUT = (
     "{} device nodes left out: only root may make them",
@@ -31,15 +30,17 @@ _LEFT_OUT = (
 class Unpacked:
     """``diff_id`` (str, the digest of the tar stream), ``size`` (int, its bytes), ``entries``
     (int), ``notes`` (list[str]): what could not be kept, for people. ``complete`` (bool): whether
-    the stream ended as an archive's must; only a digest can vouch for one that doesn't."""
+    the stream ended as an archive's must; only a digest can vouch for one that doesn't. ``has_root``
+    (bool): whether the root directory's own mode and owner are the archive's."""
 
-    __slots__ = ("complete", "diff_id", "entries", "notes", "size")
+    __slots__ = ("complete", "diff_id", "entries", "has_root", "notes", "size")
 
     def __init__(self, diff_id: str, size: int, extractor: Extractor) -> None:
         self.diff_id: str = diff_id
         self.size: int = size
         self.entries: int = extractor.entries
         self.complete: bool = extractor.complete
+        self.has_root: bool = extractor.has_root
         self.notes: list[str] = [
             text.format(count) for text, count in zip(_LEFT_OUT, extractor.left_out, strict=True) if count
         ]
@@ -48,15 +49,17 @@ class Unpacked:
 def unpack(
     chunks: Iterator[bytes],
     target: str,
-    limits: Limits,
+    budget: Budget,
     check: Callable[[], None] | None = None,
+    algorithm: str = "sha256",
 ) -> Unpacked:
     """Unpack the (possibly compressed) tar stream ``chunks`` into the empty directory ``target``.
 
     ``check`` is called for every piece; what it raises ends the work. Raises ImageError for an archive that
-    is damaged, cut off, hostile or beyond ``limits``; the caller then removes ``target``.
+    is damaged, cut off, hostile or beyond ``budget``; the caller then removes ``target``. ``algorithm``: of the
+    diff id.
     """
-    budget = Budget(limits)
+    limits = budget.limits
     root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         extractor = Extractor(
@@ -67,14 +70,16 @@ def unpack(
             max_entries=limits.entries,
         )
         # Hashing in a thread of its own was tried: the hand-overs cost what it saves.
-        digest = hashlib.sha256()
+        digest, size = hashlib.new(algorithm), 0
         for piece in decompress.decompressed(chunks, budget):
             if check is not None:
                 check()
             digest.update(piece)
+            size += len(piece)
             _insist(extractor.feed(piece))
         _insist(extractor.finish())
-        return Unpacked(f"sha256:{digest.hexdigest()}", budget.unpacked, extractor)
+        budget.add_entries(extractor.entries)
+        return Unpacked(f"{algorithm}:{digest.hexdigest()}", size, extractor)
     finally:
         os.close(root)
 

@@ -37,6 +37,7 @@ class Spec:
 
     args: Sequence[str | bytes] = ()
     image: str = "host"
+    host_etc: Sequence[str] = ()  # in /etc, without a slash in front
     read_only = False
     storage: tuple[str, str] = ("tmpfs", "")  # (kind, size)
     stdin: Any = None

@@ -42,6 +42,10 @@ def mask_of(names: Iterable[str]) -> int:
 
 DEFAULT_MASK = mask_of(DEFAULT)
 
+#: A bit of no capability's, for the filter: NET_RAW was asked for by its name. Docker's set has it, for ping; what
+#: more it gives, rings of packets in memory that no cgroup counts, is had on request.
+PACKETS = 1 << 63
+
 _last = -1
 
 
@@ -118,6 +122,11 @@ def resolve(cap_add: Iterable[str] | None = None, cap_drop: Iterable[str] | None
     if drop_all:
         return add
     return (DEFAULT_MASK & ~drop) | add
+
+
+def for_filter(capabilities: int, cap_add: Iterable[str] | None) -> int:
+    """The set ``capabilities`` as the default filter goes by it."""
+    return capabilities | (PACKETS if _read("cap_add", cap_add)[0] & mask_of(("NET_RAW",)) else 0)
 
 
 def _read(option: str, words: Iterable[str] | None) -> tuple[int, bool]:

@@ -287,8 +287,22 @@ def _pass_fds(spec: Spec, name: str, value: Any) -> None:
     spec.pass_fds = sorted({fd for fd in fds if fd > 2})
 
 
+def _host_etc(spec: Spec, name: str, value: Any) -> None:
+    """What of this machine's /etc is shown though the rule hides it."""
+    found = []
+    for word in [] if value is None else _sequence(name, value):
+        path = os.path.normpath(text(name, word)).removeprefix("/etc/")
+        if path.startswith(("/", "..")) or path in ("", ".", "etc"):
+            raise SpecError(name, f"takes names in /etc, as 'machine-id', not {word!r:.80}")
+        if not os.path.lexists(f"/etc/{path}"):
+            raise SpecError(name, f"/etc/{path} isn't there")
+        found.append(path)
+    spec.host_etc = sorted(set(found))
+
+
 CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "storage": _storage,
+    "host_etc": _host_etc,
     "encoding": _codec,
     "errors": _codec,
     "entrypoint": _entrypoint,
@@ -371,6 +385,8 @@ def check_together(spec: Spec) -> None:
         _check_counted(spec)
     if spec.volumes or spec.tmpfs:
         _check_mount_points(spec)
+    if spec.host_etc and spec.image not in ("host", "python"):
+        raise SpecError("host_etc", "is for the images 'host' and 'python': any other has an /etc of its own")
 
 
 def _check_counted(spec: Spec) -> None:

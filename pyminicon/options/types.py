@@ -40,6 +40,7 @@ class ContainerOptions(LimitOptions, total=False):
     """What describes a container: Template takes these."""
 
     image: StrPath
+    host_etc: Iterable[AnyPath] | None
     entrypoint: str | bytes | Sequence[str | bytes] | None
     read_only: bool
     storage: str

@@ -43,6 +43,7 @@ OPTIONAL = 512
 IF_TARGET = 1024
 CONSOLE_TARGET = 2048
 FOLLOW = 4096
+SKELETON = 8192
 
 
 def op(
@@ -57,6 +58,11 @@ def op(
 ) -> Op:
     """One operation; ``target`` is relative to the root."""
     return (kind, flags, source, target, data, mode, uid, gid, -1)
+
+
+def whiteout(target: str) -> Op:
+    """What an overlay's lower layer has at ``target`` isn't there: in a skeleton, a link to nowhere."""
+    return op(SYMLINK, target)
 
 
 def hold(bind: Op, fd: int) -> Op:
@@ -113,6 +119,12 @@ class Tree:
             return False
         self.made.add(path)
         return True
+
+    def give_top(self, told: str) -> None:
+        """The root directory's own mode and owner ("mode:uid:gid"): what is seen of a merged one is the upper's."""
+        mode, uid, gid = told.split(":")
+        owner = (0, 0) if self.private_users else (int(uid), int(gid))
+        self.skeleton.append(op(DIR, ".", mode=int(mode, 8), uid=owner[0], gid=owner[1]))
 
     def put(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
         """A file in the private layer: before the root is mounted where the image's way there is plain

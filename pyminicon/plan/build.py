@@ -30,11 +30,11 @@ DEFAULT_CAPABILITIES = 0xA80425FB
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 19, 21
 
 
-def build(spec: Spec, once: bool = False) -> Plan:
-    """The plan for ``spec``; ``once``: for one container alone. Raises SpecError or LaunchError with nothing
-    started."""
+def build(spec: Spec, once: bool = False, dry: bool = False) -> Plan:
+    """The plan for ``spec``; ``once``: for one container alone; ``dry``: to be looked at, nothing is imported, swept
+    or enabled for it. Raises SpecError or LaunchError with nothing started."""
     try:
-        return _Builder(spec, once).build()
+        return _Builder(spec, once, dry).build()
     except ImportError as error:
         raise not_loaded(error) from error
 
@@ -55,10 +55,11 @@ def _check_barrier(mounts: bool) -> None:
 class _Builder(Draft):
     """The chapters that make a plan, one after the other."""
 
-    def __init__(self, spec: Spec, once: bool) -> None:
+    def __init__(self, spec: Spec, once: bool, dry: bool = False) -> None:
         self.spec = spec
         self.once = once
-        self.plan = Plan(rootfs.find(spec.image), os.urandom(6).hex())
+        self.dry = dry
+        self.plan = Plan(rootfs.find(spec.image, dry), os.urandom(6).hex())
         self.fields = self.plan.fields
         self.rootless = os.geteuid() != 0 or not _core.is_root()  # uid 0 may be no more than a name
         self.private_users = spec.userns != "host" and (spec.userns != "auto" or self.rootless)
@@ -69,11 +70,12 @@ class _Builder(Draft):
         self.single_map = False  # one id is mapped and the child writes the map itself
         self.has_tty_group = True
         self.tree = Tree(self.plan.rootfs, self.private_users)
-        self.capabilities = DEFAULT_CAPABILITIES
+        self.capabilities = self.filtered_by = DEFAULT_CAPABILITIES
         if spec.cap_add or spec.cap_drop:
-            from pyminicon.options.capabilities import resolve
+            from pyminicon.options.capabilities import for_filter, resolve
 
             self.capabilities = resolve(spec.cap_add, spec.cap_drop)
+            self.filtered_by = for_filter(self.capabilities, spec.cap_add)
 
     def build(self) -> Plan:
         try:
@@ -89,6 +91,8 @@ class _Builder(Draft):
                 os.close(fd)
             raise
         self._uncover()
+        if self.plan.rootfs.top:
+            self.tree.give_top(self.plan.rootfs.top)
         self.fields["skeleton"] = self.tree.skeleton
         # /sys last: it waits for the network namespace, which may be made beside all else.
         self.fields["mounts"] = self.tree.mounts + self.tree.sys_mounts
@@ -121,7 +125,9 @@ class _Builder(Draft):
         inside = (0, 0) if self.private_users else (os.geteuid(), os.getegid())
         same = (self.uid, self.gid) == inside and (self.private_users or os.getresuid() == (0, 0, 0))
         fields["set_groups"] = True
-        fields["groups"] = self.groups
+        # The primary one among them, as login(1) has it: a set-gid program leaves it for another, and what it
+        # was denied as that group's member it could reach then (CVE-2022-36109).
+        fields["groups"] = [self.gid, *self.groups]
         fields["change_user"] = not same
         fields["uid"], fields["gid"] = self.uid, self.gid
 
@@ -149,7 +155,7 @@ class _Builder(Draft):
         if limits is not None:
             from pyminicon import cgroups
 
-            fields["cgroup"] = cgroups.plan(limits)
+            fields["cgroup"] = cgroups.plan(limits, self.dry)
             fields["memory_limit"] = limits.memory or 0
 
     def _limits(self) -> Limits | None:
@@ -217,14 +223,14 @@ class _Builder(Draft):
         spec, fields = self.spec, self.fields
         capabilities = fields["capabilities"] = self.capabilities
         fields["no_new_privs"] = spec.no_new_privileges
-        plain = capabilities == DEFAULT_CAPABILITIES and spec.no_new_privileges
+        plain = self.filtered_by == DEFAULT_CAPABILITIES and spec.no_new_privileges
         if isinstance(spec.seccomp, str) and spec.seccomp == "default" and plain:
             fields["seccomp"] = True  # the program that was compiled with the core
         else:
             from pyminicon.seccomp import program_and_keys
 
             fields["seccomp"], fields["new_keyring"] = program_and_keys(
-                spec.seccomp, capabilities, no_new_privs=spec.no_new_privileges, once=self.once
+                spec.seccomp, self.filtered_by, no_new_privs=spec.no_new_privileges, once=self.once
             )
         # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
         # the container is given CAP_SYS_ADMIN.

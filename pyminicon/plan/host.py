@@ -1,7 +1,7 @@
 """The images ``host`` and ``python``: this machine's programs, none of its data.
 
-Of its /etc there is what programs need, by an allow-list: what isn't named here (shadow, ssh keys, sudoers,
-whatever a service keeps there) isn't in the container.
+Its /etc is there by a rule: what any user of this machine may read, less what is a secret or this machine's own
+affair by its name (csrc/parent/process/hidden.cc; docs/security.md has the list).
 """
 
 from __future__ import annotations
@@ -16,49 +16,35 @@ from pyminicon.plan import op, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pyminicon._core import Hidden
     from pyminicon.plan import Draft
 
-#: Small files, copied into the private layer.
-FILES = (
-    "passwd",
-    "group",
-    "nsswitch.conf",
-    "ld.so.cache",
-    "ld.so.conf",
-    "host.conf",
-    "gai.conf",
-    "localtime",
-    "timezone",
-    "os-release",
-    "debian_version",
-    "lsb-release",
-    "protocols",
-    "services",
-    "shells",
-    "profile",
-    "bash.bashrc",
-    "inputrc",
-    "mime.types",
-    "login.defs",
-    "locale.conf",
-)
+#: What root of a private user namespace may write to as well: the files themselves belong to nobody there.
+FILES = ("passwd", "group", "nsswitch.conf", "ld.so.cache", "localtime", "timezone", "profile", "services")
 
-#: Directories, mounted: each costs an overlay, so only what programs can't do without.
-TREES = ("alternatives", "ssl", "pki", "crypto-policies")
+#: Each container has its own, or none.
+_OWN = ("etc/hosts", "etc/hostname", "etc/resolv.conf")
 
 _MOST = 1 << 20  # bytes of one file: ld.so.cache is tens of KiB
 
-# When it was last looked at, and what was found: (name, link target or None, bytes, mode).
-_seen: tuple[float, list[tuple[str, str | None, bytes, int]]] = (-1.0, [])
+# When this machine's /etc was last looked through and what for; what was found there, and as the rows of a plan: the
+# directories with something hidden in them (path, mode, uid, gid), and what is hidden.
+_seen: tuple[float, tuple[str, ...], Hidden, list[tuple[str, int, int, int]], list[str]] | None = None
 
 
-def etc_entries() -> list[tuple[str, str | None, bytes, int]]:
-    """The files as (name, link target or None, bytes, mode), looked at once a second at most."""
+def hidden_etc(shown: tuple[str, ...]) -> tuple[list[tuple[str, int, int, int]], list[str]]:
+    """What of this machine's /etc isn't shown: looked through once a second, and when something comes or goes."""
     global _seen
-    now = time.monotonic()
-    if _seen[0] < 0 or now - _seen[0] > 1.0:
-        _seen = (now, [found for name in FILES if (found := _entry(name)) is not None])
-    return _seen[1]
+    now, seen = time.monotonic(), _seen
+    if seen is None or now - seen[0] > 1.0 or seen[1] != shown or not seen[2].holds():
+        from pyminicon import _core
+
+        found = _core.Hidden("/etc", shown)
+        rows = found.rows
+        above = [(f"etc/{path}", mode, uid, gid) for path, whole, mode, uid, gid in rows if not whole]
+        hidden = [f"etc/{path}" for path, whole, *_ in rows if whole]
+        _seen = seen = (now, shown, found, above, hidden)
+    return seen[3], seen[4]
 
 
 def _entry(name: str) -> tuple[str, str | None, bytes, int] | None:
@@ -85,11 +71,6 @@ def _link(name: str, path: str) -> tuple[str, str | None, bytes, int] | None:
     return (name, target, b"", 0) if os.path.realpath(path).startswith("/usr/") else None
 
 
-def etc_trees() -> list[str]:
-    """The directories of TREES that this machine has."""
-    return [name for name in TREES if os.path.isdir(f"/etc/{name}") and not os.path.islink(f"/etc/{name}")]
-
-
 def assemble(builder: Draft) -> None:
     """Puts the root together from directories of this machine."""
     tree, trees = builder.tree, builder.plan.rootfs.trees
@@ -106,13 +87,92 @@ def assemble(builder: Draft) -> None:
     tree.skeleton.append(op(ops.SYMLINK, "var/run", source="/run"))
     for path in trees:
         _mount_at_its_own_path(builder, path)
-    for name, link, data, mode in etc_entries():
-        if link is not None:
-            tree.skeleton.append(op(ops.SYMLINK, f"etc/{name}", source=link))
-        else:
-            tree.skeleton.append(op(ops.FILE, f"etc/{name}", data=data, mode=mode))
-    for name in etc_trees():
-        _mount_at_its_own_path(builder, f"/etc/{name}")
+    for path in builder.plan.rootfs.files:
+        with open(path, "rb") as file:
+            tree.put(path[1:], file.read(_MOST), 0o644)
+    _mount_etc(builder)
+
+
+def _mount_etc(builder: Draft) -> None:
+    """This machine's /etc beneath what the private layer has there: what is hidden, and the container's own."""
+    tree = builder.tree
+    above, hidden = hidden_etc(tuple(builder.spec.host_etc))
+    for path, mode, uid, gid in above:
+        owner = (0, 0) if builder.private_users else (uid, gid)
+        tree.skeleton.append(op(ops.DIR, path, mode=mode, uid=owner[0], gid=owner[1]))
+        tree.made.add(path)
+    for path in dict.fromkeys([*hidden, *_OWN]):
+        tree.skeleton.append(ops.whiteout(path))
+    if builder.rootless and _has_mounts():
+        _take_apart(builder)
+        return
+    if builder.private_users:
+        for name in FILES:
+            _copy(builder, name)
+    flags = ops.SKELETON | (ops.RO if builder.spec.read_only else 0)
+    tree.mounts.append(op(ops.OVERLAY, "etc", "/etc", "etc", flags))
+
+
+def _has_mounts() -> bool:
+    """Whether anything is mounted in /etc, as in other containers."""
+    try:
+        with open("/proc/self/mountinfo", "rb") as file:
+            return b" /etc/" in file.read()
+    except OSError:
+        return False
+
+
+#: Directories of /etc that programs can't do without, where it can't be had as a whole.
+_TREES = (
+    "alternatives",
+    "ssl",
+    "pki",
+    "crypto-policies",
+    "fonts",
+    "profile.d",
+    "xdg",
+    "chromium",
+    "chromium.d",
+)
+
+
+def _take_apart(builder: Draft) -> None:
+    """The kernel gives an ordinary user no directory without the mounts in it: its files one by one, and the
+    directories that are needed most."""
+    tree = builder.tree
+    gone = {row[3] for row in tree.skeleton if row[0] == ops.SYMLINK and row[2] is None}
+    with os.scandir("/etc") as entries:
+        found = sorted((one for one in entries if f"etc/{one.name}" not in gone), key=lambda one: one.name)
+    directories = [one.name for one in found if one.is_dir(follow_symlinks=False) and _is_needed(one.name)]
+    kept = tuple(f"etc/{name}/" for name in directories)
+    for row in tree.skeleton[:]:
+        # What is hidden in what isn't there at all.
+        path = os.fsdecode(row[3] or "")
+        if path.startswith("etc/") and not f"{path}/".startswith(kept):
+            tree.skeleton.remove(row)
+            tree.made.discard(path)
+    for one in found:
+        if not one.is_dir(follow_symlinks=False):
+            _copy(builder, one.name)
+    flags = ops.SKELETON | (ops.RO if builder.spec.read_only else 0)
+    for name in directories:
+        tree.directory_in_layer(f"etc/{name}")
+        tree.mounts.append(op(ops.OVERLAY, f"etc/{name}", f"/etc/{name}", f"etc-{name:.40}", flags))
+
+
+def _is_needed(name: str) -> bool:
+    return name in _TREES or name.startswith("java")
+
+
+def _copy(builder: Draft, name: str) -> None:
+    found = _entry(name)
+    if found is None:
+        return
+    _, link, data, mode = found
+    if link is not None:
+        builder.tree.skeleton.append(op(ops.SYMLINK, f"etc/{name}", source=link))
+    else:
+        builder.tree.skeleton.append(op(ops.FILE, f"etc/{name}", data=data, mode=mode))
 
 
 def _mount_at_its_own_path(builder: Draft, path: str) -> None:

@@ -24,20 +24,34 @@ if TYPE_CHECKING:
 class Rootfs:
     """``layers``: directories, top first; empty for an image assembled from this machine.
 
-    ``trees``: what is assembled, each host directory at its own path. ``path``: directories to put in
+    ``trees``: what is assembled, each host directory at its own path; ``files``: likewise. ``path``: directories to put in
     front of PATH. ``config``: the image's own, if it has one. ``lock_fds``: held while it is used.
-    ``about``: the stat of a directory that is an image.
+    ``about``: the stat of a directory that is an image. ``top``: "mode:uid:gid" of / itself, where the image
+    says it.
     """
 
-    __slots__ = ("_looked", "_unsure", "about", "config", "layers", "lock_fds", "path", "trees")
+    __slots__ = (
+        "_looked",
+        "_unsure",
+        "about",
+        "config",
+        "files",
+        "layers",
+        "lock_fds",
+        "path",
+        "top",
+        "trees",
+    )
 
     def __init__(self) -> None:
         self.layers: list[str] = []
         self.trees: list[str] = []
+        self.files: list[str] = []
         self.path: list[str] = []
         self.config: ImageConfig | None = None
         self.lock_fds: list[int] = []
         self.about: os.stat_result | None = None
+        self.top = ""
         self._looked: dict[str, os.stat_result | None] = {}
         self._unsure = False
 
@@ -167,8 +181,8 @@ def _is_opaque(directory: str) -> bool:
     return False
 
 
-def find(image: str) -> Rootfs:
-    """What ``image`` stands for. Raises SpecError."""
+def find(image: str, dry: bool = False) -> Rootfs:
+    """What ``image`` stands for; ``dry``: imports nothing. Raises SpecError."""
     root = Rootfs()
     if image in ("host", "python"):
         root.trees = _system_trees()
@@ -181,8 +195,9 @@ def find(image: str) -> Rootfs:
         return root
     from pyminicon.images import resolve
 
-    found = resolve(image)
+    found = resolve(image, dry=dry)
     root.layers = list(found.layers)
+    root.top = found.top
     root.config = found.config
     root.lock_fds = list(found.lock_fds)
     return root
@@ -220,12 +235,60 @@ def _add_python(root: Rootfs) -> None:
     import sys
 
     executable = os.path.realpath(sys.executable or "/usr/bin/python3")
-    wanted = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(executable))]
-    wanted += [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
-    for path in wanted:
-        tree = os.path.abspath(path)
-        covered = any(tree == known or tree.startswith(known + "/") for known in root.trees)
-        if not covered and tree.count("/") > 1 and os.path.isdir(tree):
-            root.trees.append(tree)
+    prefixes = (sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(executable)))
+    for prefix in dict.fromkeys(os.path.abspath(path) for path in prefixes):
+        if not _is_home(prefix):
+            _add_tree(root, prefix)
+            continue
+        # Of somebody's home (pip's --prefix, a venv made in it) what is the interpreter's.
+        for name in ("bin", "lib", "lib64", "libexec", "include", "share"):
+            _add_tree(root, f"{prefix}/{name}")
+        if os.path.isfile(f"{prefix}/pyvenv.cfg"):
+            root.files.append(f"{prefix}/pyvenv.cfg")
+    packages = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    for path in packages + [path for place in packages for path in _editable(place)]:
+        if not _is_home(path):
+            _add_tree(root, os.path.abspath(path))
     bins = [os.path.join(sys.prefix, "bin"), os.path.join(sys.base_prefix, "bin")]
     root.path = list(dict.fromkeys(bins))
+
+
+def _add_tree(root: Rootfs, tree: str) -> None:
+    covered = any(tree == known or tree.startswith(known + "/") for known in root.trees)
+    if not covered and tree.count("/") > 1 and os.path.isdir(tree):
+        root.trees.append(tree)
+
+
+def _is_home(path: str) -> bool:
+    """Whether ``path`` is where somebody keeps more than programs."""
+    marks = (".ssh", ".gnupg", ".aws", ".bash_history")
+    path = os.path.abspath(path)
+    return path == os.path.abspath(os.path.expanduser("~")) or any(
+        os.path.lexists(f"{path}/{mark}") for mark in marks
+    )
+
+
+def _editable(packages: str) -> list[str]:
+    """Where the packages lie that were installed as links to their source: the lines of .pth files (site), and
+    what the finders that setuptools puts into them know."""
+    import sys
+
+    found: list[str] = []
+    try:
+        names = [name for name in os.listdir(packages) if name.endswith(".pth")]
+    except OSError:
+        return found
+    for name in sorted(names):
+        try:
+            with open(f"{packages}/{name}", encoding="utf-8", errors="surrogateescape") as file:
+                lines = file.read(1 << 20).splitlines()
+        except OSError:
+            continue
+        for line in map(str.rstrip, lines):
+            if line.startswith(("import ", "import\t")):
+                finder = sys.modules.get(line.split()[1].partition(";")[0].rstrip(";"))
+                mapping = getattr(finder, "MAPPING", None)
+                found += [path for path in mapping.values() if isinstance(path, str)] if mapping else []
+            elif line and not line.startswith("#"):
+                found.append(os.path.join(packages, line))
+    return [path for path in found if os.path.isdir(path)]

@@ -23,6 +23,15 @@ _MASKED_FILES = (
     "proc/sched_debug",
     "proc/interrupts",
 )
+# Where the machine's memory lies and what it is used for: for the host's root alone, whom a private user namespace
+# has not.
+_MASKED_FROM_ROOT = (
+    "proc/kpagecgroup",
+    "proc/kpagecount",
+    "proc/kpageflags",
+    "proc/slabinfo",
+    "proc/vmallocinfo",
+)
 _MASKED_PROC = ("proc/acpi", "proc/asound", "proc/scsi")
 _MASKED_SYS = ("sys/firmware", "sys/devices/virtual/powercap")
 _READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
@@ -40,9 +49,9 @@ def choose_storage(builder: Draft) -> None:
             )
         kind = "disk"
     if kind == "disk" and not spec.read_only:
-        from pyminicon.images.lookup import store_path
+        from pyminicon.images.lookup import own_store
 
-        fields["disk_parent"] = f"{store_path()}/scratch"
+        fields["disk_parent"] = f"{own_store()}/scratch"
     else:
         fields["scratch_tmpfs"] = f"size={size or '512m'},mode=755,nr_inodes=1m"
     if builder.private_users:
@@ -156,7 +165,7 @@ def mount_kernels(builder: Draft) -> None:
         mounts.append(op(ops.CONSOLE, "dev/console", name_of(spec.stdin)))
     hide = spec.systempaths == "default"
     if hide:
-        _hide_proc(mounts)
+        _hide_proc(mounts, builder.private_users)
     sys_flags = own | ops.RO | ops.NO_EXEC | (bind if no_sys else 0)
     sys_mounts.append(op(ops.SYSFS, "sys", "/sys", flags=sys_flags))
     if builder.fields.get("cgroup") is not None:
@@ -165,8 +174,11 @@ def mount_kernels(builder: Draft) -> None:
     sys_mounts += [op(ops.MASK_DIR, path) for path in masked]
 
 
-def _hide_proc(mounts: list[ops.Op]) -> None:
-    mounts += [op(ops.MASK_FILE, path) for path in _present(_MASKED_FILES)]
+def _hide_proc(mounts: list[ops.Op], private_users: bool) -> None:
+    mounts += [
+        op(ops.MASK_FILE, path)
+        for path in _present(_MASKED_FILES if private_users else _MASKED_FILES + _MASKED_FROM_ROOT)
+    ]
     mounts += [op(ops.MASK_DIR, path) for path in _present(_MASKED_PROC)]
     mounts += [op(ops.READ_ONLY, path) for path in _present(_READ_ONLY)]
 

@@ -104,7 +104,9 @@ def put_files(builder: Draft) -> None:
     """The option ``files``: into the private layer, or through what is mounted over it. Raises SpecError."""
     tree, read_only = builder.tree, builder.spec.read_only
     mounted = [
-        row[3] for row in tree.mounts + tree.sys_mounts if row[0] in (ops.TMPFS, ops.BIND, ops.OVERLAY)
+        row[3]
+        for row in tree.mounts + tree.sys_mounts
+        if row[0] in (ops.TMPFS, ops.BIND, ops.OVERLAY) and not row[1] & ops.SKELETON
     ]
     uid, gid = (0, 0) if builder.single_map else (builder.uid, builder.gid)
     for target, data, mode in builder.spec.files:

@@ -10,7 +10,7 @@ architecture doesn't have does nothing there.
 
 from __future__ import annotations
 
-from errno import ENOSYS, EPERM
+from errno import ENOSYS, EPERM, EPROTONOSUPPORT
 
 from pyminicon.options import capabilities
 
@@ -33,7 +33,7 @@ _FILES = """
 _WAITING = """
     epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd eventfd2
     inotify_add_watch inotify_init inotify_init1 inotify_rm_watch pipe pipe2 poll ppoll pselect6 select
-    signalfd signalfd4 io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
+    signalfd signalfd4 io_cancel io_destroy io_getevents io_pgetevents io_submit
 """
 _MEMORY = """
     brk madvise map_shadow_stack membarrier memfd_create memfd_secret mincore mlock mlock2 mlockall mmap
@@ -106,6 +106,8 @@ ALLOWED: tuple[tuple[str, str], ...] = (
     ("SYS_PACCT", "acct"),
     ("SYS_PTRACE", "kcmp pidfd_getfd process_madvise"),
     ("SYS_RAWIO", "ioperm iopl"),
+    # One process takes all that the machine has (fs.aio-max-nr), and no database of the host's starts any more.
+    ("SYS_RESOURCE", "io_setup"),
     ("SYS_TIME", "clock_settime settimeofday"),
     ("SYS_TTY_CONFIG", "vhangup"),
 )
@@ -126,10 +128,10 @@ REFUSED: tuple[tuple[str, str], ...] = (
 )
 
 # Answered as a kernel answers that never had them: a caller then does without. The first must fall back to
-# clone, whose flags a filter can read (clone3 has them behind a pointer); those after it are newer than
-# most kernels in use, or gone from all of them.
+# clone, whose flags a filter can read (clone3 has them behind a pointer), the second to threads, as
+# databases do; those after them are newer than most kernels in use, or gone from all of them.
 ABSENT = """
-    clone3
+    clone3 io_setup
     file_getattr file_setattr listns open_tree_attr rseq_slice_yield
     _sysctl afs_syscall create_module epoll_ctl_old epoll_wait_old get_kernel_syms getpmsg nfsservctl putpmsg
     query_module security tuxcall vserver
@@ -154,12 +156,17 @@ RLIMIT_CORE = 4
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
 _NEW_NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
 
-# The address families that stay: UNIX (1), INET (2), INET6 (10), NETLINK (16), PACKET (17, the kernel asks
-# NET_RAW of it). All others are code of their own, loaded on first use and rarely looked at; ALG (38) and
-# VSOCK (40), which leads out of every network namespace, are refused always. As (mask, value) that cover
-# the rest below 64; the kernel has none above 45.
+# The address families that stay: UNIX (1), INET (2), INET6 (10), NETLINK (16). All others are code of their own,
+# loaded on first use and rarely looked at; ALG (38) and VSOCK (40), which leads out of every network
+# namespace, are refused always. As (mask, value) that cover the rest below 64; the kernel has none above 45.
 _FEW_FAMILIES = ((~0, 3), (~3, 4), (~1, 8), (~0, 11), (~3, 12), (~1, 18), (~3, 20), (~7, 24), (~31, 32))
 _ALWAYS_REFUSED_FAMILIES = ((~0, 38), (~0, 40))
+# The rings of PACKET are the kernel's memory, gigabytes of it, that no cgroup counts. Among docker's
+# capabilities is the one that the kernel asks of it, so it takes that one by its name (capabilities.PACKETS).
+_PACKET = (~0, 17)
+
+_NETLINK, _ROUTE, _USERSOCK, _AUDIT = 16, 0, 2, 9
+_PROTOCOLS = range(32)  # of netlink: the kernel refuses all others itself
 
 Condition = tuple[int, str, int, int]
 
@@ -193,13 +200,47 @@ def refused_arguments(caps: int) -> list[tuple[str, int, tuple[Condition, ...]]]
     if not caps & capabilities.mask_of(("SYS_ADMIN",)):
         for flag in _NEW_NAMESPACES:
             rules.append(("clone", EPERM, ((0, MASKED_EQ, flag, flag),)))
-    families: tuple[tuple[int, int], ...] = _FEW_FAMILIES
-    if caps & capabilities.mask_of(("NET_ADMIN",)):
-        families = _ALWAYS_REFUSED_FAMILIES
+    return rules + _sockets(caps) + _personalities()
+
+
+def _sockets(caps: int) -> list[tuple[str, int, tuple[Condition, ...]]]:
+    rules: list[tuple[str, int, tuple[Condition, ...]]] = []
+    configures = caps & capabilities.mask_of(("NET_ADMIN",))
+    families: tuple[tuple[int, int], ...] = _ALWAYS_REFUSED_FAMILIES if configures else _FEW_FAMILIES
+    if not configures and not caps & capabilities.PACKETS:
+        families = (*families, _PACKET)
     for mask, value in families:
         for call in ("socket", "socketpair"):
             rules.append((call, EPERM, ((0, MASKED_EQ, mask & 0xFFFFFFFF, value),)))
-    return rules + _personalities()
+    # What a kernel answers that lacks the protocol. PAM takes any other error for the end of the session.
+    for mask, value in _cubes(_refused_protocols(caps)):
+        rules.append(("socket", EPROTONOSUPPORT, ((0, EQ, _NETLINK, 0), (2, MASKED_EQ, mask, value))))
+    return rules
+
+
+def _refused_protocols(caps: int) -> frozenset[int]:
+    """Of netlink: all but ROUTE, which a libc asks for the machine's addresses, or what configures a network.
+
+    By USERSOCK processes hand each other what no cgroup counts, and nothing uses it. AUDIT writes the host's
+    log, and CAP_AUDIT_WRITE, which the kernel asks of it, is among docker's fourteen.
+    """
+    refused = set(_PROTOCOLS) - {_ROUTE}
+    if caps & capabilities.mask_of(("NET_ADMIN",)):
+        refused = {_USERSOCK, _AUDIT}
+    if caps & capabilities.mask_of(("AUDIT_CONTROL", "AUDIT_READ")):
+        refused -= {_AUDIT}
+    return frozenset(refused)
+
+
+def _cubes(numbers: frozenset[int], first: int = 0, bits: int = 5) -> list[tuple[int, int]]:
+    """``numbers`` as (mask, value): each a block of those from ``first`` on that have ``bits`` bits."""
+    block = range(first, first + (1 << bits))
+    if numbers.issuperset(block):
+        return [(len(_PROTOCOLS) - len(block), first)]
+    if numbers.isdisjoint(block):
+        return []
+    half = first + (1 << bits - 1)
+    return _cubes(numbers, first, bits - 1) + _cubes(numbers, half, bits - 1)
 
 
 #: prlimit64's half of that. Who also asks for the old limit would read what nobody has written: EPERM. They stand as

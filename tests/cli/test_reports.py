@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+from pathlib import Path
 
 from pyminicon import _core
+from pyminicon.cgroups import sweep
 from pyminicon.cli import dry_run
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, environment
+from tests.images.tars import file, tar
 
 
 def test_json_tells_the_result_on_stderr(anybody: Cli) -> None:
@@ -93,6 +99,41 @@ def test_a_dry_run_with_a_limit_makes_no_cgroup(cli: Cli, needs_root: None) -> N
     r = cli("run", "--dry-run", "-m", "64m", "--timeout", "5", "host", "true")
     assert "write 67108864 to its memory." in r.stdout
     assert "end it after 5.0 s" in r.stdout
+
+
+def test_a_dry_run_sweeps_no_cgroup_of_a_dead_owner(cli: Cli, needs_root: None) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    trees = [
+        place for place in Path("/sys/fs/cgroup").iterdir() if (place / "memory.usage_in_bytes").exists()
+    ]
+    base = (trees or [Path("/sys/fs/cgroup")])[0] / f"test-dry-{os.getpid()}"
+    dead = base / f"pyminicon-{sweep._boot()}-{sweep._namespace('self', 'pid')}-{gone.pid}-1-1"
+    base.mkdir()
+    try:
+        dead.mkdir()
+        words = ("-m", "64m", "--cgroup-parent", f"/{base.name}", "host", "true")
+        assert cli("run", "--dry-run", *words).returncode == 0
+        assert dead.exists()
+        cli("run", *words)
+        assert not dead.exists(), "a run sweeps what the dry one left"
+    finally:
+        for place in (dead, base):
+            with contextlib.suppress(FileNotFoundError):
+                place.rmdir()
+
+
+def test_a_dry_run_imports_nothing_and_asks_no_registry(cli: Cli, tmp_path: Path) -> None:
+    archive, store = tmp_path / "image.tar", tmp_path / "store"
+    archive.write_bytes(tar(file("bin/x")))
+    env = environment(PYMINICON_STORE=str(store))
+    r = cli("run", "--dry-run", str(archive), "x", env=env)
+    assert r.returncode == 125 and "a dry run imports nothing" in r.stderr
+    r = cli("run", "--dry-run", "--pull", "missing", "no.such.example/x", env=env)
+    assert r.returncode == 125 and "in the store" in r.stderr
+    assert not store.exists()
+    assert cli("image", "import", str(archive), env=env).returncode == 0
+    assert cli("run", "--dry-run", str(archive), "x", env=env).returncode == 0
 
 
 def test_the_dry_run_knows_only_stages_that_there_are() -> None:

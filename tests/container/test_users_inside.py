@@ -18,7 +18,9 @@ def ids(**options: object) -> list[str]:
 
 
 def plain(uid: int, gid: int, groups: str = "") -> list[str]:
-    return [f"Uid: {uid} {uid} {uid} {uid}", f"Gid: {gid} {gid} {gid} {gid}", f"Groups: {groups}".strip()]
+    """The kernel keeps groups in order. The primary one is among them (CVE-2022-36109)."""
+    row = " ".join(sorted([str(gid), *groups.split()], key=int))
+    return [f"Uid: {uid} {uid} {uid} {uid}", f"Gid: {gid} {gid} {gid} {gid}", f"Groups: {row}"]
 
 
 @pytest.fixture
@@ -56,8 +58,8 @@ def test_supplementary_groups_of_the_caller_are_dropped(image: dict[str, object]
     before = os.getgroups()
     os.setgroups([4, 27, 1999])
     try:
-        assert ids(**image)[2] == "Groups:"
-        assert ids(user="alice", **image)[2] == "Groups: 29 44"
+        assert ids(**image)[2] == "Groups: 0"
+        assert ids(user="alice", **image)[2] == "Groups: 29 44 1000"
     finally:
         os.setgroups(before)
 
@@ -92,6 +94,21 @@ def test_a_file_denied_to_a_group_stays_denied(own_rootfs: Path, needs_root: Non
     image = {"image": str(own_rootfs)}
     assert sh("cat /secret", user="alice", **image).returncode == 1
     assert out("cat /secret", user="1000:1000", **image) == "x"
+
+
+def test_a_group_that_is_denied_stays_denied_to_who_left_it_by_a_set_gid_program(
+    own_rootfs: Path, needs_root: None
+) -> None:
+    secret, program = own_rootfs / "secret", own_rootfs / "bin/sgid"
+    secret.write_text("x")
+    os.chown(secret, 0, 1000)
+    secret.chmod(0o606)
+    program.write_bytes((own_rootfs / "bin/cat").read_bytes())
+    os.chown(program, 0, 100)
+    program.chmod(0o2755)
+    image: dict[str, object] = {"image": str(own_rootfs), "no_new_privileges": False}
+    assert sh("sgid /secret", user="alice", **image).returncode == 1
+    assert out("sgid /secret", user="bob", **image) == "x"
 
 
 def test_a_user_cant_write_what_is_roots(image: dict[str, object], needs_root: None) -> None:

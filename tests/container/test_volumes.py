@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from tests.support.python import environment
+from tests.support.python import environment, fresh
 from tests.support.run import out, sh
 
 
@@ -294,3 +294,30 @@ def test_a_tmpfs_runs_programs_only_when_asked() -> None:
     line = "printf '#!/bin/sh\\necho ran' > /t/x; chmod +x /t/x; /t/x"
     assert sh(line, tmpfs=["/t"]).returncode == 126
     assert out(line, tmpfs=["/t:exec"]) == "ran\n"
+
+
+MANY = """
+import resource, sys
+import pyminicon
+if sys.argv[1] != "-":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)
+volumes = [f"{sys.argv[2]}/{n}:/v{n}" for n in range(40)]
+try:
+    r = pyminicon.run(["sh", "-c", "stat -c %u /v[0-9]*"], userns="private", volumes=volumes, capture_output=True, text=True)
+    print(sorted(set(r.stdout.split())), r.stdout.count("\\n"))
+except pyminicon.LaunchError as error:
+    print("refused", error.errno)
+"""
+
+
+def test_of_many_mapped_volumes_none_is_left_out_in_silence(tmp_path: Path, needs_root: None) -> None:
+    """A message whose descriptors a limit cuts off would leave the rest with the host's owners."""
+    for n in range(40):
+        (tmp_path / f"{n}").mkdir()
+    told = {}
+    for limit in ("-", *(str(n) for n in range(20, 130, 10))):
+        r = fresh(f"import sys; sys.argv[1:] = [{limit!r}, {str(tmp_path)!r}]\n{MANY}")
+        assert r.returncode == 0, r.stderr
+        told[limit] = r.stdout.strip()
+    assert told["-"] == "['0'] 40"
+    assert set(told.values()) == {"['0'] 40", "refused 24"}, told

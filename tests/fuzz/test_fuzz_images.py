@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pyminicon.images import challenge, config, credentials, lookup, manifest, reference
 from pyminicon.images.docker_archive import _entries
 from pyminicon.images.errors import ImageError
-from pyminicon.images.limits import Limits
+from pyminicon.images.limits import Budget, Limits
 from pyminicon.images.tar_index import TarBlobs
 from pyminicon.images.unpack import unpack
 
@@ -76,7 +76,7 @@ def test_any_archive_is_unpacked_inside_or_refused(data: bytes, packed: bool) ->
     with tempfile.TemporaryDirectory() as place:
         os.mkdir(f"{place}/root")
         try:
-            unpack(iter([gzip.compress(data) if packed else data]), f"{place}/root", Limits())
+            unpack(iter([gzip.compress(data) if packed else data]), f"{place}/root", Budget(Limits()))
         except ImageError as error:
             assert "\n" not in str(error)
         assert os.listdir(place) == ["root"]

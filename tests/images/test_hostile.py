@@ -358,7 +358,7 @@ def test_a_manifest_or_configuration_with_a_wrong_digest_is_refused(
     path = layout.path / "blobs/sha256" / victim[7:]
     path.write_bytes(path.read_bytes() + b" ")
     layout.index(entry)
-    with pytest.raises(SpecError, match="wrong digest"):
+    with pytest.raises(SpecError, match=r"wrong (digest|size)"):
         resolve(str(layout.path))
 
 
@@ -368,7 +368,7 @@ def test_an_index_that_points_to_itself_is_refused(store: Store, layout: Layout)
     entry = {"mediaType": "application/vnd.oci.image.index.v1+json", "digest": own, "size": 10}
     data = layout.index(entry)
     layout.blob(data, own)
-    with pytest.raises(SpecError, match="wrong digest"):
+    with pytest.raises(SpecError, match=r"wrong (digest|size)"):
         resolve(str(layout.path))
 
 

@@ -114,7 +114,11 @@ def test_a_file_is_read_through_links_from_layer_to_layer_and_never_out(
         tar(file("d/e/.wh.gone"), symlink("three", "d/e/gone")),
     )
     assert [image.read(name) for name in ("one", "two", "d/up/f", "deep/e/f")] == [b"below"] * 4
-    assert [image.read(name) for name in ("out", "up", "loop", "three", "d", "")] == [None] * 6
+    assert [image.read(name) for name in ("out", "up", "loop", "three")] == [None] * 4
+    assert image.read("") is None
+    for name in ("d",):
+        with pytest.raises(SpecError, match="is no regular file"):
+            image.read(name)
 
 
 def test_a_user_that_a_higher_layer_deleted_is_none(merged: Merged) -> None:

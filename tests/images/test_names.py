@@ -226,15 +226,17 @@ def test_the_right_platform_is_chosen(have: list[str], wanted: str, chosen: str 
     assert (found[0].platform if found else None) == chosen
 
 
-def index_of(digest: str) -> bytes:
-    entry = {"mediaType": manifest.INDEXES[0], "digest": digest, "size": 9}
+def index_of(digest: str, size: int | None = None) -> bytes:
+    entry = {"mediaType": manifest.INDEXES[0], "digest": digest, "size": size}
+    if size is None:  # as long as itself
+        entry["size"] = len(index_of(digest, 999))
     return json.dumps({"mediaType": manifest.INDEXES[0], "manifests": [entry]}).encode()
 
 
 def test_an_index_that_leads_to_itself_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests make it impossible; take them away and the loop still ends."""
     data = index_of(f"sha256:{HEX}")
-    monkeypatch.setattr(manifest, "digest_of", lambda _: f"sha256:{HEX}")
+    monkeypatch.setattr(manifest, "digest_of", lambda *_: f"sha256:{HEX}")
     with pytest.raises(ImageError, match="itself"):
         find(data, None, lambda _: data)
 
@@ -248,7 +250,7 @@ def test_what_reads_as_manifest_and_as_index_is_refused() -> None:
 def test_indexes_within_indexes_end() -> None:
     chain = [b"{}"]
     for _ in range(10):
-        chain.append(index_of(sha(chain[-1])))
+        chain.append(index_of(sha(chain[-1]), len(chain[-1])))
     by_digest = {sha(data): data for data in chain}
     with pytest.raises(ImageError, match="too many others"):
         find(chain[-1], None, lambda entry: by_digest[entry.digest])

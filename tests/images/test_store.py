@@ -146,7 +146,7 @@ def test_what_a_running_container_uses_is_not_removed(store: Store, tmp_path: Pa
     assert remove.prune(store, everything=True) == []
     assert Path(second.layers[0], "a.tar").exists()
     second.close()
-    assert remove.prune(store, everything=True) == [digest]
+    assert [gone for gone, _ in remove.prune(store, everything=True)] == [digest]
     assert (layers(store), store.digests(), store.names()) == ([], [], {})
 
 
@@ -185,7 +185,7 @@ def test_prune_keeps_names_archives_and_what_runs(store: Store, tmp_path: Path) 
     running = resolve(str(tmp_path / "running.tar"))
     loose = bring(store, tmp_path / "loose.tar")
     (tmp_path / "loose.tar").unlink()
-    assert remove.prune(store) == [loose]
+    assert remove.prune(store) == [(loose, str(tmp_path / "loose.tar"))]
     archive.unlink()
     assert len(remove.prune(store)) == 1
     running.close()
@@ -297,9 +297,10 @@ def test_the_store_is_found_by_who_asks(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_a_record_reads_as_it_was_written(config: ImageConfig | None) -> None:
-    data = lookup.encode_record("sha256:1", "linux/amd64", ["a", "b"], config)
-    digest, platform, ids, found = lookup.decode_record(data)
-    assert (digest, platform, ids) == ("sha256:1", "linux/amd64", ["a", "b"])
+    layers = ["a" * 32, "0123456789abcdef" * 2]
+    data = lookup.encode_record("sha256:1", "linux/amd64", layers, config, "1777:5:6")
+    digest, platform, ids, found, top = lookup.decode_record(data)
+    assert (digest, platform, ids, top) == ("sha256:1", "linux/amd64", layers, "1777:5:6")
     for field in ImageConfig.__slots__ if config else ():
         assert getattr(found, field) == getattr(config, field)
     assert (found is None) == (config is None)

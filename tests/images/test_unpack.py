@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from pyminicon.images import unpack as unpack_module
-from pyminicon.images.limits import Limits
+from pyminicon.images.limits import Budget, Limits
 from pyminicon.images.store import Store
 
 from .tars import device, directory, file, global_header, hardlink, symlink, tar
@@ -266,7 +266,7 @@ def test_the_digest_is_of_the_uncompressed_stream(tmp_path: Path) -> None:
 
     data = tar(file("a"))
     (tmp_path / "out").mkdir()
-    done = unpack_module.unpack(iter([gzip.compress(data)]), str(tmp_path / "out"), Limits())
+    done = unpack_module.unpack(iter([gzip.compress(data)]), str(tmp_path / "out"), Budget(Limits()))
     assert done.diff_id == sha(data)
     assert (done.entries, done.size, done.complete) == (1, len(data), True)
 
@@ -275,7 +275,7 @@ def test_a_stream_in_small_pieces_is_the_same(tmp_path: Path) -> None:
     data = gzip.compress(tar(file("a", os.urandom(5000)), file(".wh.b")))
     (tmp_path / "out").mkdir()
     pieces = (bytes([byte]) for byte in data)
-    done = unpack_module.unpack(pieces, str(tmp_path / "out"), Limits())
+    done = unpack_module.unpack(pieces, str(tmp_path / "out"), Budget(Limits()))
     assert done.entries == 2
     assert stat.S_ISCHR((tmp_path / "out/b").lstat().st_mode)
 
@@ -283,7 +283,7 @@ def test_a_stream_in_small_pieces_is_the_same(tmp_path: Path) -> None:
 def test_a_layer_without_the_end_mark_is_told(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     data = tar(file("a"))[:1024]
-    assert not unpack_module.unpack(iter([data]), str(tmp_path / "out"), Limits()).complete
+    assert not unpack_module.unpack(iter([data]), str(tmp_path / "out"), Budget(Limits())).complete
 
 
 def test_of_global_records_the_last_of_a_key_counts_and_what_means_nothing_is_dropped(

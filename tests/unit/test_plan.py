@@ -97,8 +97,7 @@ def test_proc_sys_and_dev_are_never_reached_through_a_link(root: None) -> None:
 
 def test_a_read_only_image_has_no_writable_mount_of_its_trees(root: None) -> None:
     for row in fields(read_only=True)["mounts"]:
-        assert row[0] != ops.OVERLAY
-        if row[0] == ops.BIND:
+        if row[0] in (ops.BIND, ops.OVERLAY):
             assert row[1] & ops.RO
 
 

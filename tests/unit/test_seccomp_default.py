@@ -233,10 +233,56 @@ def test_the_personalities_are_dockers_five(program: bytes) -> None:
         assert answer(program, SYS["personality"], [value]) == expected, hex(value)
 
 
-def test_only_five_families_stay(program: bytes) -> None:
+def _families(program: bytes, call: str) -> set[int]:
+    return {family for family in range(64) if answer(program, SYS[call], [family]) == ALLOW}
+
+
+def test_only_four_families_stay_and_packets_on_request(program: bytes) -> None:
+    asked = capabilities.for_filter(capabilities.DEFAULT_MASK, ["net_raw"])
+    assert asked & ~capabilities.PACKETS == capabilities.DEFAULT_MASK
+    with_packets = seccomp.program("default", asked)
+    everything = seccomp.program("default", capabilities.for_filter((1 << 41) - 1, ["ALL"]))
+    assert with_packets is not None and everything is not None
     for call in ("socket", "socketpair"):
-        kept = {family for family in range(64) if answer(program, SYS[call], [family]) == ALLOW}
-        assert kept == {0, 1, 2, 10, 16, 17}  # the kernel has no family 0
+        assert _families(program, call) == {0, 1, 2, 10, 16}  # the kernel has no family 0
+        assert _families(with_packets, call) == {0, 1, 2, 10, 16, 17}
+        assert _families(everything, call) == set(range(64)) - {38, 40}
+
+
+@pytest.mark.parametrize("high", [0, HIGH, 0xFFFFFFFF << 32])
+def test_of_netlink_only_routes_stay(high: int, program: bytes) -> None:
+    def tried() -> dict[int, int]:
+        kinds = (socket.SOCK_RAW, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        return {
+            protocol: min(
+                raw(SYS["socket"], _signed(high | 16), _signed(high | kind), _signed(high | protocol))
+                for kind in kinds
+            )
+            for protocol in range(34)
+        }
+
+    under, bare = in_child(tried, program), in_child(tried)
+    assert under.pop(0) > 0
+    assert set(under.values()) == {-errno.EPROTONOSUPPORT}
+    assert bare[2] > 0 and bare[9] > 0 and bare[15] > 0
+
+
+def test_who_configures_the_network_has_the_rest_of_netlink() -> None:
+    def kept(*more: str) -> set[int]:
+        made = seccomp.program("default", capabilities.resolve(more))
+        assert made is not None
+        return {p for p in range(32) if answer(made, SYS["socket"], [16, 3, p]) == ALLOW}
+
+    assert kept() == {0}
+    assert kept("NET_ADMIN") == set(range(32)) - {2, 9}
+    assert kept("AUDIT_CONTROL") == kept("AUDIT_READ") == {0, 9}
+    assert kept("ALL") == set(range(32)) - {2}
+
+
+def test_asynchronous_reads_are_absent_unless_limits_may_be_passed(program: bytes) -> None:
+    assert answer(program, 206) == ERRNO | errno.ENOSYS
+    more = seccomp.program("default", capabilities.resolve(["SYS_RESOURCE"]))
+    assert more is not None and answer(more, 206) == ALLOW
 
 
 def test_clone_makes_processes_but_no_namespaces(program: bytes) -> None:

@@ -24,6 +24,13 @@ bool is(const struct stat& found, const Inode& expected) {
          minor(found.st_dev) == expected.device_minor;
 }
 
+// Left out for want of a descriptor, a source would be mounted with the host's ids.
+void insist_on_resources(const std::string& path) {
+  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+    throw LaunchFailure(errno, Stage::kUserns, path);
+  }
+}
+
 class Sources {
  public:
   explicit Sources(int userns) : userns_(userns) {}
@@ -35,6 +42,7 @@ class Sources {
                            (recursive ? kernel::kAtRecursive : 0);
     Fd tree(static_cast<int>(syscall(kernel::kSysOpenTree, AT_FDCWD, path.c_str(), flags)));
     struct stat info;
+    if (!tree) insist_on_resources(path);
     // What isn't there or is a link the child finds out by itself, and says so with its name.
     if (!tree || fstat(tree.get(), &info) < 0 || S_ISLNK(info.st_mode)) return;
     if (expected.inode != 0 && !is(info, expected)) return;
@@ -42,7 +50,8 @@ class Sources {
                                       static_cast<uint64_t>(userns_)};
     const unsigned at = kernel::kAtEmptyPath | (recursive ? kernel::kAtRecursive : 0);
     if (syscall(kernel::kSysMountSetattr, tree.get(), "", at, &attribute, sizeof attribute) < 0) {
-      return;
+      insist_on_resources(path);
+      return;  // a file system that can't map ids
     }
     keys.push_back(key);
     trees.push_back(std::move(tree));

@@ -1,0 +1,154 @@
+#include "parent/process/hidden.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <string_view>
+
+#include "parent/process/fd.h"
+#include "parent/process/plain_file.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr int kDirectory = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+constexpr int kDeepest = 64;
+
+// Readable for everybody, as a rule, and nobody else's business: who this machine is, its disks
+// with the passwords of shares among their options, what sessions get.
+constexpr std::array<std::string_view, 7> kPaths = {
+    "machine-id", "hostid", "fstab", "crypttab", "environment", "ssl/private", "pki/tls/private"};
+constexpr std::array<std::string_view, 13> kEndings = {
+    ".key", "_key",  "-key.pem", ".keytab", ".p12", ".pfx",     ".pk8",
+    ".jks", ".kdbx", ".ovpn",    ".psk",    ".ppk", ".keystore"};
+constexpr std::array<std::string_view, 6> kBeginnings = {"ssh_host_", "id_rsa",     "id_dsa",
+                                                         "id_ecdsa",  "id_ed25519", "privkey"};
+constexpr std::array<std::string_view, 6> kWords = {"secret",   "credential", "htpasswd",
+                                                    "password", ".netrc",     "pgpass"};
+// Certificates by their names, and sometimes with their key in one file.
+constexpr std::array<std::string_view, 5> kMayHoldKey = {".pem", ".crt", ".cer", ".cert",
+                                                         ".bundle"};
+constexpr uint64_t kMostLookedAt = 4 << 20;
+
+bool ends_as(std::string_view name, const auto& endings) {
+  return std::any_of(endings.begin(), endings.end(),
+                     [name](std::string_view one) { return name.ends_with(one); });
+}
+
+bool is_secret(const std::string& path, std::string_view name) {
+  std::string low(name);
+  std::transform(low.begin(), low.end(), low.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+  });
+  if (std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end()) return true;
+  if (path.starts_with("pam.d/")) return false;  // common-password, passwd
+  const auto begins = [&low](std::string_view one) { return low.starts_with(one); };
+  const auto holds = [&low](std::string_view one) { return low.find(one) != std::string::npos; };
+  return ends_as(low, kEndings) || std::any_of(kBeginnings.begin(), kBeginnings.end(), begins) ||
+         std::any_of(kWords.begin(), kWords.end(), holds);
+}
+
+bool holds_key(int dir, const char* name) {
+  if (!ends_as(name, kMayHoldKey)) return false;
+  const Fd file = open_plain({dir, name, O_NOFOLLOW, 0});
+  const auto bytes = file ? read_at_most(file.get(), kMostLookedAt) : std::nullopt;
+  return !bytes || bytes->find("PRIVATE KEY-----") != std::string::npos;
+}
+
+// Whether `path` is one of `shown`, or in it; or, the other way round, one of them is in `path`.
+bool is_shown(const std::string& path, const std::vector<std::string>& shown) {
+  return std::any_of(shown.begin(), shown.end(), [&path](const std::string& one) {
+    return path == one || path.starts_with(one + "/");
+  });
+}
+
+bool leads_to_shown(const std::string& path, const std::vector<std::string>& shown) {
+  return std::any_of(shown.begin(), shown.end(),
+                     [&path](const std::string& one) { return one.starts_with(path + "/"); });
+}
+
+// The kernel's clock for changes moves in steps of up to 10 ms: what is younger may change once
+// more and bear the same time.
+constexpr int64_t kUnsettled = 20'000'000;
+
+int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1'000'000'000LL + time.tv_nsec; }
+
+}  // namespace
+
+class HiddenSet::Walk {
+ public:
+  Walk(HiddenSet& set, const std::vector<std::string>& shown) : set_(set), shown_(shown) {}
+
+  // `closed`: nothing in it is shown but what was asked for.
+  void directory(Fd fd, const std::string& path, bool closed, int depth) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> listing(fdopendir(fd.release()), closedir);
+    struct stat about;
+    if (!listing || fstat(dirfd(listing.get()), &about) != 0) return;
+    set_.seen_.push_back({path, about.st_ino, nanoseconds(about.st_ctim)});
+    while (const dirent* entry = readdir(listing.get())) {
+      const std::string_view name = entry->d_name;
+      if (name == "." || name == "..") continue;
+      const std::string below = path.empty() ? std::string(name) : path + "/" + entry->d_name;
+      judge(dirfd(listing.get()), *entry, below, closed, depth);
+    }
+  }
+
+ private:
+  void judge(int dir, const dirent& entry, const std::string& path, bool closed, int depth) {
+    if (is_shown(path, shown_)) return;
+    const bool hidden = closed || is_secret(path, entry.d_name);
+    if (entry.d_type == DT_LNK && !hidden) return;  // what it leads to is judged where it lies
+    struct stat about;
+    if (fstatat(dir, entry.d_name, &about, AT_SYMLINK_NOFOLLOW) != 0) return hide(path);
+    if (S_ISDIR(about.st_mode)) {
+      subdirectory(dir, entry.d_name, path, about, hidden || (about.st_mode & 5) != 5, depth);
+    } else if (hidden || !S_ISREG(about.st_mode) || (about.st_mode & 4) == 0 ||
+               holds_key(dir, entry.d_name)) {
+      if (!S_ISLNK(about.st_mode) || hidden) hide(path);
+    }
+  }
+
+  void subdirectory(int dir, const char* name, const std::string& path, const struct stat& about,
+                    bool hidden, int depth) {
+    if ((hidden && !leads_to_shown(path, shown_)) || depth == kDeepest) return hide(path);
+    Fd fd(openat(dir, name, kDirectory));
+    if (!fd) return hide(path);
+    std::vector<Hidden>& found = set_.rows_;
+    const size_t at = found.size();
+    found.push_back({path, false, about.st_mode & 07777, about.st_uid, about.st_gid});
+    directory(std::move(fd), path, hidden, depth + 1);
+    if (found.size() == at + 1) found.pop_back();  // all of it is shown
+  }
+
+  void hide(const std::string& path) { set_.rows_.push_back({path, true, 0, 0, 0}); }
+
+  HiddenSet& set_;
+  const std::vector<std::string>& shown_;
+};
+
+HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& shown) : root_(root) {
+  timespec now{};
+  clock_gettime(CLOCK_REALTIME, &now);
+  looked_ = nanoseconds(now);
+  Fd fd(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd) Walk(*this, shown).directory(std::move(fd), "", false, 0);
+}
+
+bool HiddenSet::holds() const {
+  const Fd root(open(root_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return root && std::all_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
+           struct stat about;
+           const char* path = one.path.empty() ? "." : one.path.c_str();
+           return one.changed < looked_ - kUnsettled &&
+                  fstatat(root.get(), path, &about, AT_SYMLINK_NOFOLLOW) == 0 &&
+                  about.st_ino == one.inode && nanoseconds(about.st_ctim) == one.changed;
+         });
+}
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,44 @@
+// What of a directory of this machine (its /etc) a container isn't shown.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace pyminicon::parent {
+
+struct Hidden {
+  std::string path;         // in the directory
+  bool whole;               // false: a directory that is shown but for what follows
+  uint32_t mode, uid, gid;  // of such a directory
+};
+
+// By a rule: hidden is what not any user may read (by the mode of each file and directory), what is
+// neither a file nor a directory nor a link, and what is a secret by its name, or by its content
+// where the name says that it may be (docs/security.md lists the names). `shown`: paths that are
+// not hidden, with all that is in them.
+class HiddenSet {
+ public:
+  HiddenSet(const std::string& root, const std::vector<std::string>& shown);
+
+  // Whether every directory that was looked through still holds what it did: nothing has come, gone
+  // or got another name. (Another mode of a file doesn't show in its directory.)
+  bool holds() const;
+
+  const std::vector<Hidden>& rows() const { return rows_; }
+
+ private:
+  struct Seen {
+    std::string path;
+    uint64_t inode;
+    int64_t changed;  // ns
+  };
+  class Walk;
+
+  std::string root_;
+  int64_t looked_;
+  std::vector<Hidden> rows_;
+  std::vector<Seen> seen_;
+};
+
+}  // namespace pyminicon::parent
