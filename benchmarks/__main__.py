@@ -15,6 +15,7 @@ NAMES = {
     "peers": "the same container through unshare, bwrap, crun, runc",
     "flat": "the same launch while memory, descriptors, mounts, containers grow",
     "throughput": "launches per second from threads and asyncio",
+    "sustained": "one caller that goes on asking, cold and from a template",
     "density": "1,000 sleeping containers",
     "cli": "the command line against a bare interpreter",
     "filters": "loading a system call filter",

@@ -72,15 +72,18 @@ class Plan:
     def __init__(self, fields: PlanFields, /) -> None: ...
     def limited(self, cgroup: tuple[Any, ...], memory_limit: int, /) -> Plan:
         """The same plan with another cgroup."""
+    @property
+    def may_hang(self) -> bool:
+        """Whether a launch may, on a file system that doesn't answer."""
 
 class KnownPlans:
     """The last 16 plans (pyminicon.plan.Plan) by the options that they were made of."""
 
     def __init__(self, each_run: frozenset[str], limits: frozenset[str], /) -> None: ...
     def __len__(self) -> int: ...
-    def find(self, options: dict[str, Any], /) -> tuple[Any, dict[str, Any]] | bytes | None:
+    def find(self, options: dict[str, Any], at_once: bool, /) -> tuple[Any, dict[str, Any]] | bytes | None:
         """A plan that still holds, and the options that aren't in it; else the key to keep one by, or None where
-        none can be kept."""
+        none can be kept. ``at_once``: without asking a file system that may not answer."""
 
     def keep(self, key: bytes, plan: Any, /) -> None: ...
 
@@ -125,8 +128,14 @@ class Handle:
 
     def send_signal(self, number: int, /) -> bool: ...
     def kill(self) -> bool: ...
+    def end(self) -> bool:
+        """Kills it and waits; False where it hangs in the kernel."""
+
+    def hopeless(self, killed_for: float, /) -> bool:
+        """Killed so many seconds ago, and will not die soon."""
+
     def give_up(self) -> None:
-        """It was killed and hangs in the kernel: nobody waits for it when the handle goes."""
+        """It was killed and hangs in the kernel: nobody waits for it any more, now or when the handle goes."""
 
     def usage(self) -> tuple[Any, ...]:
         """wall user system memory_peak pids_peak io_read io_written memory pids."""
@@ -136,8 +145,11 @@ class Handle:
 
     def freeze(self, frozen: bool, /) -> bool: ...
     def update(self, changes: Iterable[tuple[int, bytes, bytes]], /) -> bool: ...
-    def collect(self, paths: Sequence[str] | None, most: int, /) -> dict[str, bytes] | None:
-        """Files of a container that was planned with hand_out, at most ``most`` bytes each."""
+    def collect(
+        self, paths: Sequence[str] | None, most: int, timeout: float | None, /
+    ) -> tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None:
+        """Files of a container that was planned with hand_out and has ended, at most ``most`` bytes each; and
+        of those that couldn't be taken (errno, what it means here)."""
 
 class Template:
     """A stock of parked containers of one plan (csrc/parent/pool/stock.h)."""
@@ -162,6 +174,7 @@ class Template:
         collect: Sequence[str] | None,
         collect_max: int,
         /,
+        cancel_fd: int = -1,
     ) -> tuple[Any, ...]:
         """``told``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
 
@@ -248,8 +261,10 @@ def run(
     collect: Sequence[str] | None,
     collect_max: int,
     /,
+    cancel_fd: int = -1,
 ) -> tuple[Any, ...]:
-    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, files)."""
+    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, collected). ``cancel_fd``: readable
+    when nobody wants it any more; it ends as at the timeout then."""
 
 def open_plain(path: str | bytes, follow: bool, /) -> int:
     """A descriptor of the regular file ``path``, whose type is known before it is opened: EINVAL, EISDIR, ELOOP

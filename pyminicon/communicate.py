@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         stderr: IO[Any] | None
         _spec: Spec
         _talk: Talk | None
+        _talking: Any
 
         def wait(self, timeout: float | None = None) -> int: ...
 
@@ -39,6 +40,15 @@ _PIECE = 1 << 16
 def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
     """See Container.communicate."""
     deadline = None if timeout is None else time.monotonic() + timeout
+    if not box._talking.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
+        raise errors.TimeoutExpired(box.args, timeout or 0.0)
+    try:
+        return _communicate(box, input, deadline, timeout)
+    finally:
+        box._talking.release()
+
+
+def _communicate(box: Box, input: Any, deadline: float | None, timeout: float | None) -> tuple[Any, Any]:
     talk = box._talk
     if talk is None:
         talk = box._talk = Talk(box, input)
@@ -73,29 +83,21 @@ class Talk:
         self.relayed: bool = box._spec.max_output is not None
         self.ended: bool = box.pidfd < 0  # closed
         self.input: int = -1
+        self.flushed: bool = False  # what the caller had written by himself goes first
         self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
         if box.stdin is not None and not box.stdin.closed:
-            self._open_input(box.stdin)
+            self.input = box.stdin.fileno()
         for which, stream in ((1, box.stdout), (2, box.stderr)):
             if stream is not None and not stream.closed:
                 self.outputs[stream.fileno()] = which
                 self.captured[which] = []
-
-    def _open_input(self, stream: IO[Any]) -> None:
-        try:
-            stream.flush()
-        except BrokenPipeError:  # nobody reads any more: as in subprocess no error
-            self.unsent = memoryview(b"")
-        self.input = stream.fileno()
-        if not self.unsent:
-            self._close_input()
 
     def _close_input(self) -> None:
         self.input = -1
         assert self.box.stdin is not None
         try:
             self.box.stdin.close()
-        except BrokenPipeError:
+        except OSError:  # nobody reads any more: as in subprocess no error
             pass
 
     def go_on(self, deadline: float | None, timeout: float | None) -> None:
@@ -152,6 +154,12 @@ class Talk:
     def _write(self) -> bool:
         """False when there is nothing more to write."""
         try:
+            if not self.flushed:
+                assert self.box.stdin is not None
+                self.box.stdin.flush()
+                self.flushed = True
+            if not self.unsent:
+                return False
             self.unsent = self.unsent[os.write(self.input, self.unsent[:_PIECE]) :]
         except BlockingIOError:
             return True
@@ -160,7 +168,7 @@ class Talk:
         return bool(self.unsent)
 
     def _read(self, fd: int) -> bool:
-        """False when there is nothing there; at its end the stream leaves ``outputs``."""
+        """False when there is nothing more there; at its end the stream leaves ``outputs``."""
         try:
             data = os.read(fd, _PIECE)
         except BlockingIOError:
@@ -169,7 +177,7 @@ class Talk:
             del self.outputs[fd]
             return False
         self.captured[self.outputs[fd]].append(data)
-        return True
+        return len(data) == _PIECE
 
     def _finish(self, which: int) -> Any:
         stream: Any = self.box.stdout if which == 1 else self.box.stderr

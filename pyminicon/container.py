@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
+import _weakref
 import os
+import sys
+import time
 
 from pyminicon import _core, errors
 from pyminicon.options import parse as specs
@@ -111,8 +115,13 @@ def run(args: Any, **options: Any) -> Result[Any]:
     except ImportError as error:
         raise errors.not_loaded(error) from error
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan = planned(args, options, NOT_RUN)
-    return run_plan(plan, spec, args, trace)
+    announce(args, options.get("image", "host"))
+    begun = time.monotonic() if "timeout" in options else None
+    try:
+        spec, plan = planned(args, options, NOT_RUN)
+    except errors.Expired:
+        return expired(args, options)
+    return run_plan(plan, spec, args, trace, begun)
 
 
 def describe(function: Any, call: str) -> None:
@@ -131,13 +140,37 @@ def describe(function: Any, call: str) -> None:
     function.__wrapped__ = Described()
 
 
-def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result[Any]:
+def among_greenlets() -> Any:
+    """The room for a program of gevent's, where a call that waits would hold up all other greenlets; else None."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("select"):
+        return None
+    from pyminicon import greenlets
+
+    return greenlets
+
+
+def announce(args: Any, image: Any) -> None:
+    """For who watches: an audit event, at which a hook may raise (sys.addaudithook), and a word in the log of a
+    program that has one."""
+    sys.audit("pyminicon.run", args, image)
+    log = getattr(sys.modules.get("logging"), "getLogger", None)
+    if log is not None:
+        log("pyminicon").debug("run %r in %r", args, image)
+
+
+def run_plan(
+    plan: Plan, spec: Spec, args: Any, trace: bool = False, begun: float | None = None
+) -> Result[Any]:
     """One run of a plan: one crossing into the core. Closes the plan's locks."""
     try:
         from pyminicon.result import make_result
 
         core_plan = plan.core or _core.Plan(plan.fields)
-        return make_result(spec, args, _core.run(core_plan, plan.told, *run_request(spec, trace)))
+        request = (core_plan, plan.told, *run_request(spec, trace, begun))
+        greenlets = among_greenlets()
+        outcome = _core.run(*request) if greenlets is None else greenlets.call(_core.run, *request)
+        return make_result(spec, args, outcome)
     except ImportError as error:
         raise errors.not_loaded(error) from error
     finally:
@@ -145,14 +178,16 @@ def run_plan(plan: Plan, spec: Spec, args: Any, trace: bool = False) -> Result[A
             os.close(fd)
 
 
-def run_request(spec: Spec, trace: bool) -> tuple[Any, ...]:
-    """What the core's run and a template's run are asked alike, in the order of their arguments."""
+def run_request(spec: Spec, trace: bool, begun: float | None = None) -> tuple[Any, ...]:
+    """What the core's run and a template's run are asked alike, in the order of their arguments. ``begun``: when
+    the timeout has, if not just now."""
+    spent = 0.0 if begun is None else time.monotonic() - begun
     return (
         stdio_choices(spec),
         spec.pass_fds,
         trace,
         input_bytes(spec),
-        spec.timeout,
+        None if spec.timeout is None else max(spec.timeout - spent, 0.0),
         spec.wall_time,
         spec.cpu_time or 0.0,
         _NO_LIMIT if spec.max_output is None else spec.max_output,
@@ -195,28 +230,51 @@ def start(args: Any, **options: Any) -> Container[Any]:
     LaunchError as :func:`run` does. ``tty=True``: a terminal of its own, in the container's ``terminal``
     (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
     """
+    announce(args, options.get("image", "host"))
     if wants_terminal(options):
         return _start_in_terminal(args, options)
+    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    return start_plan(*planned_start(args, options), args, trace)
+
+
+def planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:
+    """What start was asked for, and its plan; within its ``wall_time``, if it has one."""
     try:
         from pyminicon.plan.cache import planned
     except ImportError as error:
         raise errors.not_loaded(error) from error
-    trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan = planned(args, options, specs.ONLY_RUN)
-    return start_plan(spec, plan, args, trace)
+    try:
+        return planned(args, options, specs.ONLY_RUN)
+    except errors.Expired:
+        raise too_late(options) from None
+
+
+def expired(args: Any, options: dict[str, Any]) -> Result[Any]:
+    """What run answers where planning took too long: TimeoutExpired, or the Result of a container that
+    ``wall_time`` has ended."""
+    from pyminicon import result
+
+    names = {"timeout", "wall_time", "check", "collect"} & options.keys()
+    spec = specs.parse(args, {name: options[name] for name in names})
+    return result.make_result(spec, args, result.ended_in_setup(spec))
+
+
+def too_late(options: dict[str, Any]) -> errors.LaunchError:
+    """What a file system that doesn't answer makes of a start."""
+    import errno
+
+    return errors.LaunchError(errno.ETIMEDOUT, "prepare", os.fsdecode(options.get("image", "host")))
 
 
 def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
     """:func:`start` with a terminal of its own as stdin, stdout and stderr; the Container has it as ``terminal``."""
-    from pyminicon.plan import build as plans
     from pyminicon.terminal import Terminal
 
     trace = bool(options.pop("trace", False))
-    checked = specs.parse(args, options, specs.ONLY_RUN)
     terminal = Terminal()
     try:
-        checked.stdin = checked.stdout = checked.stderr = terminal.inner
-        made = plans.build(checked)
+        inner = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)
+        checked, made = planned_start(args, {**options, **inner})
         terminal.give_to(made.outer_uid())
         box = start_plan(checked, made, args, trace)
     except BaseException:
@@ -256,9 +314,57 @@ def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> C
 
 _PRIVATE = object()
 
+
+class _Kept:
+    """What is kept of a running container until its end, also when nobody has its Container any more."""
+
+    def __init__(self, box: Container[Any], locks: list[int]) -> None:
+        self.box = _weakref.ref(box)
+        self.handle = box._handle
+        self.locks = locks
+        self.streams: tuple[Any, ...] = ()
+        self.started_by = os.getpid()
+
+    def let_go(self) -> None:
+        _running.pop(id(self), None)
+        while self.locks:
+            os.close(self.locks.pop())
+
+    def close_streams(self, mine: bool) -> None:
+        for stream in self.streams:
+            if stream is not None:
+                _close_stream(stream, mine)
+
+    def end(self) -> None:
+        box = self.box()
+        if box is not None:
+            return box.close()
+        if self.handle.end():
+            self.handle.poll()
+        else:
+            self.handle.give_up()
+        self.close_streams(True)
+        self.handle.release()
+        return self.let_go()
+
+
 # What still runs when the interpreter shuts down is ended then, cgroups and all; the watcher would only
-# kill it. Keyed by id: a Container is looked at only by the process that made it.
-_running: dict[int, Container[Any]] = {}
+# kill it. Looked at only by the process that made it.
+_running: dict[int, _Kept] = {}
+
+
+def _close_stream(stream: Any, mine: bool) -> None:
+    """Whatever somebody else does with the other end, which he may have inherited: nothing is waited for. In a
+    forked process what is buffered is the parent's to write, and so is how the pipe is used."""
+    try:
+        if mine:
+            os.set_blocking(stream.fileno(), False)
+            stream.close()
+        else:
+            below = getattr(stream, "buffer", stream)  # of a text stream
+            getattr(below, "raw", below).close()
+    except (OSError, ValueError):  # what was still buffered; or it is closed
+        pass
 
 
 _burial = 32  # so many may be running or forgotten before somebody looks which have ended
@@ -270,19 +376,16 @@ def _bury() -> None:
     global _burial
     if len(_running) < _burial:
         return
-    for box in list(_running.values()):
-        if box._started_by == os.getpid():
-            try:
-                box.poll()
-            except errors.Error:  # its status was taken: nobody will ask
-                box._release()
+    for kept in list(_running.values()):
+        if kept.started_by == os.getpid() and kept.handle.poll() is not None:
+            kept.let_go()
     _burial = max(32, 2 * len(_running))
 
 
 def _end_all() -> None:
-    for box in list(_running.values()):
-        if box._started_by == os.getpid():
-            box.close()
+    for kept in list(_running.values()):
+        if kept.started_by == os.getpid():
+            kept.end()
 
 
 class Running:
@@ -395,6 +498,13 @@ else:  # without typing, whose import costs more than a container
     _Running, AnyStr = Running, str
 
 
+def warn_running(box: Any) -> None:
+    """As subprocess does of a Popen that nobody holds any more."""
+    import warnings
+
+    warnings.warn(f"container {box.id} is still running", ResourceWarning, stacklevel=3, source=box)
+
+
 class Container(_Running[AnyStr]):
     """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
 
@@ -418,8 +528,6 @@ class Container(_Running[AnyStr]):
             raise TypeError("a Container is made by pyminicon.start()")
         self._handle = handle
         self._spec = spec
-        self._locks = locks
-        self._started_by = os.getpid()
         self.args = args
         self.stop_signal = stop_signal
         self.id: str = handle.id
@@ -437,8 +545,11 @@ class Container(_Running[AnyStr]):
 
             atexit.unregister(_end_all)
             atexit.register(_end_all)
-        _running[id(self)] = self
+        self._kept = _Kept(self, locks)
+        self._kept.streams = (self.stdin, self.stdout, self.stderr)
+        _running[id(self._kept)] = self._kept
         self._talk: Talk | None = None
+        self._talking = _thread.RLock()
 
     def _stream(self, which: int, mode: str) -> IO[Any] | None:
         fd = self._handle.take_stream(which)
@@ -460,7 +571,7 @@ class Container(_Running[AnyStr]):
         if self.returncode is None and self._mine():
             ended = self._handle.poll()
             if ended is not None:
-                self._release()
+                self._kept.let_go()
                 self.limit = ended[1]
                 self.returncode = errors.check_status(self._status_of(ended[0]))
         return self.returncode
@@ -471,7 +582,10 @@ class Container(_Running[AnyStr]):
         if self.returncode is None:
             if not self._mine():
                 raise errors.Error("another process has started this container, and waits for it")
-            if not self._handle.wait(timeout):
+            greenlets = among_greenlets()
+            if not (
+                self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)
+            ):
                 raise errors.TimeoutExpired(self.args, timeout or 0.0)
             self.poll()
         return errors.check_status(self.returncode)
@@ -492,33 +606,42 @@ class Container(_Running[AnyStr]):
         if self._mine():
             self._handle.kill()
 
-    def _release(self) -> None:
-        _running.pop(id(self), None)
-        while self._locks:
-            os.close(self._locks.pop())
-
     def close(self) -> None:
-        """Kills the container if it still runs, waits for it, closes the streams."""
-        for stream in (self.stdin, self.stdout, self.stderr, self.terminal):
-            if stream is not None:
-                try:
-                    stream.close()
-                except OSError:  # what was still buffered for a reader that has gone
-                    pass
+        """Kills the container if it still runs, waits for it, closes the streams; what was written to
+        ``stdin`` and waits there for a reader is dropped."""
         if self._mine() and self.returncode is None:
-            self._handle.kill()
-            if self._handle.wait(_PATIENCE):
+            if self._handle.end():
                 self.poll()
             else:  # it hangs in the kernel, on a FUSE server that doesn't answer; nobody can end that
                 self.returncode = -9
-        self._handle.release()
-        self.pidfd = -1
+                self._handle.give_up()
+                self._kept.let_go()  # reaped by a later launch, once nobody holds the handle
+        mine = self._mine()
+        # A communicate() in another thread sees the end, too, and has its streams until then.
+        talks = mine and self._talking.acquire(timeout=_PATIENCE)
+        try:
+            self._kept.close_streams(mine)
+            if self.terminal is not None:
+                self.terminal.close()
+            self._handle.release()
+            self.pidfd = -1
+        finally:
+            if talks:
+                self._talking.release()
 
     def __enter__(self) -> Container[AnyStr]:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        kept = getattr(self, "_kept", None)
+        if kept is not None and id(kept) in _running and kept.started_by == os.getpid():
+            if kept.handle.poll() is None:
+                warn_running(self)
+            else:
+                kept.let_go()
 
     def __repr__(self) -> str:
         state = "running" if self.returncode is None else f"returncode={self.returncode}"

@@ -16,6 +16,11 @@ class Error(Exception):
     __module__ = "pyminicon"
 
 
+class Expired(Exception):
+    """Ours alone: the time was over before a plan was made; whoever is at it goes on, and what he makes is
+    disposed of."""
+
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess

@@ -65,11 +65,23 @@ class Result(_Generic[AnyStr]):
     ``args``, ``returncode`` (-N: killed by signal N), ``stdout``, ``stderr`` as
     subprocess.CompletedProcess has them. ``usage`` (:class:`Usage`), ``limit`` (None, or the limit that
     ended it: "memory", "wall_time", "cpu_time", "output"), ``startup`` (float, seconds from the call to
-    execve), ``files`` ({path: bytes} of what ``collect`` asked for and was there), ``trace`` (with
-    ``trace=True``: a list of (stage, nanoseconds since the call)).
+    execve), ``files`` ({path: bytes} of what ``collect`` asked for and could be taken),
+    ``collect_errors`` ({path: OSError} of what couldn't), ``trace`` (with ``trace=True``: a list of (stage,
+    nanoseconds since the call)).
     """
 
-    __slots__ = ("args", "files", "limit", "returncode", "startup", "stderr", "stdout", "trace", "usage")
+    __slots__ = (
+        "args",
+        "collect_errors",
+        "files",
+        "limit",
+        "returncode",
+        "startup",
+        "stderr",
+        "stdout",
+        "trace",
+        "usage",
+    )
 
     args: Any
     returncode: int
@@ -79,6 +91,7 @@ class Result(_Generic[AnyStr]):
     limit: str | None
     startup: float
     files: dict[str, bytes]
+    collect_errors: dict[str, OSError]
     trace: list[tuple[str, int]] | None
 
     def check_returncode(self) -> None:
@@ -110,10 +123,34 @@ def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
     result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
     result.startup = startup
     result.trace = stamps
-    result.files = files or {}
+    result.files, refused = files or ({}, {})
+    result.collect_errors = _collect_errors(spec, result.files, refused) if spec.collect else {}
     if spec.check and returncode:
         result.check_returncode()
     return result
+
+
+def ended_in_setup(spec: Spec) -> tuple[Any, ...]:
+    """The outcome of a run whose time was over before its program ran."""
+    by_limit = spec.wall_time is not None and (spec.timeout is None or spec.wall_time < spec.timeout)
+    return -9, None, None, "wall_time" if by_limit else None, not by_limit, None, 0.0, None, None
+
+
+def _collect_errors(
+    spec: Spec, files: dict[str, bytes], refused: dict[str, tuple[int, str]]
+) -> dict[str, OSError]:
+    """Why each path that isn't in ``files`` isn't, as open(2) would say it."""
+    import errno
+    import os
+
+    never = (errno.ECANCELED, "the container never started, or couldn't be ended")
+    errors: dict[str, OSError] = {}
+    for path in spec.collect or ():
+        if path not in files:
+            number, hint = refused.get(path, never)
+            reason = os.strerror(number)
+            errors[path] = OSError(number, f"{reason} ({hint})" if hint else reason, path)
+    return errors
 
 
 def _decode(spec: Spec, data: bytes | None) -> Any:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import time
 
-from pyminicon import _core, errors
+from pyminicon import _core, errors, patience
 from pyminicon import plan as ops
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
+    among_greenlets,
+    announce,
     describe,
+    expired,
     made_container,
     run_plan,
     run_request,
     start_plan,
     stdio_choices,
+    too_late,
 )
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
+from pyminicon.plan.cache import forget
 from pyminicon.result import make_result
 
 TYPE_CHECKING = False
@@ -176,10 +182,19 @@ class Template:
         cpu_time max_output files collect collect_max pass_fds``; a SpecError for any other.
         """
         trace = bool(options.pop("trace", False)) if "trace" in options else False
-        spec = self._parse(args, options)
-        if self._core is None or (spec.files and self._files_go_cold):
-            return self._run_cold(args, options, trace)
-        outcome = self._core.run(self._told(spec), *run_request(spec, trace))
+        announce(args, self._options.get("image", "host"))
+        begun = time.monotonic() if "timeout" in options else None
+        try:
+            spec = self._parse_in_time(args, options)
+            if self._core is None or (spec.files and self._files_go_cold):
+                merged, plan = self._cold_plan(args, options)
+                return run_plan(plan, merged, args, trace, begun)
+        except errors.Expired:
+            return expired(args, options)
+        request = (self._told(spec), *run_request(spec, trace, begun))
+        greenlets = among_greenlets()
+        run = self._core.run
+        outcome = run(*request) if greenlets is None else greenlets.call(run, *request)
         return make_result(spec, args, outcome)
 
     if TYPE_CHECKING:
@@ -254,10 +269,14 @@ class Template:
     def start(self, args: Any, **options: Any) -> Container[Any]:
         """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
         but ``input timeout check capture_output collect``."""
-        spec = self._parse(args, options, specs.ONLY_RUN)
-        if self._core is None or (spec.files and self._files_go_cold):
-            merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
-            return start_plan(merged, plan, args)
+        announce(args, self._options.get("image", "host"))
+        try:
+            spec = self._parse_in_time(args, options, specs.ONLY_RUN)
+            if self._core is None or (spec.files and self._files_go_cold):
+                merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
+                return start_plan(merged, plan, args)
+        except errors.Expired:
+            raise too_late(self._options) from None
         handle = self._core.start(
             self._told(spec),
             stdio_choices(spec),
@@ -272,14 +291,28 @@ class Template:
         self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()
     ) -> tuple[Spec, Plan]:
         """For a run that no waiting container can serve: the template's options and its own together."""
-        merged = specs.parse(args, {**self._options, **options}, refused)
-        plan = plans.build(merged)
-        self._bind_held(plan.fields)
-        return merged, plan
 
-    def _run_cold(self, args: Any, options: dict[str, Any], trace: bool) -> Result[Any]:
-        merged, plan = self._cold_plan(args, options)
-        return run_plan(plan, merged, args, trace)
+        def build() -> tuple[Spec, Plan]:
+            merged = specs.parse(args, {**self._options, **options}, refused)
+            plan = plans.build(merged)
+            try:
+                self._bind_held(plan.fields)
+                plan.core = _core.Plan(plan.fields)
+            except BaseException:
+                forget((merged, plan))
+                raise
+            return merged, plan
+
+        seconds = patience.given(options)
+        return build() if seconds is None else patience.within(seconds, build, forget)
+
+    def _parse_in_time(
+        self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()
+    ) -> Spec:
+        seconds = patience.given(options) if "files" in options else None
+        if seconds is None:
+            return self._parse(args, options, refused)
+        return patience.within(seconds, lambda: self._parse(args, options, refused), lambda _: None)
 
     def _parse(self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
         if self._closed:

@@ -28,7 +28,7 @@ struct OpenHow {
   uint64_t flags, mode, resolve;
 };
 constexpr uint64_t kResolveNoMagiclinks = 0x02, kResolveNoSymlinks = 0x04, kResolveBeneath = 0x08;
-constexpr uint64_t kResolveInRoot = 0x10, kResolveNoXdev = 0x01;
+constexpr uint64_t kResolveInRoot = 0x10, kResolveNoXdev = 0x01, kResolveCached = 0x20;
 
 // The mount API of 5.2, mount_setattr of 5.12.
 constexpr unsigned kOpenTreeClone = 1, kOpenTreeCloexec = 02000000, kAtRecursive = 0x8000;

@@ -56,17 +56,16 @@ bool Pending::withdraw() {
 
 bool Pending::over() const { return errand_->over.load(std::memory_order_acquire); }
 
-std::unique_ptr<Handle> Pending::result() {
+Released<Handle> Pending::result() {
   if (!over()) throw std::logic_error("the launch isn't over");
   if (errand_->error) std::rethrow_exception(std::exchange(errand_->error, nullptr));
-  return std::move(errand_->handle);
+  return Released<Handle>(errand_->handle.release());
 }
 
-std::unique_ptr<Pending> Launches::begin(std::shared_ptr<parent::PlanSpec> spec,
-                                         const py::tuple& told, const py::tuple& stdio,
-                                         std::vector<int> pass, bool terminal, bool trace,
-                                         Seconds wall_time, double cpu_time, uint64_t max_output,
-                                         Seconds patience) {
+Released<Pending> Launches::begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& told,
+                                  const py::tuple& stdio, std::vector<int> pass, bool terminal,
+                                  bool trace, Seconds wall_time, double cpu_time,
+                                  uint64_t max_output, Seconds patience) {
   auto errand = std::make_shared<Errand>();
   errand->wall_time = wall_time;
   errand->cpu_time = cpu_time;
@@ -79,7 +78,7 @@ std::unique_ptr<Pending> Launches::begin(std::shared_ptr<parent::PlanSpec> spec,
   options.trace = trace;
   options.begun = begun;
   options.deadline = std::min(deadline_in(wall_time, begun), deadline_in(patience, begun));
-  return std::make_unique<Pending>(pool_, std::move(errand));
+  return Released<Pending>(new Pending(pool_, std::move(errand)));
 }
 
 }  // namespace pyminicon::bind

@@ -29,7 +29,7 @@ class Pending {
   bool withdraw();
   bool over() const;
   // Once, when it is over: the container, or what launch() has thrown.
-  std::unique_ptr<Handle> result();
+  Released<Handle> result();
 
  private:
   std::shared_ptr<parent::LaunchPool> pool_;
@@ -40,10 +40,10 @@ class Pending {
 // The launches of one loop.
 class Launches {
  public:
-  std::unique_ptr<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& told,
-                                 const py::tuple& stdio, std::vector<int> pass, bool terminal,
-                                 bool trace, Seconds wall_time, double cpu_time,
-                                 uint64_t max_output, Seconds patience);
+  Released<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& told,
+                          const py::tuple& stdio, std::vector<int> pass, bool terminal, bool trace,
+                          Seconds wall_time, double cpu_time, uint64_t max_output,
+                          Seconds patience);
   std::vector<uint64_t> finished() { return pool_->finished(); }
   int fd() const { return pool_->fd(); }
   void close() { pool_->close(); }

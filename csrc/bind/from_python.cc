@@ -3,6 +3,7 @@
 #include <set>
 
 #include "parent/launch/launch.h"
+#include "parent/launch/vehicle.h"
 #include "parent/plan/own_id.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
 
@@ -218,6 +219,8 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
     spec->witnesses = std::make_shared<const std::vector<parent::Witness>>(witnesses_of(seen));
   }
   fields.insist_on_known_names();
+  const py::gil_scoped_release nogil;
+  parent::look_at_file_systems(*spec);
   return spec;
 }
 

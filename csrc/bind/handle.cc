@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 
 #include "base/kernel.h"
@@ -45,6 +46,19 @@ bool with_running(Handle& handle, Act act) {
   return true;
 }
 
+// Its pidfd for one waiter; empty where there is nothing to wait for: closed, or given up.
+parent::Fd copy_to_wait_for(Handle& handle) {
+  const std::lock_guard lock(handle.guarded->lock);
+  const Launched& container = handle.container();
+  if (container.given_up || !container.pidfd) return {};
+  if (!handle.given_up) handle.given_up = parent::Fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  parent::Fd copy(fcntl(container.pidfd.get(), F_DUPFD_CLOEXEC, 3));
+  if (!copy || !handle.given_up) {
+    throw parent::LaunchFailure(errno, Stage::kPrepare, "descriptor of a wait");
+  }
+  return copy;
+}
+
 parent::Cgroup& cgroup_of_running(Launched& container) {
   if (!container.cgroup) {
     throw parent::LaunchFailure(EOPNOTSUPP, Stage::kCgroup, "",
@@ -85,19 +99,24 @@ void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t ma
   if (guarded.needs_watchdog()) parent::watch_over(handle.guarded);
 }
 
-py::object collected(const Handle& handle, const py::object& paths, uint64_t max) {
+py::object collected(const Handle& handle, const py::object& paths, uint64_t max,
+                     int64_t deadline) {
   if (paths.is_none()) return py::none();
-  py::dict files;
-  for (py::handle path : paths) {
-    std::optional<std::string> bytes;
-    const std::string name = bytes_of(path);
-    {
-      const py::gil_scoped_release nogil;
-      bytes = parent::collect_file(handle.container().root.get(), name, max);
-    }
-    if (bytes) files[path] = py::bytes(*bytes);
+  const std::vector<std::string> names = list_of_bytes(paths);
+  std::vector<parent::Collected> found;
+  {
+    const py::gil_scoped_release nogil;
+    found = parent::collect_files(handle.container().root.get(), names, max,
+                                  {deadline, -1, check_signals});
   }
-  return files;
+  py::dict files, errors;
+  size_t at = 0;
+  for (py::handle path : paths) {
+    const parent::Collected& one = found[at++];
+    if (one.error == 0) files[path] = py::bytes(one.bytes);
+    if (one.error != 0) errors[path] = py::make_tuple(one.error, one.hint);
+  }
+  return py::make_tuple(files, errors);
 }
 
 // None while it runs, else (returncode or None, limit or None); the cgroups are gone then.
@@ -124,24 +143,53 @@ py::object poll_handle(Handle& handle) {
   return py::make_tuple(or_none(guarded.container.returncode), parent::limit_name(guarded.limit));
 }
 
-// Waits for the pidfd without the lock, so that others may kill meanwhile.
+// Waits for the pidfd without the lock, so that others may kill meanwhile; for a copy of it, since
+// others may close meanwhile, and its number is another's then.
 bool wait_handle(Handle& handle, Seconds timeout) {
   const int64_t deadline = deadline_in(timeout, parent::now_ns());
-  const auto interrupted = check_signals;
   const py::gil_scoped_release nogil;
+  const parent::Fd ended = copy_to_wait_for(handle);
+  if (!ended) return true;
   for (;;) {
-    pollfd watched{handle.container().pidfd.get(), POLLIN, 0};
+    pollfd watched[] = {{ended.get(), POLLIN, 0}, {handle.given_up.get(), POLLIN, 0}};
     int wait = -1;
     if (deadline != parent::kNever) {
       const int64_t left = deadline - parent::now_ns();
       wait =
           left <= 0 ? 0 : static_cast<int>(std::min<int64_t>((left + 999999) / 1000000, 1 << 30));
     }
-    const int ready = ::poll(&watched, 1, wait);
+    const int ready = ::poll(watched, 2, wait);
     if (ready > 0) return true;
     if (ready == 0 && wait == 0) return false;
-    if (ready < 0 && errno == EINTR) interrupted();
+    if (ready < 0 && errno == EINTR) check_signals();
   }
+}
+
+// Kills it and waits; false where it hangs in the kernel.
+bool end_handle(Handle& handle) {
+  const py::gil_scoped_release nogil;
+  if (!handle.container().owned()) return true;
+  {
+    const std::lock_guard lock(handle.guarded->lock);
+    handle.container().kill();
+  }
+  const parent::Fd ended = copy_to_wait_for(handle);
+  const int64_t killed_at = parent::now_ns();
+  pollfd watched{ended.get(), POLLIN, 0};
+  while (ended && ::poll(&watched, 1, 100) <= 0) {
+    if (handle.container().hopeless(parent::now_ns() - killed_at)) return false;
+  }
+  return true;
+}
+
+// It was killed and can't die: nobody waits for it any more.
+void give_up(Handle& handle) {
+  const py::gil_scoped_release nogil;
+  if (!handle.container().owned()) return;
+  const std::lock_guard lock(handle.guarded->lock);
+  handle.container().given_up = true;
+  const uint64_t one = 1;
+  if (handle.given_up && ::write(handle.given_up.get(), &one, sizeof one) < 0) return;  // told
 }
 
 bool send_signal(Handle& handle, int number) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bind/from_python.h"
+#include "bind/without_gil.h"
 #include "parent/launch/launch.h"
 #include "parent/supervise/supervise.h"
 #include "parent/supervise/watchdog.h"
@@ -32,6 +33,7 @@ struct Handle {
   std::string id;  // the container's own
   std::shared_ptr<parent::Guarded> guarded = std::make_shared<parent::Guarded>();
   parent::Streams streams;
+  parent::Fd given_up;  // an eventfd, made by the first who waits: readable once nobody need wait
 
   parent::Launched& container() const { return guarded->container; }
 };
@@ -48,11 +50,14 @@ void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEn
 // The limits hold without anybody waiting.
 void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t max_output);
 
-py::object collected(const Handle& handle, const py::object& paths, uint64_t max);
+// ({path: bytes}, {path: (errno, what it means here)}), or None where nothing was asked for.
+py::object collected(const Handle& handle, const py::object& paths, uint64_t max, int64_t deadline);
 
 // What Python calls on it; pyminicon/_core.pyi says what each does.
 py::object poll_handle(Handle& handle);
 bool wait_handle(Handle& handle, Seconds timeout);
+bool end_handle(Handle& handle);
+void give_up(Handle& handle);
 bool send_signal(Handle& handle, int number);
 bool kill_handle(Handle& handle);
 bool freeze(Handle& handle, bool frozen);

@@ -93,7 +93,7 @@ bool KnownPlans::read(const py::dict& options, std::string& key, py::dict& rest)
   return true;
 }
 
-py::object KnownPlans::find(const py::dict& options) const {
+py::object KnownPlans::find(const py::dict& options, bool at_once) const {
   if (!has_own_place(options)) return py::none();
   std::string key = own_ids();
   py::dict rest;
@@ -102,10 +102,12 @@ py::object KnownPlans::find(const py::dict& options) const {
   const auto entry = item_of(kept_, name);
   if (!entry) return name;
   const auto spec = entry[0].cast<std::shared_ptr<parent::PlanSpec>>();
-  bool stands;
-  {
+  bool stands = spec->witnesses && (spec->all_local || !at_once);
+  if (stands && at_once) {
+    stands = parent::all_stand_at_once(*spec->witnesses);
+  } else if (stands) {
     const py::gil_scoped_release nogil;  // the image may lie where an answer takes its time
-    stands = spec->witnesses && parent::all_stand(*spec->witnesses);
+    stands = parent::all_stand(*spec->witnesses);
   }
   if (!stands) return name;
   return py::make_tuple(entry[1], rest);

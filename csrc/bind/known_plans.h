@@ -21,8 +21,8 @@ class KnownPlans {
       : each_run_(std::move(each_run)), limits_(std::move(limits)) {}
 
   // (plan, the options that aren't in it), or the key to keep a new one by, or None where none can
-  // be.
-  py::object find(const py::dict& options) const;
+  // be. `at_once`: without asking a file system that may not answer, and so not always found.
+  py::object find(const py::dict& options, bool at_once) const;
   void keep(const py::bytes& key, const py::object& plan);
   size_t size() const { return kept_.size(); }
 

@@ -34,13 +34,14 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   module.def("landlock_version", &parent::landlock_version);
   py::class_<PlanSpec, std::shared_ptr<PlanSpec>>(module, "Plan")
       .def(py::init(&make_plan))
-      .def("limited", &limited);
+      .def("limited", &limited)
+      .def_property_readonly("may_hang", &PlanSpec::may_hang);
   py::class_<KnownPlans>(module, "KnownPlans")
       .def(py::init<py::frozenset, py::frozenset>())
       .def("find", &KnownPlans::find)
       .def("keep", &KnownPlans::keep)
       .def("__len__", &KnownPlans::size);
-  py::class_<Handle>(module, "Handle")
+  py::class_<Handle, Released<Handle>>(module, "Handle")
       .def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
       .def_property_readonly("id", [](const Handle& h) { return h.id; })
@@ -56,28 +57,36 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("wait", &wait_handle)
       .def("send_signal", &send_signal)
       .def("kill", &kill_handle)
-      .def("give_up", [](Handle& h) { h.container().given_up = true; })
+      .def("end", &end_handle)
+      .def("hopeless",
+           [](Handle& h, double killed_for) {
+             const py::gil_scoped_release nogil;
+             return h.container().hopeless(static_cast<int64_t>(killed_for * 1e9));
+           })
+      .def("give_up", &give_up)
       .def("usage", &handle_usage)
       .def("release", &release)
       .def("freeze", &freeze)
       .def("update", &update)
-      .def("collect", &collected);
+      .def("collect", [](const Handle& h, const py::object& paths, uint64_t max, Seconds timeout) {
+        return collected(h, paths, max, deadline_in(timeout, parent::now_ns()));
+      });
   module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
              py::arg("undo_later") = false);
-  py::class_<Pending>(module, "Pending")
+  py::class_<Pending, Released<Pending>>(module, "Pending")
       .def_property_readonly("number", &Pending::number)
       .def_property_readonly("over", &Pending::over)
       .def("withdraw", &Pending::withdraw)
       .def("result", &Pending::result);
-  py::class_<Launches>(module, "Launches")
+  py::class_<Launches, Released<Launches>>(module, "Launches")
       .def(py::init())
       .def_property_readonly("fd", &Launches::fd)
       .def("begin", &Launches::begin)
       .def("finished", &Launches::finished)
       .def("close", &Launches::close);
-  py::class_<TemplateCore>(module, "Template")
+  py::class_<TemplateCore, Released<TemplateCore>>(module, "Template")
       .def(py::init<std::shared_ptr<PlanSpec>, size_t>())
       .def_property_readonly("ready", [](const TemplateCore& core) { return core.stock.ready(); })
       .def_property_readonly("owned", [](const TemplateCore& core) { return core.stock.owned(); })
@@ -86,9 +95,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
              const py::gil_scoped_release nogil;
              core.stock.close();
            })
-      .def("run", &template_run)
+      .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
       .def("start", &template_start);
-  module.def("run", &run);
+  module.def("run", &run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+             py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+             py::arg("cancel_fd") = -1);
   module.def("open_plain", &open_plain);
   module.def("read_beneath", &read_beneath);
   module.def("helper", [] { return parent::helper_image().release(); });

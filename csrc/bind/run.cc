@@ -46,24 +46,25 @@ py::tuple timed_out_in_setup(bool by_caller) {
 }
 
 void launch_run(Handle& handle, const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
-                const std::vector<int>& pass, bool trace, int64_t deadline) {
+                const std::vector<int>& pass, bool trace, int64_t deadline, int cancel) {
   StartRequest start(handle, spec, told, stdio, pass);
   start.options.trace = trace;
   start.options.deadline = deadline;
   start.options.undo_later = true;
+  start.options.cancel = cancel;
   launch_into(handle, spec, start);
 }
 
-py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
-                     const py::tuple& told, int64_t begun, parent::Stock* stock,
-                     const CheckRun& check) {
+py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const py::tuple& told,
+                     int64_t begun, parent::Stock* stock, const CheckRun& check) {
   Launched& container = handle->container();
   parent::RunLimits limits;
   limits.timeout = deadline_in(request.timeout, begun);
   limits.wall = deadline_in(request.wall_time, container.started);
   limits.cpu = request.cpu_time;
   limits.output = request.max_output;
-  if (stock != nullptr) limits.lasting = [stock] { stock->refill(); };
+  limits.cancel = request.cancel;
+  if (stock != nullptr) limits.lasting = [stock] { stock->refill(true); };
   const bool piped_out = static_cast<bool>(handle->streams.output);
   const bool piped_err = static_cast<bool>(handle->streams.error);
   const std::string_view feed =
@@ -83,41 +84,43 @@ py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
     throw parent::LaunchFailure(ENOMEM, Stage::kExec, program_of(told),
                                 "killed for memory: below 1M nothing may start");
   }
-  const py::object files = collected(*handle, request.collect, request.collect_max);
+  // Of what still hangs nothing is taken: it could change what is looked at.
+  const bool over = !container.given_up && !outcome.timed_out;
+  const py::object files =
+      over ? collected(*handle, request.collect, request.collect_max, limits.timeout) : py::none();
   py::tuple result = py::make_tuple(
       or_none(container.returncode), piped_out ? bytes_from(outcome.output) : py::none(),
       piped_err ? bytes_from(outcome.error) : py::none(), limit_name(outcome.limit),
       outcome.timed_out, usage_of(container, usage), startup_of(container), trace_of(container),
       files);
-  const py::gil_scoped_release nogil;
   if (stock != nullptr) {
+    const py::gil_scoped_release nogil;
     stock->discard(std::move(container.root), std::move(container.mount_namespace));
   }
-  handle.reset();
   return result;
 }
 
 py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
               const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
               Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
-              uint64_t collect_max) {
+              uint64_t collect_max, int cancel) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
-  auto handle = std::make_unique<Handle>();
+  Released<Handle> handle(new Handle);
   try {
-    launch_run(*handle, spec, told, stdio, pass, trace, std::min(by_caller, by_wall));
+    launch_run(*handle, spec, told, stdio, pass, trace, std::min(by_caller, by_wall), cancel);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
-  const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
+  const RunRequest request{input,      timeout, wall_time,   cpu_time,
+                           max_output, collect, collect_max, cancel};
   return finish_run(std::move(handle), request, told, begun, nullptr, {});
 }
 
-std::unique_ptr<Handle> start(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
-                              const std::vector<int>& pass, bool terminal, bool trace,
-                              Seconds wall_time, double cpu_time, uint64_t max_output, int cancel,
-                              bool undo_later) {
-  auto handle = std::make_unique<Handle>();
+Released<Handle> start(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+                       const std::vector<int>& pass, bool terminal, bool trace, Seconds wall_time,
+                       double cpu_time, uint64_t max_output, int cancel, bool undo_later) {
+  Released<Handle> handle(new Handle);
   const int64_t begun = parent::now_ns();
   {
     StartRequest request(*handle, spec, told, stdio, pass);

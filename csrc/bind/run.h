@@ -30,31 +30,31 @@ struct RunRequest {
   uint64_t max_output;
   py::object collect;
   uint64_t collect_max;
+  int cancel;  // a descriptor that is readable when nobody wants it any more, or -1
 };
 
 py::tuple timed_out_in_setup(bool by_caller);
 
 // Starts the container of a run, whose end will be waited for.
 void launch_run(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
-                const py::tuple& stdio, const std::vector<int>& pass, bool trace, int64_t deadline);
+                const py::tuple& stdio, const std::vector<int>& pass, bool trace, int64_t deadline,
+                int cancel);
 
 // Throws if exec had failed; called when the container has ended. Empty where launching told it.
 using CheckRun = std::function<void(parent::Launched&, const parent::Outcome&)>;
 
 // From the started container to the result tuple. `told`: what it runs. `stock`: its template's, or
 // null.
-py::tuple finish_run(std::unique_ptr<Handle> handle, const RunRequest& request,
-                     const py::tuple& told, int64_t begun, parent::Stock* stock,
-                     const CheckRun& check);
+py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const py::tuple& told,
+                     int64_t begun, parent::Stock* stock, const CheckRun& check);
 
 // What Python calls; pyminicon/_core.pyi has their signatures.
 py::tuple run(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
               const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
               Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
-              uint64_t collect_max);
-std::unique_ptr<Handle> start(const parent::PlanSpec& spec, const py::tuple& told,
-                              const py::tuple& stdio, const std::vector<int>& pass, bool terminal,
-                              bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
-                              int cancel, bool undo_later);
+              uint64_t collect_max, int cancel);
+Released<Handle> start(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+                       const std::vector<int>& pass, bool terminal, bool trace, Seconds wall_time,
+                       double cpu_time, uint64_t max_output, int cancel, bool undo_later);
 
 }  // namespace pyminicon::bind

@@ -26,43 +26,37 @@ namespace {
 
 // What a run of a template is: (candidates, argv, env, cwd, files, uid, gid).
 struct TemplateRun {
-  explicit TemplateRun(const py::tuple& row) : exec(make_exec(row)), files(row[4]) {
-    uid = row[5].cast<uint32_t>();
-    gid = row[6].cast<uint32_t>();
+  explicit TemplateRun(const py::tuple& row) : exec(make_exec(row)) {
+    const auto uid = row[5].cast<uint32_t>(), gid = row[6].cast<uint32_t>();
+    for (py::handle item : row[4]) {
+      const auto file = py::reinterpret_borrow<py::tuple>(item);
+      files.push_back({bytes_of(file[0]), bytes_of(file[1]), file[2].cast<uint32_t>(), uid, gid});
+    }
   }
   parent::ExecSpec exec;
-  py::object files;  // ((path, bytes, mode), ...)
-  uint32_t uid, gid;
+  std::vector<parent::FileToPut> files;
 };
-
-void put_files(const parent::Parked& parked, const TemplateRun& run) {
-  for (py::handle item : run.files) {
-    const auto row = py::reinterpret_borrow<py::tuple>(item);
-    parent::put_file(parked.container.root.get(), bytes_of(row[0]), bytes_of(row[1]),
-                     row[2].cast<uint32_t>(), run.uid, run.gid);
-  }
-}
 
 // Takes a container from the stock and sends it on its way; the stream ends are in `handle`.
 parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& stdio,
-                        const std::vector<int>& pass, int64_t deadline, bool confirm,
+                        const std::vector<int>& pass, int64_t deadline, int cancel, bool confirm,
                         Handle& handle) {
   parent::LaunchOptions options;
   options.pass = pass;
   options.deadline = deadline;
+  options.cancel = cancel;
   options.interrupted = check_signals;
   ChildEnds ends;
   open_stdio(stdio, options, ends, handle.streams);
   const int64_t begun = parent::now_ns();
-  parent::Parked parked;
-  {
-    const py::gil_scoped_release nogil;
-    parked = core.stock.take(options);
+  const py::gil_scoped_release nogil;
+  parent::Parked parked = core.stock.take(options);
+  if (!run.files.empty()) {
+    const parent::Patience patience = parent::patience_of(options);
+    parent::put_files(parked.container.root.get(), std::move(run.files), patience);
   }
-  put_files(parked, run);
   parent::name_in(run.exec, *core.spec, parked.id);
   handle.id = parked.id;
-  const py::gil_scoped_release nogil;
   parent::unpark(parked, run.exec, options, confirm);
   parked.container.begun = begun;
   return parked;
@@ -71,10 +65,10 @@ parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& s
 // False: there is a container in stock. Files are put into one that waits.
 bool launched_directly(TemplateCore& core, Handle& handle, const py::tuple& what,
                        const py::tuple& stdio, const std::vector<int>& pass, bool trace,
-                       int64_t deadline) {
+                       int64_t deadline, int cancel) {
   if (py::len(what[4]) > 0) return false;
   const auto direct = core.stock.launch_directly();
-  if (direct) launch_run(handle, *core.spec, what, stdio, pass, trace, deadline);
+  if (direct) launch_run(handle, *core.spec, what, stdio, pass, trace, deadline, cancel);
   return direct.has_value();
 }
 
@@ -93,20 +87,21 @@ void settle_times(Launched& container, const parent::Parked& parked, bool trace)
 py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                        const std::vector<int>& pass, bool trace, const py::object& input,
                        Seconds timeout, Seconds wall_time, double cpu_time, uint64_t max_output,
-                       const py::object& collect, uint64_t collect_max) {
+                       const py::object& collect, uint64_t collect_max, int cancel) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   const parent::RefillAfter refill(core.stock);
-  auto handle = std::make_unique<Handle>();
+  Released<Handle> handle(new Handle);
   std::optional<TemplateRun> told;
   parent::Parked parked;
   const int64_t deadline = std::min(by_caller, by_wall);
-  const RunRequest request{input, timeout, wall_time, cpu_time, max_output, collect, collect_max};
+  const RunRequest request{input,      timeout, wall_time,   cpu_time,
+                           max_output, collect, collect_max, cancel};
   try {
-    if (launched_directly(core, *handle, what, stdio, pass, trace, deadline)) {
+    if (launched_directly(core, *handle, what, stdio, pass, trace, deadline, cancel)) {
       return finish_run(std::move(handle), request, what, begun, &core.stock, {});
     }
-    parked = dispatch(core, told.emplace(what), stdio, pass, deadline, false, *handle);
+    parked = dispatch(core, told.emplace(what), stdio, pass, deadline, cancel, false, *handle);
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
@@ -119,14 +114,14 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
                     });
 }
 
-std::unique_ptr<Handle> template_start(TemplateCore& core, const py::tuple& what,
-                                       const py::tuple& stdio, const std::vector<int>& pass,
-                                       Seconds wall_time, double cpu_time, uint64_t max_output) {
+Released<Handle> template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
+                                const std::vector<int>& pass, Seconds wall_time, double cpu_time,
+                                uint64_t max_output) {
   const parent::RefillAfter refill(core.stock);
-  auto handle = std::make_unique<Handle>();
+  Released<Handle> handle(new Handle);
   TemplateRun told(what);
-  parent::Parked parked =
-      dispatch(core, told, stdio, pass, deadline_in(wall_time, parent::now_ns()), true, *handle);
+  parent::Parked parked = dispatch(core, told, stdio, pass,
+                                   deadline_in(wall_time, parent::now_ns()), -1, true, *handle);
   handle->container() = std::move(parked.container);
   settle_times(handle->container(), parked, false);
   hold_limits(*handle, wall_time, cpu_time, max_output);

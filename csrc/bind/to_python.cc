@@ -24,8 +24,10 @@ py::object bytes_from(const parent::Output& output) {
 py::tuple usage_of(const Launched& container, const parent::CgroupUsage& usage) {
   const int64_t until = container.reaped ? container.ended : parent::now_ns();
   const double wall = static_cast<double>(until - container.started) * 1e-9;
-  return py::make_tuple(wall, usage.user.value_or(container.user),
-                        usage.system.value_or(container.system), or_none(usage.memory_peak),
+  // What pid 1 has waited for is little of a container: only where nothing counts all of it.
+  const auto& user = container.counted ? usage.user : container.user;
+  const auto& system = container.counted ? usage.system : container.system;
+  return py::make_tuple(wall, or_none(user), or_none(system), or_none(usage.memory_peak),
                         or_none(usage.pids_peak), or_none(usage.io_read),
                         or_none(usage.io_written));
 }

@@ -19,14 +19,21 @@ from __future__ import annotations
 import asyncio
 import os
 
-from pyminicon import result
+from pyminicon import errors, result
 from pyminicon.aio.container import PRIVATE, AsyncContainer
 from pyminicon.aio.job import Job
-from pyminicon.aio.launching import Limits, ended_in_setup, launch, planned, sooner
+from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
-from pyminicon.container import NOT_RUN, describe, input_bytes, wants_terminal
+from pyminicon.container import (
+    NOT_RUN,
+    announce,
+    describe,
+    expired,
+    input_bytes,
+    too_late,
+    wants_terminal,
+)
 from pyminicon.options import parse as specs
-from pyminicon.plan import cache as known_plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,20 +124,21 @@ async def run(args: Any, **options: Any) -> Result[Any]:
     Cancelling kills the container, waits until it is gone and leaves nothing.
     """
     loop = asyncio.get_running_loop()
+    announce(args, options.get("image", "host"))
     begun = loop.time()
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan, key = known_plans.recall(args, options, NOT_RUN)
-    data = input_bytes(spec)
-    if plan is None:
-        plan = await planned(loop, spec)
-        known_plans.keep(key, plan, spec, options)
+    try:
+        spec, plan = await planned(loop, args, options, NOT_RUN)
+    except errors.Expired:
+        return expired(args, options)
     watch = enter(loop)
     try:
+        data = input_bytes(spec)
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
             handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
         except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
-            return result.make_result(spec, args, ended_in_setup(spec))
+            return result.make_result(spec, args, result.ended_in_setup(spec))
         job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
         await job.finished()
         return await job.result(args)
@@ -206,26 +214,29 @@ if TYPE_CHECKING:
 
 async def start(args: Any, **options: Any) -> AsyncContainer[Any]:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
+    announce(args, options.get("image", "host"))
     if wants_terminal(options):
         return await _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
-    spec, plan, key = known_plans.recall(args, options, specs.ONLY_RUN)
-    if plan is None:
-        plan = await planned(asyncio.get_running_loop(), spec)
-        known_plans.keep(key, plan, spec, options)
-    return await _start(args, spec, plan, trace, None)
+    return await _start(args, *await _planned_start(args, options), trace, None)
+
+
+async def _planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:
+    try:
+        return await planned(asyncio.get_running_loop(), args, options, specs.ONLY_RUN)
+    except errors.Expired:
+        raise too_late(options) from None
 
 
 async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer[Any]:
     from pyminicon.terminal import Terminal
 
     trace = bool(options.pop("trace", False))
-    spec = specs.parse(args, options, specs.ONLY_RUN)
     terminal = Terminal()
     try:
         os.set_blocking(terminal.fileno(), False)
-        spec.stdin = spec.stdout = spec.stderr = terminal.inner
-        plan = await planned(asyncio.get_running_loop(), spec)
+        inner = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)
+        spec, plan = await _planned_start(args, {**options, **inner})
         box = await _start(args, spec, plan, trace, terminal)
     except BaseException:
         terminal.close()

@@ -10,7 +10,7 @@ from pyminicon import errors
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio.thread import despite_cancelling, in_thread
-from pyminicon.container import Running
+from pyminicon.container import Running, warn_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,6 +184,10 @@ class AsyncContainer(Running, Generic[AnyStr]):
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_settled", True) and self._handle.owned:
+            warn_running(self)
 
     def __repr__(self) -> str:
         state = "running" if not self._settled else f"returncode={self.returncode}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
-from pyminicon.aio.thread import PATIENCE, despite_cancelling, in_thread
+from pyminicon.aio.thread import despite_cancelling, in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
 
-_PATIENCE_IN_D = 1.0
+_PATIENCE_IN_D = 0.3
 
 
 class Ending:
@@ -71,7 +72,7 @@ class Ending:
         """Long after the kill: is it only slow, or can't it die?"""
         if self.gone:
             return
-        if self.loop.time() - self.killed_at >= PATIENCE or _sleeps_for_ever(self.handle.pid):
+        if self.handle.hopeless(self.loop.time() - self.killed_at):
             self.given_up = True
             self.handle.give_up()
             self.wake()
@@ -102,6 +103,10 @@ class Ending:
         """Ends what nobody will ask for any more; nothing of it is left."""
         await self.kill_and_wait()
         self.forget()
+        for which in (0, 1, 2):  # a traceback may keep the handle
+            fd = self.handle.take_stream(which)
+            if fd >= 0:
+                os.close(fd)
         if self.gone:
             await self.bury()
             self.handle.release()
@@ -114,24 +119,3 @@ class Ending:
             self.pidfd = -1
         if self.look is not None:
             self.look.cancel()
-
-
-def _sleeps_for_ever(pid: int) -> bool:
-    """pid 1 itself, or a process that it has to wait for before it may end."""
-    return _state(pid) == b"D" or any(_state(int(child)) == b"D" for child in _children(pid))
-
-
-def _state(pid: int) -> bytes:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read(512).rpartition(b")")[2].split()[0]
-    except (OSError, IndexError):
-        return b""
-
-
-def _children(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", "rb") as file:
-            return file.read(4096).split()
-    except OSError:
-        return []

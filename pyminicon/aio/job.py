@@ -40,6 +40,7 @@ class Job(Ending):
         super().__init__(watch, handle, lasts)
         loop = watch.loop
         self.spec = spec
+        self.deadline = deadline
         self.timed_out: bool = False
         self.limit: str | None = None
         self.room: int = NO_LIMIT if spec.max_output is None else spec.max_output
@@ -89,13 +90,16 @@ class Job(Ending):
         if not data:
             self._close_output(fd)
             return False
-        if len(data) > self.room:
-            data = data[: self.room]
+        full = len(data) > self.room
+        kept = data[: self.room] if full else data
+        self.room -= len(kept)
+        self.pieces[self.open[fd]].append(kept)
+        if full:
             self.limit = self.limit or "output"
             self.kill()
-        self.room -= len(data)
-        self.pieces[self.open[fd]].append(data)
-        return self.limit != "output"
+            for one in list(self.open):  # nothing more is read: what still comes would only wake us
+                self._close_output(one)
+        return len(data) == PIECE and not full
 
     def _close_output(self, fd: int) -> None:
         self.watch.remove(fd)
@@ -114,7 +118,7 @@ class Job(Ending):
 
     def ended(self, _: int = -1) -> None:
         # Every writer is dead: what the pipes still hold is all there will be. Their end need not come,
-        # a worker forked meanwhile may hold a write end.
+        # a worker forked meanwhile may hold a write end, and may even write.
         for fd in list(self.open):
             while fd in self.open and self._read(fd):
                 pass
@@ -147,15 +151,16 @@ class Job(Ending):
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    async def _collected(self) -> dict[str, bytes] | None:
+    async def _collected(self) -> Any:
         """Before the burial, which removes what is on disk."""
         handle, spec = self.handle, self.spec
-        if spec.collect is None or not self.gone:
+        if spec.collect is None or not self.gone or self.timed_out:
             return None
-        if not spec.volumes:
-            return handle.collect(spec.collect, spec.collect_max)
+        left = None if self.deadline is None else max(self.deadline - self.loop.time(), 0.0)
         try:
-            return await in_thread(self.loop, lambda: handle.collect(spec.collect, spec.collect_max), None)
+            return await in_thread(
+                self.loop, lambda: handle.collect(spec.collect, spec.collect_max, left), None
+            )
         except asyncio.CancelledError:  # the thread may hang in a volume, and keeps the handle
             await self.bury()
             raise

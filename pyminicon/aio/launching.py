@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 
-from pyminicon import _core, container, errors
+from pyminicon import _core, container, errors, patience
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.thread import in_thread
-from pyminicon.plan import build as plans
+from pyminicon.options import parse as specs
+from pyminicon.plan import cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
     from typing import Any, TypeVar
 
@@ -23,35 +24,42 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 NO_LIMIT = (1 << 64) - 1
-
-_plain_images: set[str] = set()  # directories that have been looked up before
-
-
-async def planned(loop: asyncio.AbstractEventLoop, spec: Spec) -> Plan:
-    """A new plan, made in another thread where that may take its time."""
-    hangs = spec.read_only and bool(spec.volumes)  # the plan looks at the volumes then
-    if (spec.image in ("host", "python") or spec.image in _plain_images) and not hangs:
-        return plans.build(spec)
-    plan = await in_thread(loop, lambda: plans.build(spec), _close_locks)
-    if plan.rootfs.layers and not plan.rootfs.lock_fds and plan.rootfs.config is None:
-        _plain_images.add(spec.image)
-    return plan
+_A_MOMENT = 0.2  # seconds
 
 
-def _close_locks(plan: Plan) -> None:
-    for fd in plan.rootfs.lock_fds:
-        os.close(fd)
+async def planned(
+    loop: asyncio.AbstractEventLoop, args: Any, options: dict[str, Any], refused: frozenset[str]
+) -> tuple[Spec, Plan]:
+    """What was asked for, checked, and its plan. A new one is made in another thread: whatever it asks of a file
+    system holds up the loop for as long. Raises Expired at the sooner of timeout and wall_time."""
+    if not specs.LIMITS & options.keys():  # cgroups are looked at for them
+        known = cache.at_once(args, options, refused)
+        if known is not None:
+            return known
+    seconds = patience.given(options)
+    # Who is cancelled leaves nothing behind, as a rule: a plan is made in a moment, or it hangs.
+    work = in_thread(
+        loop,
+        lambda: cache.afresh(args, options, refused),
+        cache.forget,
+        give_up=lambda: None,
+        patience=_A_MOMENT,
+    )
+    if seconds is None:
+        return await work
+    deadline = loop.time() + seconds
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        if loop.time() < deadline:  # a file system's own
+            raise
+        raise errors.Expired from None
 
 
 def sooner(begun: float, spec: Spec) -> float | None:
     """When the set-up is given up: at the timeout or the wall_time, as in the core's run."""
     given = [seconds for seconds in (spec.timeout, spec.wall_time) if seconds is not None]
     return begun + min(given) if given else None
-
-
-def ended_in_setup(spec: Spec) -> tuple[Any, ...]:
-    by_limit = spec.wall_time is not None and (spec.timeout is None or spec.wall_time < spec.timeout)
-    return -9, None, None, "wall_time" if by_limit else None, not by_limit, None, 0.0, None, None
 
 
 class Limits:
@@ -73,8 +81,9 @@ async def launch(
 ) -> _core.Handle:
     """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then."""
     loop = watch.loop
+    core = plan.core or _core.Plan(plan.fields)
     request = (
-        plan.core or _core.Plan(plan.fields),
+        core,
         plan.told,
         container.stdio_choices(spec),
         spec.pass_fds,
@@ -84,12 +93,12 @@ async def launch(
         spec.cpu_time or 0.0,
         limits.max_output,
     )
-    if watch.going == 1 and not spec.volumes:
+    if watch.going == 1 and not core.may_hang:
         return _core.start(*request, undo_later=limits.undo_later)
     lasts = "disk_parent" in plan.fields
     undo = lambda made: Ending(watch, made, lasts).undo()  # noqa: E731
     try:
-        if spec.volumes:
+        if core.may_hang:
             return await _in_thread(loop, request, deadline, undo)
         left = None if deadline is None else deadline - loop.time()
         return await watch.launch((*request, left), undo)

@@ -73,8 +73,10 @@ class OutputPipe(asyncio.ReadTransport):
             return
         data = b""
         try:
-            while data := os.read(self._fd, PIECE):  # at most what a pipe holds: its writers are dead
+            while data := os.read(self._fd, PIECE):  # its writers are dead; who else has it may even write
                 self._reader.feed_data(data)
+                if len(data) < PIECE:
+                    break
         except OSError:
             pass
         self.close()
@@ -133,7 +135,9 @@ class InputStream:
             self._waiting.clear()
         while self._waiting:
             try:
-                sent = os.write(self._fd, memoryview(self._waiting)[:PIECE])
+                # Let go of at once: a traceback that holds on to it would keep what waits from shrinking.
+                with memoryview(self._waiting) as whole, whole[:PIECE] as piece:
+                    sent = os.write(self._fd, piece)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError as error:  # BrokenPipeError: nobody reads any more
@@ -222,13 +226,21 @@ class TextReader:
         self._reader = reader
         raw = codecs.getincrementaldecoder(encoding)(errors)
         self._decoder = io.IncrementalNewlineDecoder(raw, translate=True)
-        self._text = ""
+        self._text = ""  # decoded, taken up to `_at`: a long text isn't copied for each line of it
+        self._at = 0
         self._ended = False
 
-    async def _more(self) -> None:
+    async def _more(self) -> str:
         data = await self._reader.read(PIECE)
         self._ended = not data
-        self._text += self._decoder.decode(data, final=self._ended)
+        return self._decoder.decode(data, final=self._ended)
+
+    def _take(self, end: int) -> str:
+        taken = self._text[self._at : end]
+        self._at += len(taken)
+        if self._at == len(self._text):
+            self._text, self._at = "", 0
+        return taken
 
     def at_eof(self) -> bool:
         """Whether everything was read."""
@@ -236,23 +248,28 @@ class TextReader:
 
     async def read(self, size: int = -1) -> str:
         """Up to ``size`` characters, at least one before the end; all there will be with -1."""
-        while not self._ended and (size < 0 or not self._text) and size != 0:
-            await self._more()
-        taken = self._text if size < 0 else self._text[:size]
-        self._text = self._text[len(taken) :]
-        return taken
+        if size < 0:
+            pieces = [self._take(len(self._text))]
+            try:
+                while not self._ended:
+                    pieces.append(await self._more())
+            except BaseException:  # cancelled: what came is there for the next
+                self._text = "".join(pieces)
+                raise
+            return "".join(pieces)
+        while size and not self._text and not self._ended:
+            self._text = await self._more()
+        return self._take(self._at + size)
 
     async def readline(self) -> str:
         """One line with its newline; "" at the end. ValueError for a line above LINE_LIMIT characters."""
-        searched = 0
+        searched = self._at
         while (end := self._text.find("\n", searched)) < 0 and not self._ended:
-            searched = len(self._text)
-            if searched > LINE_LIMIT:
+            if len(self._text) - self._at > LINE_LIMIT:
                 raise ValueError("a line is longer than a reader takes; use read(n)")
-            await self._more()
-        line = self._text[: end + 1] if end >= 0 else self._text
-        self._text = self._text[len(line) :]
-        return line
+            rest = self._text[self._at :]
+            self._text, self._at, searched = rest + await self._more(), 0, len(rest)
+        return self._take(end + 1 if end >= 0 else len(self._text))
 
     def __aiter__(self) -> TextReader:
         return self

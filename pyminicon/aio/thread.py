@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import errno
+
+from pyminicon import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,14 +26,13 @@ async def in_thread(
     dispose: Callable[[T], None] | None,
     give_up: Callable[[], None] | None = None,
     undo: Callable[[T], Coroutine[Any, Any, Any]] | None = None,
+    patience: float = PATIENCE,
 ) -> T:
     """``work()`` in a thread of its own: the loop's executor has few, and this one may wait for long.
 
-    Cancelled, it calls ``give_up`` and waits until the work has ended; what it made nevertheless is
-    undone. Without a ``give_up`` it goes at once and the result is disposed of when it comes.
+    Cancelled, it calls ``give_up`` and waits until the work has ended, ``patience`` seconds at most; what it
+    made nevertheless is undone, or disposed of. Without a ``give_up`` it goes at once and the result is disposed of when it comes.
     """
-    from threading import Thread
-
     outcome: asyncio.Future[T] = loop.create_future()
     abandoned = False
 
@@ -54,7 +57,10 @@ async def in_thread(
             if value is not None and dispose is not None:
                 dispose(value)
 
-    Thread(target=act, name="pyminicon-launch", daemon=True).start()
+    try:
+        _thread.start_new_thread(act, ())
+    except RuntimeError:  # no more threads for this user
+        raise errors.LaunchError(errno.EAGAIN, "prepare", "thread") from None
     try:
         return await asyncio.shield(outcome)
     except asyncio.CancelledError:
@@ -63,10 +69,13 @@ async def in_thread(
             outcome.cancel()
             raise
         give_up()
-        await despite_cancelling(asyncio.wait([outcome], timeout=PATIENCE))
+        await despite_cancelling(asyncio.wait([outcome], timeout=patience))
         abandoned = True
-        if outcome.done() and outcome.exception() is None and undo is not None:
-            await despite_cancelling(undo(outcome.result()))
+        if outcome.done() and outcome.exception() is None:
+            if undo is not None:
+                await despite_cancelling(undo(outcome.result()))
+            elif dispose is not None:
+                dispose(outcome.result())
         raise
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import os
 
 from pyminicon.cli import OWN_FAILURE, say
-from pyminicon.errors import LaunchError, SpecError
+from pyminicon.errors import Expired, LaunchError, SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.container import Container
+    from pyminicon.options.parse import Spec
+    from pyminicon.plan import Plan
 
 TIME_IS_UP, CANT_RUN, NOT_FOUND = 124, 126, 127
 _PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
@@ -120,10 +122,22 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     forward = signals.Forwarder(given.get("stop-timeout"))
     try:
         # No earlier plan is looked for, and none is kept: this process has one container.
-        checked = spec.parse(args, wanted, spec.ONLY_RUN)
-        box = container.start_plan(checked, plan.build(checked, once=True), args, bool(given.get("trace")))
+        def planned() -> tuple[Spec, Plan]:
+            checked = spec.parse(args, wanted, spec.ONLY_RUN)
+            return checked, plan.build(checked, once=True)
+
+        if "wall_time" in wanted:
+            from pyminicon import patience
+            from pyminicon.plan.cache import forget
+
+            made = patience.within(wanted["wall_time"], planned, forget)
+        else:
+            made = planned()
+        box = container.start_plan(*made, args, bool(given.get("trace")))
     except signals.Stopped as stopped:
         return 128 + stopped.number
+    except Expired:
+        return TIME_IS_UP
     try:
         if "cidfile" in given:
             from pyminicon.cli.report import write_id

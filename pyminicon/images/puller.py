@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from .assemble import Job, assemble
 from .reference import parse
 from .registry import Registry
@@ -17,6 +19,7 @@ def pull(job: Job, text: str, ca: str | None = None, plain_http: bool = False, w
     ``ca``: a file of certificates trusted besides the system's. ``plain_http``: no TLS.
     Raises RegistryError, and ImageError for content that isn't what it should be.
     """
+    sys.audit("pyminicon.pull", text)
     reference = parse(text)
     job.store.sweep()
     registry = Registry(reference, Transport(ca, job.check), plain_http, ca)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pyminicon import _core
+import os
+
+from pyminicon import _core, patience
 from pyminicon.options import parse as specs
 from pyminicon.plan import Plan
 from pyminicon.plan import build as plans
@@ -22,30 +24,64 @@ _LASTING = frozenset(
     "image read_only storage hostname ipc cgroupns time seccomp no_new_privileges init network pid uts".split()
 )
 
+#: Options that name something on a file system, wherever that may be.
+_ELSEWHERE = frozenset(("files", "volumes", "seccomp", "cgroup_parent"))
+
 
 def planned(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
     """What was asked for, checked, and its plan. Raises SpecError."""
-    spec, plan, key = recall(args, options, refused)
-    if plan is None:
-        plan = plans.build(spec)
-        keep(key, plan, spec, options)
+    seconds = patience.given(options)
+    if seconds is None or _is_quick(options):
+        return afresh(args, options, refused)
+    known = at_once(args, options, refused)
+    if known is not None:
+        return known
+    return patience.within(seconds, lambda: afresh(args, options, refused), forget)
+
+
+def _is_quick(options: dict[str, Any]) -> bool:
+    """Whether nothing is looked at but what this machine itself lives on."""
+    return options.get("image", "host") in ("host", "python") and not _ELSEWHERE & options.keys()
+
+
+def forget(made: tuple[Spec, Plan]) -> None:
+    """For a plan that nobody waits for any more."""
+    for fd in made[1].rootfs.lock_fds:
+        os.close(fd)
+
+
+def at_once(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan] | None:
+    """What was asked for, checked, and the plan of an earlier container if it would be made again, as far as that
+    can be told without waiting for a file system."""
+    return _recalled(_known.find(options, True), args, refused)
+
+
+def _recalled(found: Any, args: Any, refused: frozenset[str]) -> tuple[Spec, Plan] | None:
+    if not isinstance(found, tuple):
+        return None
+    kept, rest = found
+    spec = specs.parse(args, rest, refused)
+    plan = _again(kept, spec)
+    return None if plan is None else (spec, plan)
+
+
+def afresh(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
+    """The same, whatever has to be looked at for it, for as long as that takes."""
+    found = _known.find(options, False)
+    known = _recalled(found, args, refused)
+    if known is not None:
+        return known
+    spec = specs.parse(args, options, refused)
+    plan = plans.build(spec)
+    try:
+        if not isinstance(found, tuple):
+            _keep(found, plan, spec, options)
+        if plan.core is None:
+            plan.core = _core.Plan(plan.fields)  # it looks at file systems, too
+    except BaseException:
+        forget((spec, plan))
+        raise
     return spec, plan
-
-
-def recall(
-    args: Any, options: dict[str, Any], refused: frozenset[str]
-) -> tuple[Spec, Plan | None, bytes | None]:
-    """What was asked for, checked, and the plan of an earlier container if it would be made again; else the
-    key to keep a new one by."""
-    found = _known.find(options)
-    if isinstance(found, tuple):
-        kept, rest = found
-        spec = specs.parse(args, rest, refused)
-        plan = _again(kept, spec)
-        if plan is not None:
-            return spec, plan, None
-        found = None
-    return specs.parse(args, options, refused), None, found
 
 
 def _again(kept: Plan, spec: Spec) -> Plan | None:
@@ -68,7 +104,7 @@ def _again(kept: Plan, spec: Spec) -> Plan | None:
     return plan
 
 
-def keep(key: bytes | None, plan: Plan, spec: Spec, options: dict[str, Any]) -> None:
+def _keep(key: bytes | None, plan: Plan, spec: Spec, options: dict[str, Any]) -> None:
     """Keeps a new plan for the next who asks for the like."""
     if key is not None:
         kept = _to_keep(plan, spec, options.keys() - specs.ASIDE - specs.LIMITS)

@@ -27,7 +27,11 @@ OURS = {
     "pyminicon.plan.tree",
 }
 OF_THE_HOST = {"pyminicon.plan.host"}  # the image, which is made of this machine
-OF_A_CALL = {"pyminicon.plan.cache", "pyminicon.result"}  # what only Python can call twice, and look at
+OF_A_CALL = {
+    "pyminicon.patience",
+    "pyminicon.plan.cache",
+    "pyminicon.result",
+}  # what only Python can call twice, and look at
 THEIRS = {"__future__", "_signal", "atexit", "errno", "gc"}
 
 SLOW = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,9 @@ TRAPS = {
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_an_output_that_isnt_an_honest_file_is_an_error_that_names_it(trap: str, tmp_path: Path) -> None:
+def test_an_output_that_isnt_an_honest_file_is_told_by_its_path_and_all_else_is_there(
+    trap: str, tmp_path: Path
+) -> None:
     line, number = TRAPS[trap]
     if trap == "a device" and os.geteuid() != 0:
         pytest.skip("needs root to make a device node")
@@ -125,39 +128,63 @@ def test_an_output_that_isnt_an_honest_file_is_an_error_that_names_it(trap: str,
     line = line.replace("/out", "/s/out") if volume else line
     where = "/s/out" if volume else "/out"
     image = "python" if "socket" in trap else "host"
-    with pytest.raises(pyminicon.LaunchError) as caught:
-        sh(f"{line} || echo FAILED >&2", collect=[where], volumes=volume, image=image)
-    error = caught.value
-    assert (error.stage, error.errno, error.subject) == ("collect", number, where)
-    assert error.hint is not None
+    line = f"{line} || echo FAILED; echo good > /good; echo said; exit 3"
+    r = sh(line, collect=["/good", where, "/none"], volumes=volume, image=image)
+    assert (r.returncode, r.stdout, r.files) == (3, "said\n", {"/good": b"good\n"})
+    assert r.usage.wall > 0
+    assert {path: error.errno for path, error in r.collect_errors.items()} == {
+        where: number,
+        "/none": errno.ENOENT,
+    }
+    error = r.collect_errors[where]
+    assert isinstance(error, IsADirectoryError if number == errno.EISDIR else OSError)
+    assert error.filename == where and "collect" in str(error)
+
+
+def test_what_is_collected_is_no_error_and_what_isnt_there_is_one() -> None:
+    r = sh("echo x > /out", collect=["/out"])
+    assert (r.files, r.collect_errors) == ({"/out": b"x\n"}, {})
+    r = sh("echo x > /out", collect=["/none", "/out/below"])
+    assert isinstance(r.collect_errors["/none"], FileNotFoundError)
+    assert isinstance(r.collect_errors["/out/below"], NotADirectoryError)
+    assert sh("true").collect_errors == {}
+
+
+def test_a_result_with_errors_of_collect_goes_through_pickle() -> None:
+    r = pickle.loads(pickle.dumps(sh("ln -s / /out; exit 4", collect=["/out"])))
+    assert (r.returncode, r.files) == (4, {})
+    assert r.collect_errors["/out"].errno == errno.ELOOP and r.collect_errors["/out"].filename == "/out"
+
+
+def test_many_files_are_collected_each_for_itself() -> None:
+    line = "for i in $(seq 40); do echo $i > /f$i; done; rm /f7; mkdir /f7"
+    r = sh(line, collect=[f"/f{i}" for i in range(1, 41)])
+    assert r.files == {f"/f{i}": f"{i}\n".encode() for i in range(1, 41) if i != 7}
+    assert list(r.collect_errors) == ["/f7"]
+
+
+def test_a_container_that_never_ran_has_an_error_for_each_path() -> None:
+    r = sh("true", collect=["/out"], wall_time=1e-9)
+    assert (r.limit, r.files) == ("wall_time", {})
+    assert isinstance(r.collect_errors["/out"], OSError)
 
 
 def test_a_directory_on_the_way_that_is_a_link_is_an_error() -> None:
-    with pytest.raises(pyminicon.LaunchError) as caught:
-        sh("ln -s /etc /way", collect=["/way/passwd"])
-    assert (caught.value.stage, caught.value.errno, caught.value.subject) == (
-        "collect",
-        errno.ELOOP,
-        "/way/passwd",
-    )
+    r = sh("ln -s /etc /way", collect=["/way/passwd"])
+    assert (r.files, r.collect_errors["/way/passwd"].errno) == ({}, errno.ELOOP)
 
 
 def test_nothing_is_collected_from_proc_and_sys() -> None:
     for path in ("/proc/self/environ", "/proc/1/cmdline", "/proc/self/root/etc/passwd"):
-        try:
-            r = sh("true", collect=[path])
-        except pyminicon.LaunchError as error:
-            assert error.stage == "collect"
-        else:
-            assert r.files == {} or not any(r.files.values())
+        r = sh("true", collect=[path])
+        assert r.files == {} and list(r.collect_errors) == [path]
 
 
 def test_collect_max_is_the_most_a_file_may_have() -> None:
     line = "printf 12345678 > /out"
     assert sh(line, collect=["/out"], collect_max=4096).files == {"/out": b"12345678"}
-    with pytest.raises(pyminicon.LaunchError) as caught:
-        sh("head -c 5000 /dev/zero > /out", collect=["/out"], collect_max="4k")
-    assert caught.value.errno == errno.EFBIG
+    r = sh("head -c 5000 /dev/zero > /out", collect=["/out"], collect_max="4k")
+    assert (r.files, r.collect_errors["/out"].errno) == ({}, errno.EFBIG)
 
 
 def test_files_that_the_user_inside_made_unreadable_are_still_collected(needs_root: None) -> None:

@@ -331,6 +331,26 @@ def test_without_limits_there_is_no_cgroup_and_what_is_unknown_is_none() -> None
     assert usage.wall > 0 and usage.user is not None and usage.system is not None
 
 
+def test_a_container_that_is_counted_tells_its_own_time_or_none() -> None:
+    """Never what its pid 1 has waited for alone: the processes of another cgroup's limit."""
+    burn = "import time\nwhile time.process_time() < 0.3: pass"
+    line = (
+        f"({sys.executable} -c '{burn}' && touch /tmp/done &) ; while [ ! -e /tmp/done ]; do sleep 0.05; done"
+    )
+    usage = pyminicon.run(["sh", "-c", line], image="python", cpus=0.5).usage
+    assert (usage.user is None) == (usage.system is None)
+    assert usage.user is None or usage.user + (usage.system or 0) > 0.29
+    with pyminicon.start(["sleep", "60"], cpus=0.5) as box:
+        assert box.usage.user is None or box.usage.user < 1
+    assert (box.usage.user is None) == (usage.user is None)
+
+
+def test_of_a_container_without_a_cgroup_nothing_is_known_until_it_has_ended() -> None:
+    with pyminicon.start(["sleep", "60"]) as box:
+        assert (box.usage.user, box.usage.system) == (None, None)
+    assert box.usage.user is not None and box.usage.system is not None
+
+
 def test_time_of_orphans_counts(place: None) -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     line = (

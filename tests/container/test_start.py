@@ -231,3 +231,74 @@ def test_after_close_there_is_no_pidfd_that_could_be_anothers() -> None:
 def test_what_is_no_signal_is_refused(number: Any) -> None:
     with pyminicon.start(["/bin/sleep", "60"]) as c, pytest.raises(pyminicon.SpecError, match="1 to 64"):
         c.send_signal(number)
+
+
+STDIN = """
+import os, pyminicon, sys, threading, time
+pyminicon.run(["true"])
+begun = time.monotonic()
+def full(**options):
+    box = pyminicon.start(["sleep", "inf"], stdin=pyminicon.PIPE, **options)
+    os.set_blocking(box.stdin.fileno(), False)
+    try:
+        while True:
+            os.write(box.stdin.fileno(), b"x" * 65536)
+    except BlockingIOError:
+        os.set_blocking(box.stdin.fileno(), True)
+    box.stdin.write("more" if options else b"more")
+    return box
+"""
+
+
+@pytest.mark.parametrize("options", ["", "text=True"], ids=["bytes", "text"])
+def test_leaving_the_block_waits_for_nobody_who_should_read(options: str) -> None:
+    r = fresh(STDIN + f"with full({options}): pass\nprint(time.monotonic() - begun < 2)")
+    assert r.stdout == "True\n"
+
+
+def test_leaving_the_interpreter_waits_for_nobody_who_should_read() -> None:
+    r = fresh(STDIN + "box = full()\nprint('left', flush=True)")
+    assert (r.returncode, r.stdout) == (0, "left\n")
+
+
+def test_closing_waits_for_no_worker_that_has_inherited_a_pipe() -> None:
+    """A reader of stdin that is none of the container's: its end of the pipe stays open."""
+    code = """
+box = full()
+other = os.dup(box.stdin.fileno())
+reader = os.open(f"/proc/{box.pid}/fd/0", os.O_RDONLY)
+box.close()
+print(time.monotonic() - begun < 2, box.stdin.closed, box.returncode)
+"""
+    assert fresh(STDIN + code).stdout == "True True -9\n"
+
+
+def test_communicate_feeds_what_was_written_before_within_its_time() -> None:
+    code = """
+box = full()
+try:
+    box.communicate(b"input", timeout=0.3)
+except pyminicon.TimeoutExpired:
+    print(time.monotonic() - begun < 2)
+box.close()
+with pyminicon.start(["cat"], stdin=pyminicon.PIPE, stdout=pyminicon.PIPE) as box:
+    box.stdin.write(b"first ")
+    print(box.communicate(b"then")[0])
+"""
+    assert fresh(STDIN + code).stdout == "True\nb'first then'\n"
+
+
+@pytest.mark.parametrize("way", ["wait", "communicate"])
+def test_whoever_waits_hears_of_a_close_in_another_thread(way: str) -> None:
+    for _ in range(30):
+        c = pyminicon.start(["sleep", "inf"], stdout=pyminicon.PIPE)
+        seen: list[object] = []
+        thread = threading.Thread(target=lambda c=c, seen=seen: seen.append(getattr(c, way)()))  # type: ignore[misc]
+        thread.start()
+        if len(os.listdir("/proc/self/task")) % 2:
+            time.sleep(0.002)
+        c.close()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert seen == ([-9] if way == "wait" else [(b"", None)])
+        assert c.pidfd == -1

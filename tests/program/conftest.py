@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.loops import nothing_blocks
+
 REPO = Path(__file__).resolve().parents[2]
 #: Seconds in which a container must be gone when the process that started it has died.
 GONE_WITHIN = 1.0
@@ -135,6 +137,16 @@ def _watchdog() -> None:
 
     with pyminicon.start(["/bin/true"], wall_time=60) as box:
         box.wait()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """On an event loop's thread nothing of ours waits for a file system."""
+    if not request.module.__name__.rpartition(".")[2].startswith("test_aio"):
+        yield
+        return
+    with nothing_blocks():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,7 @@ def test_files_go_in_and_are_collected() -> None:
     line = "cat /in/a > /tmp/b; echo more >> /tmp/b"
     r = on_loop(aio.run([*SHELL, line], files={"/in/a": b"given\n"}, collect=["/tmp/b", "/tmp/none"]))
     assert r.files == {"/tmp/b": b"given\nmore\n"}
+    assert isinstance(r.collect_errors["/tmp/none"], FileNotFoundError)
 
 
 def test_collecting_from_a_layer_on_disk(own_store: object) -> None:
@@ -267,8 +269,11 @@ def test_500_at_once_come_back_each_with_its_own() -> None:
     asyncio.run(body())
 
 
-def test_one_after_the_other_no_thread_is_made() -> None:
+def test_one_after_the_other_no_thread_is_made_once_the_image_is_known(rootfs: Path) -> None:
+    image = str(rootfs)
+
     async def body() -> list[str]:
+        await aio.run(["/bin/true"], image=image)
         before = set(os.listdir("/proc/self/task"))
         seen: set[str] = set()
 
@@ -279,8 +284,8 @@ def test_one_after_the_other_no_thread_is_made() -> None:
 
         looking = asyncio.create_task(look())
         for _ in range(5):
-            await aio.run([*SHELL, "sleep 0.02; cat"], input=b"x", capture_output=True)
-        async with await aio.start(["/bin/cat"], stdin=pyminicon.PIPE) as box:
+            await aio.run([*SHELL, "sleep 0.02; cat"], image=image, input=b"x", capture_output=True)
+        async with await aio.start(["/bin/cat"], image=image, stdin=pyminicon.PIPE) as box:
             box.stdin.close()
             await box.wait()
         looking.cancel()

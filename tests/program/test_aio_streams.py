@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import signal
+import time
 from collections.abc import Coroutine
 from typing import Any
 
@@ -49,6 +50,55 @@ def test_text_is_read_and_written_as_str() -> None:
             assert [line async for line in box.stdout] == ["ä\n", "b\n", "c\n", "d"]
             assert box.stdout.at_eof()
             assert await box.stdout.read() == ""
+
+    on_loop(body())
+
+
+def test_a_long_text_costs_what_it_is_long() -> None:
+    """As a whole, and in short lines: twice as long takes twice as long, and no other coroutine waits."""
+
+    async def body() -> None:
+        size = 32 << 20
+        longest, last = 0.0, time.monotonic()
+
+        async def beat() -> None:
+            nonlocal longest, last
+            while True:
+                await asyncio.sleep(0)
+                longest, last = max(longest, time.monotonic() - last), time.monotonic()
+
+        line = f"yes ab | head -c {size}"
+        beating = asyncio.create_task(beat())
+        async with await aio.start([*SHELL, line], stdout=PIPE, text=True) as box:
+            begun = time.process_time()
+            out, _ = await box.communicate()
+            whole = time.process_time() - begun
+        assert (len(out), out[:6]) == (size, "ab\nab\n")
+        async with await aio.start([*SHELL, line], stdout=PIPE, text=True) as box:
+            begun = time.process_time()
+            count = 0
+            async for _ in box.stdout:
+                count += 1
+                if count == 200_000:
+                    break
+            lines = time.process_time() - begun
+        beating.cancel()
+        assert whole < 3 and lines < 3 and longest < 1, (whole, lines, longest)
+
+    on_loop(body())
+
+
+def test_a_read_that_was_cancelled_loses_nothing() -> None:
+    async def body() -> None:
+        line = "printf 'one\nt'; sleep 0.4; printf 'wo\nthree'"
+        async with await aio.start([*SHELL, line], stdout=PIPE, text=True) as box:
+            for read in (box.stdout.read, box.stdout.read):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(read(), 0.1)
+            assert await box.stdout.readline() == "one\n"
+            assert await box.stdout.read(1) == "t"
+            assert await box.stdout.read() == "wo\nthree"
+            assert box.stdout.at_eof()
 
     on_loop(body())
 

@@ -174,6 +174,26 @@ def test_max_output_gives_all_that_was_allowed() -> None:
         assert (box.limit, box.returncode) == (None, 0)
 
 
+def test_not_one_byte_more_than_was_allowed_comes_however_they_drip() -> None:
+    line = "while :; do printf x; printf y >&2; done"
+    for most in (1, 2, 99, 100):
+        for _ in range(12):
+            with pyminicon.start([*SHELL, line], stdout=PIPE, stderr=PIPE, max_output=most) as box:
+                out, err = box.communicate(timeout=30)
+                assert (len(out) + len(err), box.limit, box.returncode) == (most, "output", -9)
+
+
+def test_too_much_is_noticed_also_while_nobody_reads() -> None:
+    with pyminicon.start(["/usr/bin/yes"], stdout=PIPE, stderr=STDOUT, max_output=50_000) as box:
+        assert box.wait(timeout=20) == -9
+        assert (len(box.communicate()[0]), box.limit) == (50_000, "output")
+    with pyminicon.start(
+        ["/usr/bin/yes"], stdout=PIPE, stderr=STDOUT, max_output=65_536
+    ) as box:  # what the pipe holds
+        assert box.wait(timeout=20) == -9
+        assert (len(box.communicate()[0]), box.limit) == (65_536, "output")
+
+
 def test_a_timeout_leaves_the_container_running_as_popen_does(mark: str) -> None:
     with pyminicon.start(["/bin/sleep", mark], stdout=PIPE) as box:
         with pytest.raises(pyminicon.TimeoutExpired) as caught:

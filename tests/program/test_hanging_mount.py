@@ -232,3 +232,194 @@ def test_leaving_the_interpreter_doesn_t_hang(program: Start) -> None:
     finally:
         os.kill(server, signal.SIGKILL)
     assert eventually(lambda: not os.path.exists(f"/proc/{server}"), 5)
+
+
+#: What hangs, as run's options: each asks the server for something that it doesn't answer.
+HANGING = {
+    "image": "dict(image=mount + '/below')",
+    "image root": "dict(image=mount)",
+    "store": "dict(image='name')",
+    "layer": "dict(storage='disk')",
+    "volume": "dict(volumes=[mount + '/below:/v'])",
+    "read-only volume": "dict(volumes=[mount + '/below:/v'], read_only=True)",
+    "files": "dict(files={'/f': mount + '/below'})",
+    "files in a volume": "dict(volumes=[mount + ':/v'], files={'/v/below/f': b'x'})",
+    "filter": "dict(seccomp=mount + '/below')",
+}
+
+#: Each call within half a second of its time, and everybody else at his work meanwhile.
+MEASURE = """
+import threading
+os.environ['PYMINICON_STORE'] = mount + '/store'
+longest, going = 0.0, True
+def beat():
+    global longest
+    last = time.monotonic()
+    while going:
+        time.sleep(0.01)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+beating = threading.Thread(target=beat)
+beating.start()
+def told(call):
+    begun = time.monotonic()
+    try:
+        answer = call()
+    except pyminicon.TimeoutExpired:
+        answer = 'timeout'
+    except pyminicon.LaunchError as error:
+        answer = errno.errorcode[error.errno]
+    except pyminicon.SpecError as error:
+        answer = str(error)
+    took = time.monotonic() - begun
+    return answer if took < 1.0 + SLACK else (answer, took)
+def ended():
+    global going
+    going = False
+    beating.join()
+    print('the longest pause', round(longest, 2) if longest > SLACK else 'short')
+"""
+#: Seconds beyond the time that was given; the machine may be busy with other tests.
+SLACK = 0.5
+
+
+def measured(code: str) -> str:
+    return f"import errno\nSLACK = {SLACK}\n" + MEASURE + code + "ended()\n"
+
+
+@BOTH
+@pytest.mark.parametrize("what", HANGING)
+def test_a_run_has_ended_at_its_timeout_whatever_hangs(program: Start, reads: bool, what: str) -> None:
+    code = f"""
+options = {HANGING[what]}
+print(told(lambda: pyminicon.run(['/bin/true'], timeout=1, **options)))
+def limited():
+    r = pyminicon.run(['/bin/true'], wall_time=1, **options)
+    return r.limit, r.returncode
+print(told(limited))
+"""
+    running = run_with(program, reads, measured(code))
+    assert running.end() == (
+        0,
+        "timeout\n('wall_time', -9)\nthe longest pause short\nleft []\n",
+    )
+
+
+@BOTH
+@pytest.mark.parametrize("what", HANGING)
+def test_a_start_has_ended_at_its_wall_time_whatever_hangs(program: Start, reads: bool, what: str) -> None:
+    code = f"""
+options = {HANGING[what]}
+print(told(lambda: pyminicon.start(['/bin/true'], wall_time=1, **options)))
+"""
+    running = run_with(program, reads, measured(code))
+    assert running.end() == (0, "ETIMEDOUT\nthe longest pause short\nleft []\n")
+
+
+@BOTH
+@pytest.mark.parametrize("what", HANGING)
+def test_a_loop_goes_on_whatever_hangs(program: Start, reads: bool, what: str) -> None:
+    code = f"""
+options = {HANGING[what]}
+async def main():
+    longest, last = 0.0, time.monotonic()
+    async def beat():
+        nonlocal longest, last
+        while True:
+            await asyncio.sleep(0.01)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    beating = asyncio.create_task(beat())
+    begun = time.monotonic()
+    try:
+        await aio.run(['/bin/true'], timeout=1, **options)
+    except pyminicon.TimeoutExpired:
+        print('timeout', time.monotonic() - begun < 1 + SLACK)
+    begun = time.monotonic()
+    try:
+        await aio.start(['/bin/true'], wall_time=1, **options)
+    except pyminicon.LaunchError as error:
+        print(errno.errorcode[error.errno], time.monotonic() - begun < 1 + SLACK)
+    beating.cancel()
+    print('of the loop', round(longest, 2) if longest > SLACK else 'short')
+asyncio.run(main())
+"""
+    running = run_with(program, reads, measured(code))
+    assert running.end() == (
+        0,
+        "timeout True\nETIMEDOUT True\nof the loop short\nthe longest pause short\nleft []\n",
+    )
+
+
+COLLECT = "['/t/good', '/v/below', '/good']"
+
+
+def test_what_hangs_is_not_collected_and_all_else_is(program: Start) -> None:
+    code = f"""
+options = dict(volumes=[mount + ':/v'], tmpfs=['/t'], collect={COLLECT}, timeout=1, capture_output=True)
+args = ['/bin/sh', '-c', 'echo x > /good; echo y > /t/good; echo said; exit 3']
+def facts(r):
+    return r.returncode, r.stdout, sorted(r.files), {{p: errno.errorcode[e.errno] for p, e in r.collect_errors.items()}}
+print(told(lambda: facts(pyminicon.run(args, **options))))
+with pyminicon.Template(volumes=[mount + ':/v'], tmpfs=['/t']) as template:
+    mine = {{name: options[name] for name in ('collect', 'timeout', 'capture_output')}}
+    print(told(lambda: facts(template.run(args, **mine))))
+print(told(lambda: facts(asyncio.run(aio.run(args, **options)))))
+"""
+    running = run_with(program, True, measured(code))
+    line = "(3, b'said\\n', ['/good', '/t/good'], {'/v/below': 'ETIMEDOUT'})\n"
+    assert running.end() == (0, 3 * line + "the longest pause short\nleft []\n")
+
+
+def test_a_template_keeps_its_time_and_is_let_go_of(program: Start) -> None:
+    code = """
+template = pyminicon.Template(volumes=[mount + ':/v'])
+into, of = {'/v/below/f': b'x'}, {'/f': mount + '/below'}
+for files in (into, of):
+    print(told(lambda: template.run(['/bin/true'], files=files, timeout=1)))
+    print(told(lambda: template.start(['/bin/true'], files=files, wall_time=1)))
+print(told(lambda: template.run(['/v/below'], timeout=1)))
+print(told(lambda: template.start(['/v/below'], wall_time=1)))
+del template
+"""
+    running = run_with(program, True, measured(code))
+    assert running.end() == (
+        0,
+        3 * "timeout\nETIMEDOUT\n" + "the longest pause short\nleft []\n",
+    )
+
+
+def test_others_work_while_a_container_that_cannot_die_is_closed(program: Start) -> None:
+    code = """
+def closed():
+    with pyminicon.start(['/bin/ls', '/v/x'], volumes=[mount + ':/v']) as box:
+        time.sleep(0.3)
+    return box.returncode
+closed()
+box = pyminicon.start(['/bin/ls', '/v/x'], volumes=[mount + ':/v'])
+seen = []
+waiting = threading.Thread(target=lambda: seen.append(box.wait()))
+waiting.start()
+time.sleep(0.3)
+box.close()
+waiting.join(5)
+print(seen)
+del box
+"""
+    running = run_with(program, True, measured(code))
+    assert running.end() == (0, "[-9]\nthe longest pause short\nleft []\n")
+
+
+def test_what_cannot_die_after_too_much_output_is_given_up_at_rest(program: Start) -> None:
+    code = """
+line = 'ls /v/x & while :; do echo more; done'
+begun, busy = time.monotonic(), time.process_time()
+r = pyminicon.run(['/bin/sh', '-c', line], volumes=[mount + ':/v'], max_output=1000, capture_output=True)
+print(r.limit, len(r.stdout), time.monotonic() - begun < 8, time.process_time() - busy < 0.5)
+begun, busy = time.monotonic(), time.process_time()
+with pyminicon.start(['/bin/sh', '-c', line], volumes=[mount + ':/v'], max_output=1000, stdout=-1, stderr=-2) as box:
+    print(len(box.stdout.read(1000)))
+print(box.returncode, time.monotonic() - begun < 8, time.process_time() - busy < 0.5)
+del box
+"""
+    running = run_with(program, True, code)
+    assert running.end() == (0, "output 1000 True True\n1000\n-9 True True\nleft []\n")

@@ -46,9 +46,20 @@ void exec_mapper(void* argument) {
   sys::exit_group(127);
 }
 
+// Who is killed before he has mapped anything, and reaped if that is soon.
+void end_mapper(const Fd& pidfd) {
+  syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
+  pollfd ended{pidfd.get(), POLLIN, 0};
+  constexpr int kPatienceMs = 1000;
+  poll(&ended, 1, kPatienceMs);
+  siginfo_t info{};
+  waitid(static_cast<idtype_t>(3), static_cast<id_t>(pidfd.get()), &info,
+         WEXITED | WNOHANG | __WALL);
+}
+
 // Its status isn't asked for: exec makes SIGCHLD its exit signal again, so a program that ignores
 // that, or waits for all its children, may have taken it. What counts is the map.
-void run_to_end(Mapper& mapper) {
+void run_to_end(Mapper& mapper, const Patience& patience) {
   kernel::CloneArgs args{};
   int number = -1;
   args.flags = kernel::kClonePidfd;
@@ -56,8 +67,16 @@ void run_to_end(Mapper& mapper) {
   const long pid = clone_and_wait(args, exec_mapper, &mapper);
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kUserns, mapper.path);
   const Fd pidfd(number);
-  pollfd ended{pidfd.get(), POLLIN, 0};
-  while (poll(&ended, 1, -1) < 0 && errno == EINTR) {
+  bool ended = false;
+  try {
+    ended = readable_within(patience, pidfd.get());
+  } catch (...) {
+    end_mapper(pidfd);
+    throw;
+  }
+  if (!ended) {
+    end_mapper(pidfd);
+    throw SetupTimeout{};
   }
   siginfo_t info{};
   constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
@@ -84,7 +103,8 @@ std::string why_refused() {
 }
 
 // "0 100000 65536\n" lines become the tool's arguments.
-void run_mapper(const std::vector<std::string>& command, int pid, const char* map) {
+void run_mapper(const std::vector<std::string>& command, int pid, const char* map,
+                const Patience& patience) {
   std::vector<std::string> words{command[0], std::to_string(pid)};
   words.insert(words.end(), command.begin() + 1, command.end());
   std::vector<char*> argv;
@@ -93,7 +113,7 @@ void run_mapper(const std::vector<std::string>& command, int pid, const char* ma
   const Fd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null) throw LaunchFailure(errno, Stage::kUserns, "/dev/null");
   Mapper mapper{argv[0], argv.data(), null.get(), 0};
-  run_to_end(mapper);
+  run_to_end(mapper, patience);
   if (!has_map(pid, map)) throw LaunchFailure(EPERM, Stage::kUserns, command[0], why_refused());
 }
 
@@ -120,13 +140,13 @@ void give_to_root_of(const PlanSpec& spec, const std::string& directory) {
   }
 }
 
-void write_id_maps(const PlanSpec& spec, int pid) {
+void write_id_maps(const PlanSpec& spec, int pid, const Patience& patience) {
   if (spec.uid_mapper.empty()) {
     write_map(pid, "gid_map", *spec.gid_map);
     write_map(pid, "uid_map", *spec.uid_map);
   } else {
-    run_mapper(spec.gid_mapper, pid, "gid_map");
-    run_mapper(spec.uid_mapper, pid, "uid_map");
+    run_mapper(spec.gid_mapper, pid, "gid_map", patience);
+    run_mapper(spec.uid_mapper, pid, "uid_map", patience);
   }
 }
 

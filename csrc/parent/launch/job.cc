@@ -24,6 +24,7 @@
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
 #include "parent/process/launcher.h"
+#include "parent/process/patience.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -69,12 +70,14 @@ std::vector<OpSpec> followed(std::vector<OpSpec> mounts) {
     char link[32];
     std::snprintf(link, sizeof link, "/proc/self/fd/%d", op.held);
     const ssize_t size = readlink(link, path, sizeof path);
-    struct stat info{};
-    if (size < 0 || fstat(op.held, &info) < 0) {
+    // Not fstat: it asks a file system's server, which may not answer.
+    struct statx info{};
+    const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    if (size < 0 || statx(op.held, "", flags, STATX_INO, &info) < 0) {
       throw LaunchFailure(errno, Stage::kPrepare, *op.source);
     }
     op.source = std::string(path, static_cast<size_t>(size));
-    op.expected = {info.st_ino, major(info.st_dev), minor(info.st_dev)};
+    op.expected = {info.stx_ino, info.stx_dev_major, info.stx_dev_minor};
   }
   return mounts;
 }
@@ -132,7 +135,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
   const auto held = [](const OpSpec& op) { return op.held >= 0; };
   if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
   if (spec_.disk_parent) {
-    Scratch scratch = make_scratch(*spec_.disk_parent);
+    Scratch scratch = make_scratch(*spec_.disk_parent, patience_of(options_));
     made.scratch_dir_ = std::move(scratch.directory);
     made.scratch_lock_ = std::move(scratch.lock);
     if (spec_.uid_map) give_to_root_of(spec_, made.scratch_dir_);
@@ -216,10 +219,11 @@ void LaunchJob::attend(int pid) {
   ready_.write.reset();
   go_.read.reset();
   park_.write.reset();
-  if (spec_.uid_map && wait_readable(ready_.read.get())) {
+  if (spec_.uid_map) {
+    wait_readable(ready_.read.get());
     char byte;
     if (::read(ready_.read.get(), &byte, 1) == 1) {
-      write_id_maps(spec_, pid);
+      write_id_maps(spec_, pid, patience_of(options_));
       const FavourPlan& favour = header_->plan.favour;
       if (favour.write_oom_score != 0) hold_oom_score(pid, favour.oom_score);
       send_go(go_.write.get(), spec_, mounts(), pid);
@@ -278,20 +282,8 @@ void LaunchJob::open_helper() {
   fds_.parent_pidfd = parent_.get();
 }
 
-bool LaunchJob::wait_readable(int fd) {
-  pollfd watched[] = {{fd, POLLIN, 0}, {options_.cancel, POLLIN, 0}};
-  for (;;) {
-    int wait = -1;
-    if (options_.deadline != kNever) {
-      const int64_t left = options_.deadline - now_ns();
-      if (left <= 0) throw SetupTimeout{};
-      wait = static_cast<int>((left + 999999) / 1000000);
-    }
-    const int ready = poll(watched, 2, wait);
-    if (ready > 0 && watched[0].revents != 0) return true;
-    if (ready > 0) throw SetupTimeout{};
-    if (ready < 0 && errno == EINTR && options_.interrupted) options_.interrupted();
-  }
+void LaunchJob::wait_readable(int fd) {
+  if (!readable_within(patience_of(options_), fd)) throw SetupTimeout{};
 }
 
 std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,

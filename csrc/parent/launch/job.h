@@ -39,7 +39,7 @@ class LaunchJob {
   void add_cgroup(Launched& made);
   void open_helper();
   long give_birth(Launched& made, kernel::CloneArgs& args, void* entry);
-  bool wait_readable(int fd);
+  void wait_readable(int fd);
   const std::vector<OpSpec>& mounts() const { return mounts_.empty() ? spec_.mounts : mounts_; }
 
   const PlanSpec& spec_;

@@ -1,7 +1,6 @@
 #include "parent/launch/launch.h"
 
 #include <fcntl.h>
-#include <time.h>
 
 #include <cerrno>
 
@@ -11,12 +10,6 @@
 #include "parent/process/failure.h"
 
 namespace pyminicon::parent {
-
-int64_t now_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return now.tv_sec * 1000000000LL + now.tv_nsec;
-}
 
 Pipe make_pipe() {
   int ends[2];
@@ -28,6 +21,7 @@ Launched::Launched(const PlanSpec& spec)
     : kill_by_cgroup(spec.kill_by_cgroup),
       begun(now_ns()),
       memory_limit(spec.memory_limit),
+      counted(spec.cgroup.has_value()),
       watch_(lease_watch_slot()),
       generation_(fork_generation()) {}
 

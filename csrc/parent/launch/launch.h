@@ -11,17 +11,11 @@
 #include "parent/cgroup/cgroup.h"
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
+#include "parent/process/patience.h"
 #include "parent/process/private_fd.h"
 #include "parent/reaper/watcher.h"
 
 namespace pyminicon::parent {
-
-// Nanoseconds of CLOCK_MONOTONIC.
-int64_t now_ns();
-constexpr int64_t kNever = INT64_MAX;
-
-// Called when a signal has interrupted a wait; throws to give up (Ctrl-C).
-using Interrupted = std::function<void()>;
 
 struct LaunchOptions {
   ExecSpec exec;
@@ -37,8 +31,9 @@ struct LaunchOptions {
   Interrupted interrupted;
 };
 
-// The set-up was given up at its deadline; everything is undone.
-struct SetupTimeout {};
+inline Patience patience_of(const LaunchOptions& options) {
+  return {options.deadline, options.cancel, options.interrupted};
+}
 
 // A started container: what has to be waited for, read and removed. Move-only; the destructor
 // kills.
@@ -53,7 +48,7 @@ class Launched {
   bool owned() const;        // made by this process, not by the one that forked it
   void kill();               // SIGKILL to pid 1, and with it everything in the container
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
-  bool reap(bool block);     // true once the status is known
+  bool reap(bool block);     // true once the status is known; waits for no longer than hopeless()
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
   // Its mounts are taken apart by the watcher, and not in its own end, for which one waits.
   void undo_later();
@@ -73,7 +68,8 @@ class Launched {
   bool given_up = false;          // killed, and hangs in the kernel
   std::optional<int> returncode;  // unknown when somebody else has taken the status
   CgroupUsage last_usage;
-  double user = 0, system = 0;  // seconds, of the processes waited for
+  bool counted = false;                // it has a cgroup, or had one, for what it uses
+  std::optional<double> user, system;  // seconds, of pid 1 and what it waited for
 
  private:
   friend class LaunchJob;

@@ -7,11 +7,13 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
@@ -72,9 +74,29 @@ char state_of(int pid) {
   return name_end != nullptr && name_end[1] == ' ' ? name_end[2] : 0;
 }
 
-// pid 1 itself, or a process that it has to wait for before it may end.
-bool sleeps_for_ever(int pid) {
-  if (state_of(pid) == 'D') return true;
+// Whether it waits for the server of a file system, or for somebody who asks for the same name
+// there, by the name of the kernel's function it is in.
+bool waits_for_a_server(int pid) {
+  char path[32], text[64];
+  std::snprintf(path, sizeof path, "/proc/%d/wchan", pid);
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return false;
+  text[got] = 0;
+  constexpr const char* kIn[] = {"request_wait_answer", "fuse_",        "nfs", "rpc_",
+                                 "d_alloc_parallel",    "d_wait_lookup"};
+  return std::any_of(std::begin(kIn), std::end(kIn),
+                     [&text](const char* word) { return std::strstr(text, word) != nullptr; });
+}
+
+bool is_stuck(int pid, bool soon) {
+  return state_of(pid) == 'D' && (!soon || waits_for_a_server(pid));
+}
+
+// pid 1 itself, or a process that it has to wait for before it may end. `soon`: what waits for a
+// disk has not been given its time.
+bool sleeps_for_ever(int pid, bool soon) {
+  if (is_stuck(pid, soon)) return true;
   char path[64], text[4096];
   std::snprintf(path, sizeof path, "/proc/%d/task/%d/children", pid, pid);
   const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
@@ -82,7 +104,7 @@ bool sleeps_for_ever(int pid) {
   if (got <= 0) return false;
   text[got] = 0;
   for (char *at = text, *end = nullptr; const long child = std::strtol(at, &end, 10); at = end) {
-    if (state_of(static_cast<int>(child)) == 'D') return true;
+    if (is_stuck(static_cast<int>(child), soon)) return true;
   }
   return false;
 }
@@ -139,8 +161,9 @@ void Launched::freeze(bool frozen) {
 bool Launched::reap(bool block) {
   if (reaped) return true;
   pollfd watched{pidfd.get(), POLLIN, 0};
-  while (poll(&watched, 1, block ? -1 : 0) <= 0) {
-    if (!block) return false;
+  const int64_t from = now_ns();
+  while (poll(&watched, 1, block ? 100 : 0) <= 0) {
+    if (!block || hopeless(now_ns() - from)) return false;
   }
   siginfo_t info{};
   rusage usage{};
@@ -192,8 +215,8 @@ void Launched::remove_leftovers() {
 
 bool Launched::hopeless(int64_t killed_for) const {
   constexpr int64_t kSecond = 1000000000;
-  if (killed_for < kSecond) return false;
-  return killed_for >= 5 * kSecond || sleeps_for_ever(pid);
+  if (killed_for < kSecond / 4) return false;
+  return killed_for >= 5 * kSecond || sleeps_for_ever(pid, killed_for < kSecond);
 }
 
 // Kills and waits; false when it has to be given up.

@@ -10,6 +10,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
 
 #include "parent/process/failure.h"
 
@@ -50,32 +53,43 @@ void make_directories(const std::string& path) {
   }
 }
 
-// Removes the layers whose lock nobody holds.
-void sweep(const std::string& parent, int place) {
+// The layers whose lock nobody holds, and those locks.
+std::vector<Scratch> ownerless(const std::string& parent, int place) {
+  std::vector<Scratch> found;
   const int again = openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* stream = again < 0 ? nullptr : fdopendir(again);
-  if (stream == nullptr) return;
+  if (stream == nullptr) return found;
   while (const dirent* entry = readdir(stream)) {
     if (std::strncmp(entry->d_name, "layer-", 6) != 0) continue;
-    const Fd layer(openat(place, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    Fd layer(openat(place, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (layer && flock(layer.get(), LOCK_EX | LOCK_NB) == 0) {
-      remove_scratch(parent + "/" + entry->d_name);
+      found.push_back({parent + "/" + entry->d_name, std::move(layer)});
     }
   }
   closedir(stream);
+  return found;
 }
 
-}  // namespace
+// Held for a few system calls at a time by whoever makes a layer or looks for ownerless ones; one
+// that was stopped in between doesn't stop all others for good.
+void lock_place(const Fd& place, const std::string& parent) {
+  constexpr int kTries = 5000, kEachUs = 1000;
+  for (int tries = 0; place && tries < kTries; ++tries) {
+    if (flock(place.get(), LOCK_EX | LOCK_NB) == 0) return;
+    if (errno != EWOULDBLOCK && errno != EINTR) break;
+    usleep(kEachUs);
+  }
+  throw LaunchFailure(errno, Stage::kPrepare, parent);
+}
 
-Scratch make_scratch(const std::string& parent) {
+Scratch make_now(const std::string& parent) {
   make_directories(parent);
   const Fd place(open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   // Nobody sweeps between the making of a directory and the locking of it.
-  if (!place || flock(place.get(), LOCK_EX) < 0) {
-    throw LaunchFailure(errno, Stage::kPrepare, parent);
-  }
+  lock_place(place, parent);
   static std::atomic<bool> swept{false};
-  if (!swept.exchange(true)) sweep(parent, place.get());
+  std::vector<Scratch> left;
+  if (!swept.exchange(true)) left = ownerless(parent, place.get());
   Scratch made{parent + "/layer-XXXXXX", {}};
   if (mkdtemp(made.directory.data()) == nullptr) {
     throw LaunchFailure(errno, Stage::kPrepare, parent);
@@ -84,7 +98,37 @@ Scratch make_scratch(const std::string& parent) {
   if (!made.lock || flock(made.lock.get(), LOCK_EX | LOCK_NB) < 0) {
     throw LaunchFailure(errno, Stage::kPrepare, made.directory);
   }
+  flock(place.get(), LOCK_UN);
+  for (const Scratch& one : left) remove_scratch(one.directory);  // as long as that may last
   return made;
+}
+
+// What a thread makes, and whether somebody still wants it.
+struct Making {
+  std::mutex lock;
+  bool wanted = true;
+  Scratch made;
+};
+
+}  // namespace
+
+Scratch make_scratch(const std::string& parent, const Patience& patience) {
+  const auto making = std::make_shared<Making>();
+  try {
+    const bool done = done_within(patience, [making, parent] {
+      Scratch made = make_now(parent);
+      const std::lock_guard guard(making->lock);
+      if (making->wanted) making->made = std::move(made);
+      if (!making->wanted) remove_scratch(made.directory);
+    });
+    if (!done) throw SetupTimeout{};
+  } catch (...) {  // a signal's handler, too
+    const std::lock_guard guard(making->lock);
+    making->wanted = false;
+    if (making->made.lock) remove_scratch(making->made.directory);
+    throw;
+  }
+  return std::move(making->made);
 }
 
 void remove_scratch(const std::string& directory) {

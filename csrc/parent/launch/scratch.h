@@ -4,6 +4,7 @@
 #include <string>
 
 #include "parent/process/fd.h"
+#include "parent/process/patience.h"
 
 namespace pyminicon::parent {
 
@@ -15,8 +16,9 @@ struct Scratch {
 };
 
 // Makes a fresh 0700 directory below `parent` (made too if missing). The first call of a process
-// removes what dead owners have left there. Throws LaunchFailure.
-Scratch make_scratch(const std::string& parent);
+// removes what dead owners have left there. Throws LaunchFailure, and SetupTimeout at the end of
+// the patience: it may lie where nobody answers.
+Scratch make_scratch(const std::string& parent, const Patience& patience);
 
 // Removes it with all that the container left there; never follows a link, never leaves the
 // directory.

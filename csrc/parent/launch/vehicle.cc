@@ -50,15 +50,13 @@ bool is_local(const std::string& directory) {
   if (statfs(directory.c_str(), &info) < 0) return false;
   constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
                                  TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+                                 RAMFS_MAGIC,      SQUASHFS_MAGIC,        EROFS_SUPER_MAGIC_V1,
                                  0x2fc12fc1 /* ZFS */};
   return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
          std::end(kLocal);
 }
 
-bool can_landlock(const PlanSpec& spec) {
-  return spec.may_landlock && kernel_has_landlock() &&
-         std::all_of(spec.layers.begin(), spec.layers.end(), is_local);
-}
+bool can_landlock(const PlanSpec& spec) { return spec.may_landlock && kernel_has_landlock(); }
 
 // What can't come along as a clone: the host's own proc, sysfs, device nodes and terminals.
 bool needs_the_hosts_paths(const OpSpec& op) {
@@ -93,7 +91,8 @@ bool needs_own_memory(const PlanSpec& spec) {
   const bool unsafe = spec.cgroup && (spec.cgroup->shared_memory_is_unsafe ||
                                       spec.cgroup->by_launcher || births_are_outside());
   return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
-         spec.become_root || spec.uid_map || spec.private_clock || cant_map_itself(spec) ||
+         spec.become_root || spec.uid_map || spec.private_clock || !spec.all_local ||
+         cant_map_itself(spec) ||
          (spec.foreign_program && !can_landlock(spec));
 }
 
@@ -106,6 +105,17 @@ Barrier barrier_of(const PlanSpec& spec) {
   return landlock_version() >= kernel::kLandlockScopeVersion ? kScopeBarrier : kExecuteBarrier;
 }
 
+void look_at_file_systems(PlanSpec& spec) {
+  if (spec.own_memory) return;  // it may hang, and is known to
+  std::vector<std::string> sources = spec.layers;
+  for (const OpSpec& op : spec.mounts) {
+    const bool of_host = op.kind == OpKind::kBind || op.kind == OpKind::kOverlay;
+    if (of_host && op.source) sources.push_back(*op.source);
+  }
+  spec.all_local = std::all_of(sources.begin(), sources.end(), is_local);
+  spec.all_stay = spec.all_local && std::all_of(sources.begin(), sources.end(), lies_on_what_stays);
+}
+
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {
   const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && !spec.disk_parent &&
                      spec.layers.size() + mounts.size() <= child::kMostMapped;
@@ -114,13 +124,7 @@ bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& moun
 }
 
 bool can_undo_later(const PlanSpec& spec) {
-  const auto stays = [](const OpSpec& op) {
-    const bool of_host = op.kind == OpKind::kBind || op.kind == OpKind::kOverlay;
-    return !of_host || !op.source || lies_on_what_stays(*op.source);
-  };
-  return !spec.own_memory && !spec.disk_parent &&
-         std::all_of(spec.mounts.begin(), spec.mounts.end(), stays) &&
-         std::all_of(spec.layers.begin(), spec.layers.end(), lies_on_what_stays);
+  return !spec.own_memory && !spec.disk_parent && spec.all_stay;
 }
 
 }  // namespace pyminicon::parent

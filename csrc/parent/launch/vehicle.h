@@ -18,6 +18,9 @@ long landlock_version();
 // What keeps the program off its init, where its capabilities wouldn't.
 Barrier barrier_of(const PlanSpec& spec);
 
+// Fills in what the plan has of file systems. Asks them, which may hang.
+void look_at_file_systems(PlanSpec& spec);
+
 // Whether the mount namespace can be made without copying the host's mounts (Linux 7.0).
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts);
 

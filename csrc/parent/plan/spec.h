@@ -74,6 +74,12 @@ struct PlanSpec {
   bool kill_by_cgroup = false;
   uint64_t memory_limit = 0;
 
+  // Of the file systems below layers and mounts, looked at once, when the plan is made
+  // (look_at_file_systems): none can hang; all are there for as long as the machine is.
+  bool all_local = false, all_stay = false;
+  // Whether a launch may, on a file system that doesn't answer.
+  bool may_hang() const { return own_memory || !all_local || disk_parent; }
+
   std::optional<CgroupSpec> cgroup;
   std::shared_ptr<const std::vector<Witness>> witnesses;  // null: good for one launch only
 };

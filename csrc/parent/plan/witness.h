@@ -20,4 +20,8 @@ struct Witness {
 // Whether everything is still as it was seen. Asks the file system, which may hang.
 bool all_stand(const std::vector<Witness>& seen);
 
+// The same for an image on a file system that answers (the first of `seen` is its directory), by
+// questions that the kernel can answer at once; false where there is no such answer.
+bool all_stand_at_once(const std::vector<Witness>& seen);
+
 }  // namespace pyminicon::parent

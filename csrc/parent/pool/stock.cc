@@ -4,10 +4,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <thread>
 #include <utility>
@@ -16,6 +18,7 @@
 #include "parent/plan/own_id.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
+#include "parent/process/patience.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -26,6 +29,7 @@ Parked park_once(const PlanSpec& spec, const LaunchOptions& asked) {
   LaunchOptions options;
   options.id = parked.id;
   options.deadline = asked.deadline;
+  options.cancel = asked.cancel;
   options.interrupted = asked.interrupted;
   for (int& fd : options.stdio) fd = kNullDevice;  // each run brings its own
   options.trace = true;  // the stamps tell a run when its program was exec'd
@@ -81,6 +85,9 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
 
 }  // namespace
 
+// So long a pause is always used, however long a making has lasted once.
+constexpr int64_t kMostQuiet = 3000000;  // ns
+
 struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
   std::shared_ptr<const PlanSpec> spec;
   size_t size = 0;
@@ -89,24 +96,52 @@ struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
   std::mutex lock;
   std::condition_variable wanted;   // the thread sleeps on it
   std::condition_variable stopped;  // close() does
+  std::condition_variable arrived;  // a run does, for the container that is being made
   std::deque<Parked> ready;
-  size_t direct = 0;  // runs that are making a container themselves
-  size_t processors = 1;
-  bool running = false;  // the thread
-  bool failed = false;   // the last one could not be made: a run will find out why
+  size_t direct = 0;          // runs that are making a container themselves
+  bool making = false;        // the thread is
+  bool lasting = false;       // a run is known to last: there is time for it
+  int64_t took = kMostQuiet;  // ns, for the last one
+  int64_t stirred = 0;        // when a run has last begun or ended
+  int64_t ended = 0;          // when one has
+  int64_t pause = kNever;     // between that and the next run, the last time
+  bool running = false;       // the thread
+  bool failed = false;        // the last one could not be made: a run will find out why
   std::vector<Fd> discarded;
   bool closed = false;
+  Fd closing{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // what the thread is at ends with it
 
   void serve();
+  void make(std::unique_lock<std::mutex>& guard);
+  int64_t idle_until() const;  // under lock
+  void begin_run();            // under lock
+  void await_made(std::unique_lock<std::mutex>& guard);
   void spawn();  // under lock
 };
+
+// A run and the making of a container want the same locks of the kernel's, and take twice as long
+// beside each other. Where runs follow each other faster than containers can be made, the stock is
+// of no use, and is filled when nobody has come for as long as a making lasts.
+int64_t Stock::Shared::idle_until() const { return pause < took && !lasting ? stirred + took : 0; }
+
+void Stock::Shared::begin_run() {
+  stirred = now_ns();
+  if (ended != 0) pause = stirred - ended;
+  lasting = false;
+}
+
+// No longer than twice what it took before: one may hang.
+void Stock::Shared::await_made(std::unique_lock<std::mutex>& guard) {
+  const std::chrono::nanoseconds patience(2 * took);
+  arrived.wait_for(guard, patience, [this] { return closed || !making || !ready.empty(); });
+}
 
 // Makes containers while the stock isn't full. Ends when the stock is closed.
 void Stock::Shared::serve() {
   std::unique_lock guard(lock);
   for (;;) {
     wanted.wait(guard, [this] {
-      const bool fill = !failed && ready.size() < size && direct < processors;
+      const bool fill = !failed && ready.size() < size && direct == 0;
       return closed || !discarded.empty() || fill;
     });
     if (closed) break;
@@ -118,19 +153,35 @@ void Stock::Shared::serve() {
       guard.lock();
       continue;
     }
-    guard.unlock();
-    std::optional<Parked> made;
-    try {
-      made.emplace(make_parked(*spec, {}));
-    } catch (
-        ...) {  // whatever it is: the next run makes its own, and throws it where it can be caught
+    const int64_t idle = idle_until() - now_ns();
+    if (idle > 0) {
+      wanted.wait_for(guard, std::chrono::nanoseconds(idle));
+    } else {
+      make(guard);
     }
-    guard.lock();
-    failed = !made;
-    if (made && !closed) ready.push_back(std::move(*made));
   }
   running = false;
   stopped.notify_all();
+}
+
+void Stock::Shared::make(std::unique_lock<std::mutex>& guard) {
+  making = true;
+  guard.unlock();
+  const int64_t begun = now_ns();
+  std::optional<Parked> made;
+  LaunchOptions options;
+  options.cancel = closing.get();
+  try {
+    made.emplace(make_parked(*spec, options));
+  } catch (...) {
+    // Whatever it is: the next run makes its own, and throws it where it can be caught.
+  }
+  guard.lock();
+  making = false;
+  took = std::min(now_ns() - begun, kMostQuiet);
+  failed = !made;
+  if (made && !closed) ready.push_back(std::move(*made));
+  arrived.notify_one();
 }
 
 void Stock::Shared::spawn() {
@@ -146,7 +197,6 @@ Stock::Stock(std::shared_ptr<const PlanSpec> spec, size_t size)
     : shared_(std::make_shared<Shared>()) {
   shared_->spec = std::move(spec);
   shared_->size = size;
-  shared_->processors = std::max(1U, std::thread::hardware_concurrency());
 }
 
 Stock::~Stock() { close(); }
@@ -167,10 +217,13 @@ size_t Stock::ready() const {
 }
 
 // A run that finds the stock empty makes its own container in its own thread, at the price of a
-// cold launch; the threads stand back while as many of these are going on as there are processors.
+// cold launch, and the stock's thread stands back meanwhile; what that is making already is soon
+// there, and waited for.
 Parked Stock::take(const LaunchOptions& options) {
   Shared& shared = *shared_;
   std::unique_lock guard(shared.lock);
+  shared.begin_run();
+  shared.await_made(guard);
   if (shared.closed) throw LaunchFailure(ESHUTDOWN, Stage::kPark, "", "the template is closed");
   if (!shared.ready.empty()) {
     Parked parked = std::move(shared.ready.front());
@@ -184,8 +237,10 @@ Parked Stock::take(const LaunchOptions& options) {
 }
 
 std::optional<DirectLaunch> Stock::launch_directly() {
-  const std::lock_guard guard(shared_->lock);
-  if (shared_->closed || !shared_->ready.empty()) return std::nullopt;
+  std::unique_lock guard(shared_->lock);
+  shared_->await_made(guard);
+  if (shared_->closed || !shared_->ready.empty()) return std::nullopt;  // take() is called then
+  shared_->begin_run();
   ++shared_->direct;
   return std::optional<DirectLaunch>(std::in_place, *this);
 }
@@ -195,7 +250,12 @@ DirectLaunch::~DirectLaunch() {
   --stock_.shared_->direct;
 }
 
-void Stock::refill() { shared_->wanted.notify_one(); }
+void Stock::refill(bool lasting) {
+  const std::lock_guard guard(shared_->lock);
+  shared_->stirred = shared_->ended = now_ns();
+  shared_->lasting = lasting;
+  shared_->wanted.notify_one();
+}
 
 void Stock::discard(Fd root, Fd mount_namespace) {
   const std::lock_guard guard(shared_->lock);
@@ -215,7 +275,12 @@ void Stock::close() {
   std::unique_lock guard(shared_->lock);
   shared_->closed = true;
   shared_->wanted.notify_all();
-  shared_->stopped.wait(guard, [this] { return !shared_->running; });
+  shared_->arrived.notify_all();
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t told = ::write(shared_->closing.get(), &one, sizeof one);
+  // A container that hangs in the kernel is given up by the thread, and so is the thread by us.
+  constexpr std::chrono::seconds kPatience{6};
+  shared_->stopped.wait_for(guard, kPatience, [this] { return !shared_->running; });
   std::deque<Parked> left = std::move(shared_->ready);
   std::vector<Fd> closing = std::move(shared_->discarded);
   guard.unlock();
@@ -230,10 +295,7 @@ void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, 
   send_run(parked, offset, options);
   parked.container.started = now_ns();
   if (!confirm) return;
-  pollfd watched{parked.failure.get(), POLLIN, 0};
-  while (poll(&watched, 1, -1) < 0) {
-    if (errno == EINTR && options.interrupted) options.interrupted();
-  }
+  if (!readable_within(patience_of(options), parked.failure.get())) throw SetupTimeout{};
   check_run(parked, exec, false);
 }
 

@@ -53,8 +53,8 @@ class Stock {
   // more, to be woken at once. None: there is one to take.
   std::optional<DirectLaunch> launch_directly();
   // Lets the thread make what is missing. Not at take(): the two would be in each other's way in
-  // the kernel's namespace locks, and the run would take twice as long.
-  void refill();
+  // the kernel's namespace locks, and the run would take twice as long. `lasting`: the run goes on.
+  void refill(bool lasting = false);
   // Makes the first one, so that what can't be made is known at once, and lets the thread go on.
   void warm(const LaunchOptions& options);
   // The last reference to a mount namespace takes its mounts apart, 0.1 ms that nobody should wait

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -10,6 +11,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
+#include <mutex>
 
 #include "base/kernel.h"
 #include "child/mount.h"
@@ -78,9 +81,12 @@ bool is_made_up(int fd) {
   return std::find(std::begin(kMadeUp), std::end(kMadeUp), type) != std::end(kMadeUp);
 }
 
+Collected refused(int error, const std::string& hint = {}) { return {{}, error, hint}; }
+
 }  // namespace
 
-std::optional<std::string> collect_file(int root, const std::string& path, uint64_t max) {
+// A container that is dead can't exchange the file between the look and the reading.
+Collected collect_file(int root, const std::string& path, uint64_t max) {
   const size_t start = path.find_first_not_of('/');
   const std::string relative = start == std::string::npos ? "." : path.substr(start);
   const Way way{
@@ -88,24 +94,93 @@ std::optional<std::string> collect_file(int root, const std::string& path, uint6
       kernel::kResolveBeneath | kernel::kResolveNoSymlinks | kernel::kResolveNoMagiclinks};
   const Fd found = find_plain(way);
   if (!found) {
-    if (errno == ENOENT || errno == ENOTDIR) return std::nullopt;
-    throw LaunchFailure(errno, Stage::kCollect, path, kRegularOnly);
+    const bool none = errno == ENOENT || errno == ENOTDIR || errno == EACCES;
+    return refused(errno, none ? "" : kRegularOnly);
   }
-  if (is_made_up(found.get())) {
-    throw LaunchFailure(EINVAL, Stage::kCollect, path, "it is a file of the kernel's, as in /proc");
-  }
+  if (is_made_up(found.get())) return refused(EINVAL, "it is a file of the kernel's, as in /proc");
   const Fd file = open_found(found, way);
-  if (!file) throw LaunchFailure(errno, Stage::kCollect, path);
+  if (!file) return refused(errno);
   std::optional<std::string> bytes = read_at_most(file.get(), max);
-  if (bytes) return bytes;
-  throw LaunchFailure(
-      errno, Stage::kCollect, path,
-      errno == EFBIG ? "more than collect_max, " + std::to_string(max) + " bytes" : std::string());
+  if (bytes) return {std::move(*bytes), 0, {}};
+  const int error = errno;
+  if (error != EFBIG) return refused(error);
+  return refused(error, "more than collect_max, " + std::to_string(max) + " bytes");
 }
 
-void put_file(int root, const std::string& path, const std::string& bytes, uint32_t mode,
-              uint32_t uid, uint32_t gid) {
-  const auto fail = [&path](long result) {
+namespace {
+
+// What the threads have in common that take files out. Each takes the next path.
+struct Collecting {
+  Fd root;
+  std::vector<std::string> paths;
+  uint64_t max = 0;
+  Fd told{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // readable when there is news
+  std::mutex lock;
+  size_t next = 0, done = 0;
+  std::vector<Collected> found;
+
+  void work();
+};
+
+void Collecting::work() {
+  std::unique_lock guard(lock);
+  while (next < paths.size()) {
+    const size_t mine = next++;
+    guard.unlock();
+    Collected one = collect_file(root.get(), paths[mine], max);
+    guard.lock();
+    found[mine] = std::move(one);
+    ++done;
+    const uint64_t news = 1;
+    [[maybe_unused]] const ssize_t written = ::write(told.get(), &news, sizeof news);
+  }
+}
+
+}  // namespace
+
+std::vector<Collected> collect_files(int root, const std::vector<std::string>& paths, uint64_t max,
+                                     const Patience& patience) {
+  constexpr int kSlowMs = 200;  // a thread that got nowhere for so long may never
+  constexpr int kQuiet = 50;    // so often in a row, and no more is waited for
+  constexpr size_t kThreads = 8;
+  const auto all = std::make_shared<Collecting>();
+  all->root = Fd(fcntl(root, F_DUPFD_CLOEXEC, 3));
+  all->paths = paths;
+  all->max = max;
+  all->found.assign(paths.size(), refused(ETIMEDOUT, "its file system doesn't answer"));
+  if (!all->told || paths.empty()) return all->found;
+  size_t threads = 0;
+  for (int quiet = 0; quiet < kQuiet;) {
+    bool more;
+    {
+      const std::lock_guard guard(all->lock);
+      if (all->done == paths.size()) break;
+      more = all->next < paths.size() && threads < kThreads;
+    }
+    if (more && (threads == 0 || quiet > 0)) {
+      ++threads;
+      set_to_work([all] { all->work(); });
+    }
+    const bool news = readable_within(patience, all->told.get(), kSlowMs);
+    uint64_t count;
+    if (news && ::read(all->told.get(), &count, sizeof count) > 0) {
+      quiet = 0;
+    } else if (now_ns() >= patience.deadline) {
+      break;
+    } else {
+      ++quiet;
+    }
+  }
+  const std::lock_guard guard(all->lock);
+  if (all->done == paths.size()) return std::move(all->found);  // nobody is at it any more
+  return all->found;
+}
+
+namespace {
+
+void put_file(int root, const FileToPut& file_to_put) {
+  const auto& [path, bytes, mode, uid, gid] = file_to_put;
+  const auto fail = [&path = file_to_put.path](long result) {
     throw LaunchFailure(static_cast<int>(-result), Stage::kMount, path);
   };
   const size_t start = path.find_first_not_of('/');
@@ -126,6 +201,17 @@ void put_file(int root, const std::string& path, const std::string& bytes, uint3
   }
   if ((uid != 0 || gid != 0) && fchown(file.get(), uid, gid) < 0) fail(-errno);
   if (fchmod(file.get(), mode) < 0) fail(-errno);
+}
+
+}  // namespace
+
+void put_files(int root, std::vector<FileToPut> files, const Patience& patience) {
+  const auto own = std::make_shared<Fd>(fcntl(root, F_DUPFD_CLOEXEC, 3));
+  if (!*own) throw LaunchFailure(errno, Stage::kPrepare, "descriptor of the root");
+  const bool done = done_within(patience, [own, files = std::move(files)] {
+    for (const FileToPut& file : files) put_file(own->get(), file);
+  });
+  if (!done) throw SetupTimeout{};
 }
 
 }  // namespace pyminicon::parent

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "parent/process/fd.h"
+#include "parent/process/patience.h"
 
 namespace pyminicon::parent {
 
@@ -14,15 +16,30 @@ Pipe make_socketpair();
 // Receives the two descriptors that child/root.cc hands out; leaves them empty if none came.
 void receive_pair(int socket, Fd& first, Fd& second);
 
-// The bytes of the regular file `path` beneath `root`; nullopt if there is none. Whatever else lies
-// there (a link anywhere on the way, a device, a FIFO, more than `max` bytes) is a LaunchFailure of
-// stage collect with the path as subject.
-std::optional<std::string> collect_file(int root, const std::string& path, uint64_t max);
+// The bytes of a file, or why there are none: an errno, and what it means here.
+struct Collected {
+  std::string bytes;
+  int error = 0;
+  std::string hint;
+};
 
-// Writes a file beneath `root` before anybody lives there, making the directories on the way;
+// The regular file `path` beneath `root`. Whatever else lies there (a link anywhere on the way, a
+// device, a FIFO, more than `max` bytes) isn't taken.
+Collected collect_file(int root, const std::string& path, uint64_t max);
+
+// All of `paths`, each for itself: one that lies on a file system that doesn't answer is given up
+// (ETIMEDOUT) at the end of the patience, and holds up none of the others.
+std::vector<Collected> collect_files(int root, const std::vector<std::string>& paths, uint64_t max,
+                                     const Patience& patience);
+
+struct FileToPut {
+  std::string path, bytes;
+  uint32_t mode, uid, gid;
+};
+
+// Writes files beneath `root` before anybody lives there, making the directories on the way;
 // whatever had the name is replaced. Throws LaunchFailure (stage mount, as the same file in a plan
-// would).
-void put_file(int root, const std::string& path, const std::string& bytes, uint32_t mode,
-              uint32_t uid, uint32_t gid);
+// would), and SetupTimeout at the end of the patience.
+void put_files(int root, std::vector<FileToPut> files, const Patience& patience);
 
 }  // namespace pyminicon::parent

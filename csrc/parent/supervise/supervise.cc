@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +15,7 @@ namespace pyminicon::parent {
 namespace {
 
 constexpr int64_t kMillisecond = 1000000;
+constexpr int kLookAgainMs = 100;  // at a container that was killed: can it die?
 
 // A write into a pipe whose reader has gone raises SIGPIPE; an embedding program need not ignore
 // it.
@@ -69,21 +71,21 @@ class Supervisor {
       }
       if (ready > 0) serve();
       check_clock();
-      if (ready == 0 && killed_ && container_.hopeless(now_ns() - killed_at_)) {
+      if (cannot_die()) {
         container_.given_up = true;
         container_.returncode = -SIGKILL;  // what it will be, when the kernel lets go of it
         break;
       }
     }
-    // Everything in the container is dead: what the pipes still hold is all there will ever be.
-    // Their end need not come: a process forked meanwhile by another thread may hold the write
-    // side.
+    // Everything in the container is dead: what the pipes hold now is all that it will ever have
+    // written. Their end need not come: a process forked meanwhile by another thread may hold the
+    // write side, and may even write.
     drain(streams_.output, outcome_.output);
     drain(streams_.error, outcome_.error);
   }
 
  private:
-  enum Watched { kPidfd, kInput, kOutput, kError, kOom, kWatched };
+  enum Watched { kPidfd, kInput, kOutput, kError, kOom, kCancel, kWatched };
 
   int wait() {
     polls_[kPidfd] = {container_.pidfd.get(), POLLIN, 0};
@@ -91,8 +93,9 @@ class Supervisor {
     polls_[kOutput] = {streams_.output.get(), POLLIN, 0};
     polls_[kError] = {streams_.error.get(), POLLIN, 0};
     polls_[kOom] = {oom_, oom_ < 0 ? short{0} : container_.cgroup->oom_poll_events(), 0};
+    polls_[kCancel] = {killed_ ? -1 : limits_.cancel, POLLIN, 0};
     const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline(), lasting_});
-    if (killed_) return poll(polls_, kWatched, 100);
+    if (killed_) return poll(polls_, kWatched, kLookAgainMs);
     if (next == kNever) return poll(polls_, kWatched, -1);
     const int64_t left = std::max<int64_t>(next - now_ns(), 0);
     return poll(
@@ -106,6 +109,7 @@ class Supervisor {
     if (polls_[kError].revents != 0) read(streams_.error, outcome_.error);
     if (polls_[kOom].revents != 0) check_memory();
     if (polls_[kPidfd].revents != 0) ended_ = container_.reap(true);
+    if (polls_[kCancel].revents != 0 && !ended_) time_out();
   }
 
   void feed() {
@@ -116,20 +120,26 @@ class Supervisor {
   }
 
   void read(Fd& fd, Output& output) {
+    if (!fd) return;  // the other stream has just reached the limit
     if (!output.read_from(fd.get(), room_)) fd.reset();
-    if (room_ != 0 || over_) return;
+    if (room_ != 0) return;
     over_ = true;
     output.drop_last();
+    // Nothing more is read: what still comes would only wake us.
+    streams_.output.reset();
+    streams_.error.reset();
     stop(Limit::kOutput);
   }
 
   void drain(Fd& fd, Output& output) {
-    uint64_t before;
-    do {
-      before = output.size();
-      if (!fd || over_) break;
+    int there = 0;
+    if (fd && ioctl(fd.get(), FIONREAD, &there) < 0) there = 0;
+    for (auto left = static_cast<uint64_t>(there); fd && left > 0;) {
+      const uint64_t before = output.size();
       read(fd, output);
-    } while (output.size() != before);
+      const uint64_t got = over_ ? 0 : output.size() - before;
+      left = got == 0 ? 0 : left - std::min(left, got);
+    }
     fd.reset();
   }
 
@@ -138,6 +148,16 @@ class Supervisor {
     container_.cgroup->clear_oom_event();
     constexpr int kPatienceUs = 20000;
     if (container_.cgroup->oom_killed_within(kPatienceUs)) stop(Limit::kMemory);
+  }
+
+  // Killed, and it hangs in the kernel. By the clock and not by a poll in which nothing came:
+  // somebody else may have the write end of a pipe, and keep it readable.
+  bool cannot_die() {
+    if (!killed_ || ended_) return false;
+    const int64_t now = now_ns();
+    if (now < look_at_) return false;
+    look_at_ = now + kLookAgainMs * kMillisecond;
+    return container_.hopeless(now - killed_at_);
   }
 
   int64_t cpu_deadline() const { return limits_.cpu > 0 ? cpu_check_ : kNever; }
@@ -159,13 +179,18 @@ class Supervisor {
       limits_.lasting();
     }
     if (now >= limits_.timeout) {
-      outcome_.timed_out = true;
-      stop(Limit::kNone);
+      time_out();
     } else if (now >= limits_.wall) {
       stop(Limit::kWallTime);
     } else {
       check_cpu(now);
     }
+  }
+
+  void time_out() {
+    if (killed_) return;
+    outcome_.timed_out = true;
+    stop(Limit::kNone);
   }
 
   void stop(Limit limit) {
@@ -185,7 +210,7 @@ class Supervisor {
   Outcome& outcome_;
   pollfd polls_[kWatched];
   uint64_t room_;
-  int64_t cpu_check_ = 0, killed_at_ = 0, lasting_ = kNever;
+  int64_t cpu_check_ = 0, killed_at_ = 0, look_at_ = 0, lasting_ = kNever;
   int oom_ = -1;
   bool ended_ = false, killed_ = false, over_ = false;
 };
@@ -204,7 +229,7 @@ bool Output::read_from(int fd, uint64_t& room) {
   const size_t want = std::min({sizeof buffer, static_cast<uint64_t>(spare), room});
   const ssize_t got = ::read(fd, buffer, want);
   if (got < 0) return errno == EAGAIN || errno == EINTR;
-  if (got == 0) return want == 0;
+  if (got == 0) return false;
   piece.append(buffer, static_cast<size_t>(got));
   size_ += static_cast<uint64_t>(got);
   room -= static_cast<uint64_t>(got);

@@ -19,6 +19,7 @@ struct RunLimits {
   int64_t wall = kNever;               // deadline of the wall_time limit
   double cpu = 0;                      // seconds, 0: none
   uint64_t output = UINT64_MAX;        // bytes, both streams together
+  int cancel = -1;                     // readable: as at the timeout
   std::function<void()> lasting = {};  // called once, when it has run for kLasting
 };
 

@@ -22,16 +22,23 @@ namespace {
 constexpr int64_t kMillisecond = 1000000;
 constexpr size_t kPiece = 1 << 16;
 
+// Where nothing more may pass: a byte that waits is one too many. False at the end of the stream.
+bool stop_at_a_byte(Guarded& guarded, const Relay& relay, bool ended) {
+  pollfd from{relay.from.get(), POLLIN, 0};
+  poll(&from, 1, 0);
+  if ((from.revents & POLLIN) == 0) return from.revents == 0 && !ended;
+  if (guarded.limit == Limit::kNone) guarded.limit = Limit::kOutput;
+  guarded.container.kill();
+  return false;
+}
+
 // Moves what is there without copying it. False when nothing more will come.
 bool relay(Guarded& guarded, Relay& relay, bool ended) {
   uint64_t& room = guarded.limits.output;
+  if (room == 0) return stop_at_a_byte(guarded, relay, ended);
   int waiting = 0;
-  if (ioctl(relay.from.get(), FIONREAD, &waiting) == 0 && waiting > 0 && room == 0) {
-    guarded.limit = guarded.limit == Limit::kNone ? Limit::kOutput : guarded.limit;
-    guarded.container.kill();
-    return false;
-  }
-  const size_t want = std::min<uint64_t>(kPiece, std::max<uint64_t>(room, 1));
+  if (ioctl(relay.from.get(), FIONREAD, &waiting) < 0) waiting = 0;
+  const size_t want = std::min<uint64_t>(kPiece, room);
   const ssize_t moved = splice(relay.from.get(), nullptr, relay.to.get(), nullptr, want,
                                SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
   if (moved > 0) {
@@ -97,7 +104,7 @@ class Watchdog {
     if (!ended) polls_.push_back({container.pidfd.get(), POLLIN, 0});
     for (Relay& relay : guarded.relays) {
       if (!relay.from) continue;
-      const bool full = !writable(relay.to.get());
+      const bool full = guarded.limits.output > 0 && !writable(relay.to.get());
       polls_.push_back({full ? relay.to.get() : relay.from.get(),
                         static_cast<short>(full ? POLLOUT : POLLIN), 0});
     }

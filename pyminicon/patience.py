@@ -1,0 +1,60 @@
+"""A deadline for what a file system may hold for ever: making a plan, where the image, the store or files for it
+lie on a mount whose server doesn't answer."""
+
+from __future__ import annotations
+
+import _thread
+
+from pyminicon.errors import Expired
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+
+def given(options: dict[str, Any]) -> float | None:
+    """The sooner of ``timeout`` and ``wall_time``, not checked yet; None where there is neither."""
+    times = [options.get(name) for name in ("timeout", "wall_time")]
+    numbers = [float(time) for time in times if isinstance(time, (int, float))]
+    return min(numbers) if numbers else None
+
+
+def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], None]) -> T:
+    """``work()``, done in a thread of its own because nobody can interrupt it. Raises Expired."""
+    outcome: list[tuple[Any, BaseException | None]] = []
+    wanted = [True]
+    over, settling = _thread.allocate_lock(), _thread.allocate_lock()
+    over.acquire()
+
+    def act() -> None:
+        value, error = None, None
+        try:
+            value = work()
+        except BaseException as caught:
+            error = caught
+        with settling:
+            if wanted:
+                outcome.append((value, error))
+                over.release()
+            elif value is not None:
+                dispose(value)
+
+    try:
+        _thread.start_new_thread(act, ())
+    except RuntimeError:  # no more threads for this user
+        return work()
+    try:
+        over.acquire(timeout=min(max(seconds, 0.0), _thread.TIMEOUT_MAX))
+    finally:  # a signal's handler may have raised
+        with settling:
+            wanted.clear()
+    if not outcome:
+        raise Expired
+    value, error = outcome[0]
+    if error is not None:
+        raise error
+    made: T = value
+    return made
