@@ -60,7 +60,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
     the container::
 
       image='host'            "host", "python", a path with a slash, or a name in the image store
-      host_etc=()             for "host", "python": names in /etc that are shown though they are hidden otherwise
+      host_etc=()             for "host", "python": names in /etc that are shown though hidden
       entrypoint=None         instead of the image's own entry point
       read_only=False         no writable layer over the image
       storage='tmpfs'         where that layer lies: "tmpfs[:size=1g]" or "disk"
@@ -500,7 +500,10 @@ else:  # without typing, whose import costs more than a container
 
 def warn_running(box: Any) -> None:
     """As subprocess does of a Popen that nobody holds any more."""
-    import warnings
+    try:
+        import warnings
+    except ImportError:  # the interpreter is at its end, and ends the container as well
+        return
 
     warnings.warn(f"container {box.id} is still running", ResourceWarning, stacklevel=3, source=box)
 

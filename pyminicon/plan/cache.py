@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon import _core, patience
+from pyminicon import _core
 from pyminicon.options import parse as specs
 from pyminicon.plan import Plan
 from pyminicon.plan import build as plans
@@ -30,8 +30,12 @@ _ELSEWHERE = frozenset(("files", "volumes", "seccomp", "cgroup_parent"))
 
 def planned(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
     """What was asked for, checked, and its plan. Raises SpecError."""
+    if not {"timeout", "wall_time"} & options.keys() or _is_quick(options):
+        return afresh(args, options, refused)
+    from pyminicon import patience
+
     seconds = patience.given(options)
-    if seconds is None or _is_quick(options):
+    if seconds is None:
         return afresh(args, options, refused)
     known = at_once(args, options, refused)
     if known is not None:
