@@ -1,4 +1,4 @@
-// The table that an embedding process shares with its watcher: one slot a container.
+// The table that an embedding process shares with its two guards: one slot a container.
 #pragma once
 
 #include <stdint.h>
@@ -19,10 +19,10 @@ static_assert(sizeof(WatchSlot) == 256);
 constexpr uint64_t kWatchSlots = 16384;  // sparse: only the pages in use are there
 
 struct WatchTable {
-  // The watcher's thread id while it lives. It is the one entry of the watcher's robust futex list,
-  // so the kernel sets FUTEX_OWNER_DIED here when the watcher ends, however that happens.
-  volatile uint32_t alive;
-  uint32_t reserved[63];
+  // Each guard's thread id while it lives. It is the one entry of the guard's robust futex list, so
+  // the kernel sets FUTEX_OWNER_DIED here when the guard ends, however that happens.
+  volatile uint32_t alive[2];
+  uint32_t reserved[62];
   WatchSlot slots[kWatchSlots];
 };
 

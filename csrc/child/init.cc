@@ -112,8 +112,17 @@ void close_all_but(const InitFds& kept) {
   }
 }
 
+// SIGCONT, by the kernel, when the caller has ended and with it the pipe's other end: an init that
+// was stopped goes on then, sees it, and ends.
+void be_continued(int pipe) {
+  sys::fcntl(pipe, F_SETOWN, sys::call(SYS_getpid));
+  sys::fcntl(pipe, 10 /* F_SETSIG */, SIGCONT);
+  sys::fcntl(pipe, F_SETFL, sys::fcntl(pipe, F_GETFL) | O_ASYNC);
+}
+
 // Before there is a program to look at it, init is what it will be.
 [[noreturn]] void become_init(Child& child, long program, const InitFds& fds) {
+  be_continued(fds.status);
   sys::call(SYS_setsid);  // a Ctrl-C at the caller's terminal is not for us to forward twice
   close_all_but(fds);
   long result = confine_init(child);

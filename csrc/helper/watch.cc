@@ -1,10 +1,13 @@
 #include "helper/watch.h"
 
+#include <linux/wait.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/kernel.h"
 #include "base/syscall.h"
@@ -44,23 +47,53 @@ long read_file(const char* path, char* buffer, uint32_t size) {
   return used;
 }
 
+// A file of /proc as it comes: what stands before the line one looks for may be longer than any
+// buffer (65,536 supplementary groups).
+class Lines {
+ public:
+  explicit Lines(const char* path)
+      : fd_(static_cast<int>(sys::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC))) {}
+  ~Lines() {
+    if (fd_ >= 0) sys::close(fd_);
+  }
+  int next() {  // -1 at the end
+    if (at_ == size_) {
+      size_ = fd_ < 0 ? 0 : sys::read(fd_, text_, sizeof text_);
+      at_ = 0;
+    }
+    return at_ < size_ ? text_[at_++] : -1;
+  }
+
+ private:
+  int fd_;
+  long at_ = 0, size_ = 0;
+  char text_[4096];
+};
+
 // The dead owner's children are reaped by somebody else now and their numbers used again: a process
 // is ours only if it is the first of a PID namespace below ours ("NSpid: 4711 1").
 bool leads_a_pid_namespace(int pid) {
   char path[40];
   append(path, append_number(path, append(path, 0, "/proc/"), pid), "/status");
-  char text[4096];
-  if (read_file(path, text, sizeof text) <= 0) return false;
-  constexpr char kKey[] = "\nNSpid:\t";
-  for (const char* at = text; *at != 0; ++at) {
-    uint32_t same = 0;
-    while (kKey[same] != 0 && at[same] == kKey[same]) ++same;
-    if (kKey[same] != 0) continue;
-    const char* end = at + same;
-    while (*end != '\n' && *end != 0) ++end;
-    return end[-1] == '1' && end[-2] == '\t';
+  Lines lines(path);
+  constexpr char kKey[] = "NSpid:\t";
+  uint32_t same = 0;
+  for (int c = lines.next(); kKey[same] != 0; c = lines.next()) {
+    if (c < 0) return false;
+    if (c == kKey[same]) {
+      ++same;
+    } else {
+      while (c >= 0 && c != '\n') c = lines.next();
+      same = 0;
+    }
+    if (kKey[same] == 0) break;
   }
-  return false;
+  int numbers = 1, last = 0;
+  for (int c = lines.next(); c >= 0 && c != '\n'; c = lines.next()) {
+    if (c == '\t') ++numbers;
+    last = c == '\t' ? 0 : last * 10 + (c - '0');
+  }
+  return numbers > 1 && last == 1;
 }
 
 void kill_process(int pid) {
@@ -124,7 +157,7 @@ bool close_next(int socket) {
 }
 
 // See WatchTable::alive.
-void announce(WatchTable& table) {
+void announce(WatchTable& table, int index) {
   struct Entry {
     Entry* next;
   };
@@ -137,10 +170,10 @@ void announce(WatchTable& table) {
   auto* head = reinterpret_cast<Entry*>(&list);
   entry.next = head;
   list.first = &entry;
-  list.futex_offset = reinterpret_cast<const volatile char*>(&table.alive) -
+  list.futex_offset = reinterpret_cast<const volatile char*>(&table.alive[index]) -
                       reinterpret_cast<const volatile char*>(&entry);
   sys::call(SYS_set_robust_list, sys::arg(&list), sizeof list);
-  table.alive = static_cast<uint32_t>(sys::call(SYS_gettid));
+  table.alive[index] = static_cast<uint32_t>(sys::call(SYS_gettid));
 }
 
 void end_container(const WatchSlot& slot) {
@@ -163,20 +196,104 @@ void end_all(const WatchTable& table, int table_fd) {
   }
 }
 
+// One of the two. Both hold the same table, socket and pidfd of the owner.
+struct Guard {
+  WatchTable& table;
+  int table_fd, owner, descriptors;
+  int self = -1;       // its own pidfd, by which the next one sees it
+  int peer = -1;       // the other one's
+  int index = 0;       // which of table.alive
+  bool elder = false;  // the other is its child
+};
+
+// Goes on in the new guard as well.
+void make_peer(Guard& guard) {
+  sys::close(guard.peer);
+  guard.peer = -1;
+  int pidfd = -1;
+  const long child = sys::call(SYS_clone, static_cast<long>(kernel::kClonePidfd | SIGCHLD), 0,
+                               sys::arg(&pidfd), 0, 0);
+  if (child < 0) return;  // tried again by and by
+  if (child > 0) {
+    guard.peer = pidfd;
+    guard.elder = true;
+    return;
+  }
+  guard.peer = guard.self;
+  guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
+  guard.index = 1 - guard.index;
+  guard.elder = false;
+  announce(guard.table, guard.index);
+}
+
+// The younger may have been stopped; who can do that can stop the elder as well, which nobody sees
+// before the owner's end.
+void look_after_younger(int signals) {
+  char drained[128];
+  while (sys::read(signals, drained, sizeof drained) > 0) {
+  }
+  for (;;) {
+    struct {
+      int number, error, code, reserved, pid, rest[27];
+    } news{};
+    const long r =
+        sys::call(SYS_waitid, 0 /* P_ALL */, 0, sys::arg(&news), WEXITED | WSTOPPED | WNOHANG, 0);
+    if (r < 0 || news.pid == 0) return;
+    if (news.code == CLD_STOPPED) sys::call(SYS_kill, news.pid, SIGCONT);
+  }
+}
+
+// SIGCONT to both, by the kernel, when the owner has ended and with it the other end of the socket:
+// a guard that was stopped goes on then.
+void be_continued(int socket) {
+  sys::fcntl(socket, F_SETOWN, -sys::call(SYS_getpgid, 0));
+  sys::fcntl(socket, 10 /* F_SETSIG */, SIGCONT);
+  sys::fcntl(socket, F_SETFL, sys::fcntl(socket, F_GETFL) | O_ASYNC);
+}
+
+// Until the owner has ended.
+void stand_guard(Guard& guard, int signals) {
+  constexpr timespec kSoon{0, 50000000};
+  for (;;) {
+    if (guard.peer < 0) make_peer(guard);
+    const bool alone = guard.peer < 0;
+    pollfd watched[] = {{guard.owner, POLLIN, 0},
+                        {guard.peer, POLLIN, 0},
+                        {guard.elder ? signals : -1, POLLIN, 0},
+                        // By one of the two: the other would be woken for nothing at each run.
+                        {guard.elder || alone ? guard.descriptors : -1, POLLIN, 0}};
+    sys::call(SYS_ppoll, sys::arg(watched), 4, alone ? sys::arg(&kSoon) : 0, 0, 0);
+    if (watched[0].revents != 0) return;
+    if (watched[2].revents != 0) look_after_younger(signals);
+    if (watched[3].revents != 0 && !close_next(guard.descriptors)) guard.descriptors = -1;
+    if (watched[1].revents != 0) make_peer(guard);
+  }
+}
+
 }  // namespace
 
 void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
-  announce(table);
+  struct {
+    void* handler;
+    unsigned long flags;
+    void* restorer;
+    uint64_t mask;
+  } action{};  // the owner may have ignored it, and with it the news of a child
+  sys::call(SYS_rt_sigaction, SIGCHLD, sys::arg(&action), 0, sizeof action.mask);
+  const uint64_t of_child = uint64_t{1} << (SIGCHLD - 1);
+  const auto signals = static_cast<int>(sys::call(SYS_signalfd4, -1, sys::arg(&of_child),
+                                                  sizeof of_child, SFD_CLOEXEC | SFD_NONBLOCK));
   // A batch process doesn't preempt whoever it is woken beside, which is the owner.
   const int priority = 0;
   sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
-  pollfd watched[] = {{owner_pidfd, POLLIN, 0}, {descriptors, POLLIN, 0}};
-  while (watched[0].revents == 0) {
-    if (sys::call(SYS_ppoll, sys::arg(watched), 2, 0, 0, 0) <= 0) continue;
-    if (watched[1].revents != 0 && !close_next(descriptors)) watched[1].fd = -1;
-  }
+  be_continued(descriptors);
+  Guard guard{table, table_fd, owner_pidfd, descriptors};
+  guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
+  announce(table, guard.index);
+  sys::write(descriptors, "w", 1);  // the owner may launch
+  stand_guard(guard, signals);
   end_all(table, table_fd);
   sys::exit_group(0);
 }

@@ -13,7 +13,7 @@ import os
 import time
 
 from . import tree
-from .lookup import read_small
+from .lookup import private, read_small
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def lock(path: str, kind: int, flags: int = _DIRECTORY) -> int | None:
     """A locked descriptor of ``path``; None when it isn't there, or ``kind`` has LOCK_NB and
     somebody's lock is in the way."""
     try:
-        fd = os.open(path, flags)
+        fd = private(os.open(path, flags))
     except (FileNotFoundError, NotADirectoryError):
         return None
     try:
@@ -105,7 +105,7 @@ class Staging:
 
         None when somebody removed it between the two: flock(2) doesn't convert in one step.
         """
-        fd = os.dup(self._fd)
+        fd = private(os.dup(self._fd))
         fcntl.flock(fd, fcntl.LOCK_SH)
         if is_still(target, fd):
             return fd
@@ -159,7 +159,7 @@ class StoreLock:
         self._path = path
 
     def __enter__(self) -> StoreLock:
-        self._fd = os.open(f"{self._path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = private(os.open(f"{self._path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         return self
 

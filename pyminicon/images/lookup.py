@@ -259,13 +259,39 @@ def find_digest(root: str, name: str) -> str | None:
     return f"sha256:{found[0]}" if found else None
 
 
+#: Locks of this process by number, as (device, inode). A number that was closed since may be another file's.
+_private: dict[int, tuple[int, int]] = {}
+
+
+def private(fd: int) -> int:
+    """``fd``, which no forked worker is to have: it would hold the lock for as long as it lives."""
+    info = os.fstat(fd)
+    _private[fd] = (info.st_dev, info.st_ino)
+    return fd
+
+
+def _close_private() -> None:
+    for fd, identity in _private.items():
+        try:
+            info = os.fstat(fd)
+            if (info.st_dev, info.st_ino) == identity:
+                os.close(fd)
+        except OSError:
+            continue
+    _private.clear()
+
+
+os.register_at_fork(after_in_child=_close_private)
+
+
 def open_image(root: str, digest: str) -> Resolved | None:
     """Lock and read the record of an image; None when the store doesn't have it (any more)."""
     hexes = digest.partition(":")[2]
     if not hexes or hexes.strip("0123456789abcdef"):
         return None
     try:
-        fd = os.open(f"{root}/images/{hexes}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        path = f"{root}/images/{hexes}"
+        fd = private(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
     except FileNotFoundError:
         return None
     try:

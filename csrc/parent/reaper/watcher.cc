@@ -1,13 +1,13 @@
 #include "parent/reaper/watcher.h"
 
 #include <linux/futex.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include <atomic>
 #include <cerrno>
@@ -26,6 +26,7 @@ namespace {
 
 struct Start {
   int helper, table, owner, socket;
+  int error = 0;  // of the exec, or of the clone before it
 };
 
 void number_to_text(int value, char* out) {
@@ -41,7 +42,7 @@ void number_to_text(int value, char* out) {
 
 // In the grandchild: raw system calls only, as in csrc/child.
 void exec_watcher(void* argument) {
-  const auto& start = *static_cast<Start*>(argument);
+  auto& start = *static_cast<Start*>(argument);
   char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
   number_to_text(start.table, table);
   number_to_text(start.owner, owner);
@@ -54,8 +55,8 @@ void exec_watcher(void* argument) {
   sys::fcntl(start.table, F_SETFD, 0);
   sys::fcntl(start.owner, F_SETFD, 0);
   sys::fcntl(start.socket, F_SETFD, 0);
-  sys::call(SYS_execveat, start.helper, sys::arg(empty), sys::arg(argv), sys::arg(envp),
-            kernel::kAtEmptyPath);
+  start.error = static_cast<int>(-sys::call(SYS_execveat, start.helper, sys::arg(empty),
+                                            sys::arg(argv), sys::arg(envp), kernel::kAtEmptyPath));
   sys::exit_group(127);
 }
 
@@ -69,7 +70,9 @@ void clone_watcher(void* argument) {
   args.stack = reinterpret_cast<uint64_t>(stack);
   args.stack_size = sizeof stack;
   args.exit_signal = SIGCHLD;
-  sys::exit_group(clone_onto_stack(&args, exec_watcher, argument) > 0 ? 0 : 1);
+  const long child = clone_onto_stack(&args, exec_watcher, argument);
+  if (child < 0) static_cast<Start*>(argument)->error = static_cast<int>(-child);
+  sys::exit_group(0);
 }
 
 void run_and_reap(Start& start) {
@@ -84,8 +87,29 @@ void run_and_reap(Start& start) {
   while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
   }
   ::close(pidfd);
-  if (info.si_status != 0) throw LaunchFailure(EAGAIN, Stage::kWatch, "watcher");
+  if (start.error != 0) throw LaunchFailure(start.error, Stage::kWatch, "pyminicon-watch");
 }
+
+// A program that closes all its descriptors, to become a daemon, may have this number for something
+// else by now.
+class Kept {
+ public:
+  void keep(Fd fd) {
+    if (!there()) fd_.release();
+    fd_ = std::move(fd);
+    struct stat info{};
+    if (fstat(fd_.get(), &info) == 0) inode_ = info.st_ino;
+  }
+  bool there() const {
+    struct stat info{};
+    return fd_ && fstat(fd_.get(), &info) == 0 && info.st_ino == inode_;
+  }
+  int get() const { return fd_.get(); }
+
+ private:
+  Fd fd_;
+  ino_t inode_ = 0;
+};
 
 // One per process: after a fork a new one is made and the parent's left alone, whose lock may be
 // held by a thread that isn't here.
@@ -108,62 +132,57 @@ class Watcher {
   void send(int fd);
 
  private:
-  bool died() const { return (table_->alive & FUTEX_OWNER_DIED) != 0; }
+  // One of them would have replaced the other.
+  bool died() const { return dead(table_->alive[0]) && dead(table_->alive[1]); }
+  static bool dead(uint32_t word) { return word == 0 || (word & FUTEX_OWNER_DIED) != 0; }
   void start();
+  void make_table();
   void await_announcement() const;
-  bool has_socket() const;
 
   std::mutex mutex_;
   WatchTable* table_ = nullptr;
   bool running_ = false;
   uint64_t next_ = 0;
-  Fd socket_;
-  ino_t socket_inode_ = 0;
+  Kept memory_, socket_;
 };
 
-void Watcher::start() {
-  running_ = false;
-  const Fd memory(memfd_create("pyminicon-watch", MFD_CLOEXEC));
+// Where both guards have died and what they shared with us is gone as well (a program closed all
+// its descriptors), nobody can guard the containers that are: they end here.
+void Watcher::make_table() {
+  if (table_ != nullptr) {
+    for (WatchSlot& slot : table_->slots) {
+      if (slot.pid > 0) ::kill(slot.pid, SIGKILL);  // ours, and not yet reaped
+    }
+  }
+  Fd memory(memfd_create("pyminicon-watch", MFD_CLOEXEC));
   if (!memory || ftruncate(memory.get(), sizeof(WatchTable)) < 0) {
     throw LaunchFailure(errno, Stage::kWatch, "memfd_create");
   }
-  // After a watcher's death the leases' pointers have to stay good: the new table replaces the old
-  // one at its address, with what it held.
-  const bool replace = table_ != nullptr;
-  if (replace) {
-    if (pwrite(memory.get(), table_, sizeof(WatchTable), 0) < 0 ||
-        pwrite(memory.get(), "\0\0\0\0", 4, 0) < 0) {
-      throw LaunchFailure(errno, Stage::kWatch, "write");
-    }
-  }
-  void* mapped = mmap(replace ? table_ : nullptr, sizeof(WatchTable), PROT_READ | PROT_WRITE,
-                      MAP_SHARED | (replace ? MAP_FIXED : 0), memory.get(), 0);
+  void* mapped =
+      mmap(nullptr, sizeof(WatchTable), PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
   if (mapped == MAP_FAILED) throw LaunchFailure(errno, Stage::kWatch, "mmap");
-  table_ = static_cast<WatchTable*>(mapped);
+  table_ = static_cast<WatchTable*>(mapped);  // the old one stays for the leases of its slots
+  memory_.keep(std::move(memory));
+}
+
+void Watcher::start() {
+  running_ = false;
+  if (!memory_.there()) make_table();
   const Fd owner(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   if (!owner) throw LaunchFailure(errno, Stage::kWatch, "pidfd_open");
   const Fd helper = helper_image();
   Pipe socket = make_socketpair();
-  if (!has_socket()) socket_.release();
-  socket_ = std::move(socket.write);
-  struct stat info{};
-  if (fstat(socket_.get(), &info) == 0) socket_inode_ = info.st_ino;
-  Start start{helper.get(), memory.get(), owner.get(), socket.read.get()};
+  socket_.keep(std::move(socket.write));
+  Start start{helper.get(), memory_.get(), owner.get(), socket.read.get()};
   run_and_reap(start);
+  socket.read.reset();
   await_announcement();
   running_ = true;
 }
 
-// A program that closes all its descriptors, to become a daemon, may have this number for something
-// else by now.
-bool Watcher::has_socket() const {
-  struct stat info{};
-  return fstat(socket_.get(), &info) == 0 && info.st_ino == socket_inode_;
-}
-
 void Watcher::send(int fd) {
   const std::lock_guard lock(mutex_);
-  if (!running_ || !has_socket()) return;
+  if (!running_ || !socket_.there()) return;
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
   char byte = 0;
   iovec data{&byte, 1};
@@ -180,15 +199,14 @@ void Watcher::send(int fd) {
   sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-// It is nobody's child, so nobody would hear of an exec that failed (vm.memfd_noexec, a security
-// module); and without a watcher nothing may run.
+// It is nobody's child: that it has ended before it could begin is heard by the socket's end.
 void Watcher::await_announcement() const {
-  constexpr int64_t kStep = 20000, kMost = 5000000000;
-  for (int64_t waited = 0; table_->alive == 0; waited += kStep) {
-    if (waited > kMost) throw LaunchFailure(ETIMEDOUT, Stage::kWatch, "pyminicon-watch");
-    const timespec step{0, kStep};
-    nanosleep(&step, nullptr);
-  }
+  constexpr int kMostMilliseconds = 5000;
+  pollfd told{socket_.get(), POLLIN, 0};
+  char byte;
+  const int ready = poll(&told, 1, kMostMilliseconds);
+  if (ready > 0 && ::read(socket_.get(), &byte, 1) == 1) return;
+  throw LaunchFailure(ready == 0 ? ETIMEDOUT : ECHILD, Stage::kWatch, "pyminicon-watch");
 }
 
 Watcher& watcher() {

@@ -1,0 +1,170 @@
+"""Whoever of owner, guards and init is killed or stopped, in whatever order: no container is left."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.program.conftest import Program, alive, eventually, gone_after
+from tests.support.watchers import watchers_of
+
+Start = Callable[..., Program]
+
+STARTS = """
+import pyminicon, time
+boxes = [pyminicon.start(['/bin/sleep', MARK], **{options}) for _ in range(2)]
+print(*(box.pid for box in boxes), flush=True)
+time.sleep(600)
+"""
+KINDS: list[dict[str, Any]] = [{}, {"init": True}, {"userns": "private"}, {"user": "1000"}]
+
+
+def send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def survivors(pids: list[int], within: float = 1.0) -> list[int]:
+    """Those of the processes ``pids`` that are still there after a second."""
+    by_fd = {}
+    for pid in pids:
+        try:
+            by_fd[os.pidfd_open(pid)] = pid
+        except ProcessLookupError:
+            continue
+    deadline = time.monotonic() + within
+    left = dict(by_fd)
+    while left and time.monotonic() < deadline:
+        for fd in select.select(list(left), [], [], 0.05)[0]:
+            del left[fd]
+    for fd in by_fd:
+        os.close(fd)
+    return list(left.values())
+
+
+def one_round(program: Start, chance: random.Random, options: dict[str, Any]) -> None:
+    running = program(STARTS.format(options=options))
+    boxes = [int(word) for word in running.line().split()]
+    guards = watchers_of(running.process.pid)
+    assert len(guards) == 2
+    others = guards + (boxes if options.get("init") else [])
+    chosen = chance.sample(others, chance.randint(0, len(others)))
+    acts = [(pid, chance.choice([signal.SIGKILL, signal.SIGSTOP])) for pid in chosen]
+    acts.insert(chance.randint(0, len(acts)), (running.process.pid, signal.SIGKILL))
+    pause = chance.choice([0, 0, 0.001, 0.01, 0.05])
+    killed = [pid for pid, number in acts if number == signal.SIGKILL]
+    if not options.get("init") and set(guards) < set(killed):
+        pause = 0.2  # all three within one wake-up leave nobody (docs/design.md)
+    for pid, number in acts:
+        send(pid, number)
+        time.sleep(pause)
+    running.process.wait()
+    left = survivors(boxes)
+    for pid in left:
+        send(pid, signal.SIGKILL)
+    assert not left, f"{options} {pause} guards {guards} boxes {boxes}: {acts}"
+    assert eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in guards), 5)
+
+
+def rounds(program: Start, count: int) -> None:
+    seed = random.randrange(1 << 30)
+    chance = random.Random(seed)
+    for number in range(count):
+        options = chance.choice(KINDS if os.geteuid() == 0 else KINDS[:3])
+        try:
+            one_round(program, chance, options)
+        except AssertionError as error:
+            raise AssertionError(f"round {number} of seed {seed}: {error}") from error
+
+
+@pytest.mark.slow_in_vm
+def test_any_of_them_killed_or_stopped_in_any_order_leaves_no_container(program: Start) -> None:
+    rounds(program, 25)
+
+
+@pytest.mark.slow
+def test_the_same_five_hundred_times(program: Start) -> None:
+    rounds(program, 500)
+
+
+def test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends(program: Start, mark: str) -> None:
+    running = program(STARTS.format(options={}))
+    boxes = running.line().split()
+    for number in range(6):
+        before = watchers_of(running.process.pid)
+        victim = before[number % 2]
+        os.kill(victim, signal.SIGKILL)
+        assert eventually(
+            lambda v=victim: len(now := watchers_of(running.process.pid)) == 2 and v not in now  # type: ignore[misc]
+        )
+    assert all(Path(f"/proc/{pid}").exists() for pid in boxes)
+    running.process.kill()
+    running.process.wait()
+    assert gone_after(mark) is not None
+
+
+def test_a_younger_guard_that_is_stopped_goes_on_at_once(program: Start) -> None:
+    running = program(STARTS.format(options={}))
+    running.line()
+    guards = watchers_of(running.process.pid)
+    parents = {
+        int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1]): one for one in guards
+    }
+    (younger,) = (child for parent, child in parents.items() if parent in guards)
+    for _ in range(5):
+        os.kill(younger, signal.SIGSTOP)
+        assert eventually(lambda: "T (stopped)" not in Path(f"/proc/{younger}/status").read_text())
+
+
+def test_a_program_whose_guards_have_both_died_gets_new_ones_for_what_it_has(
+    program: Start, mark: str
+) -> None:
+    running = program(
+        "import pyminicon\nold = pyminicon.start(['/bin/sleep', MARK + '.1'])\nprint('old', flush=True); input()\n"
+        "new = pyminicon.start(['/bin/sleep', MARK + '.2'])\nprint(old.poll(), flush=True); input()",
+        stdin=subprocess.PIPE,
+    )
+    assert running.line() == "old"
+    for pid in watchers_of(running.process.pid):
+        os.kill(pid, signal.SIGSTOP)  # or one would replace the other
+    for pid in watchers_of(running.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not watchers_of(running.process.pid))
+    assert running.process.stdin is not None
+    running.process.stdin.write("\n")
+    running.process.stdin.flush()
+    assert running.line() == "None"
+    assert len(watchers_of(running.process.pid)) == 2
+    assert eventually(lambda: len(alive(mark)) == 2)
+    running.process.kill()
+    running.process.wait()
+    assert gone_after(mark) is not None
+
+
+def test_a_container_in_a_thousand_groups_ends_with_its_program(program: Start, mark: str) -> None:
+    """Its NSpid, by which a guard knows it, lies far down in /proc/PID/status."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to have a thousand groups")
+    running = program(
+        "import os, threading\nos.setgroups(range(20000, 21000))\nimport pyminicon, time\n"
+        "def one():\n    box = pyminicon.start(['/bin/sleep', MARK], userns='private')\n"
+        "    print(box.pid, flush=True)\n    time.sleep(600)\n"
+        "threading.Thread(target=one).start()"
+    )
+    pid = int(running.line())
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert status.index("NSpid") > 4096 or len(status.partition("Groups:")[2].split("\n")[0]) < 100
+    running.process.kill()
+    running.process.wait()
+    assert gone_after(mark) is not None
