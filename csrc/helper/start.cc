@@ -42,6 +42,11 @@ void* map_shared(int fd, uint64_t address, uint64_t* size) {
   return reinterpret_cast<void*>(at);
 }
 
+// A script of an image's can have this program run, with words of its own (`#!/proc/self/exe`).
+bool is_hold(const char* word) {
+  return word[0] == 'h' && word[1] == 'o' && word[2] == 'l' && word[3] == 'd' && word[4] == 0;
+}
+
 void hold(int owner) {
   uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
@@ -65,7 +70,7 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     auto* header = static_cast<PlanHeader*>(plan);
     child::become(header->plan, header->report);
   }
-  if (argc == 3) {
+  if (argc == 3 && is_hold(argv[1])) {
     hold(number(argv[2]));
     sys::exit_group(0);
   }

@@ -206,6 +206,22 @@ struct Guard {
   bool elder = false;  // the other is its child
 };
 
+// A SIGCONT from the kernel every so often, which takes effect whether or not one is stopped:
+// whoever stops both guards, at whatever moment, has stopped them for less than a second. Blocked
+// and read from a descriptor: a timer whose signal is ignored isn't armed again (since 6.13).
+void be_continued_often() {
+  struct {
+    void* value;
+    int number, how, rest[12];
+  } event{nullptr, SIGCONT, 0 /* SIGEV_SIGNAL */, {}};
+  static_assert(sizeof event == 64);
+  int timer = 0;
+  if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, sys::arg(&event), sys::arg(&timer)) < 0) return;
+  constexpr timespec kOften{0, 400000000};
+  const timespec period[] = {kOften, kOften};
+  sys::call(SYS_timer_settime, timer, 0, sys::arg(period), 0);
+}
+
 // Goes on in the new guard as well.
 void make_peer(Guard& guard) {
   sys::close(guard.peer);
@@ -223,11 +239,11 @@ void make_peer(Guard& guard) {
   guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
   guard.index = 1 - guard.index;
   guard.elder = false;
+  be_continued_often();  // a timer isn't inherited
   announce(guard.table, guard.index);
 }
 
-// The younger may have been stopped; who can do that can stop the elder as well, which nobody sees
-// before the owner's end.
+// The younger may have been stopped, which its parent hears of at once.
 void look_after_younger(int signals) {
   char drained[128];
   while (sys::read(signals, drained, sizeof drained) > 0) {
@@ -259,7 +275,7 @@ void stand_guard(Guard& guard, int signals) {
     const bool alone = guard.peer < 0;
     pollfd watched[] = {{guard.owner, POLLIN, 0},
                         {guard.peer, POLLIN, 0},
-                        {guard.elder ? signals : -1, POLLIN, 0},
+                        {signals, POLLIN, 0},
                         // By one of the two: the other would be woken for nothing at each run.
                         {guard.elder || alone ? guard.descriptors : -1, POLLIN, 0}};
     sys::call(SYS_ppoll, sys::arg(watched), 4, alone ? sys::arg(&kSoon) : 0, 0, 0);
@@ -282,13 +298,14 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
     uint64_t mask;
   } action{};  // the owner may have ignored it, and with it the news of a child
   sys::call(SYS_rt_sigaction, SIGCHLD, sys::arg(&action), 0, sizeof action.mask);
-  const uint64_t of_child = uint64_t{1} << (SIGCHLD - 1);
-  const auto signals = static_cast<int>(sys::call(SYS_signalfd4, -1, sys::arg(&of_child),
-                                                  sizeof of_child, SFD_CLOEXEC | SFD_NONBLOCK));
+  const uint64_t heard = uint64_t{1} << (SIGCHLD - 1) | uint64_t{1} << (SIGCONT - 1);
+  const auto signals = static_cast<int>(
+      sys::call(SYS_signalfd4, -1, sys::arg(&heard), sizeof heard, SFD_CLOEXEC | SFD_NONBLOCK));
   // A batch process doesn't preempt whoever it is woken beside, which is the owner.
   const int priority = 0;
   sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
   be_continued(descriptors);
+  be_continued_often();
   Guard guard{table, table_fd, owner_pidfd, descriptors};
   guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
   announce(table, guard.index);

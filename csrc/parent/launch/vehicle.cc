@@ -92,8 +92,7 @@ bool needs_own_memory(const PlanSpec& spec) {
                                       spec.cgroup->by_launcher || births_are_outside());
   return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
          spec.become_root || spec.uid_map || spec.private_clock || !spec.all_local ||
-         cant_map_itself(spec) ||
-         (spec.foreign_program && !can_landlock(spec));
+         cant_map_itself(spec) || (spec.foreign_program && !can_landlock(spec));
 }
 
 long landlock_version() {
