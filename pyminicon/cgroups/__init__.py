@@ -224,13 +224,17 @@ class _Builder:
                     raise
                 return
             self.by_launcher = True
-        elif needed and os.geteuid() != 0:
+        elif needed and os.geteuid() != 0 and not self.dry:
             check_migration(tree, parent)
         self.shared_memory_is_unsafe = oom_group_above(tree, parent)
         self._add(tree, roles, needed)
 
     def _parent(self, tree: Tree, required: bool) -> str | None:
         """Where this container's directory goes in ``tree``; None where it goes without."""
+        if self.dry and self.limits.parent is None and tree.v2 and not self.trees.v1:
+            from pyminicon.cgroups import place
+
+            return place.foreseen(self.trees)
         try:
             parent = parent_directory(self.trees, tree, self.limits.parent, required)
         except LaunchError:

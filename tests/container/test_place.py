@@ -279,3 +279,16 @@ print(asyncio.run(several()))
 """,
     )
     assert lines == ["1", "True", "True"]
+
+
+@pytest.mark.parametrize("way", ["root session", "delegated service", "session", "no systemd"])
+def test_a_dry_run_asks_for_no_scope_and_moves_nobody(way: str) -> None:
+    before, after, places, asked = run(
+        way,
+        "from pyminicon.plan import build; from pyminicon.options.parse import parse\n"
+        "print(inside()); made = build.build(parse(['true'], {'memory': '64M'}), dry=True); print(inside())\n"
+        "print([os.fsdecode(row[0]) for row in made.fields['cgroup'][1]]); print(asked())",
+    )
+    assert before == after
+    assert "/sys/fs/cgroup" in places
+    assert asked == "[]"
