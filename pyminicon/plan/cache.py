@@ -25,7 +25,7 @@ _LASTING = frozenset(
 )
 
 #: Options that name something on a file system, wherever that may be.
-_ELSEWHERE = frozenset(("files", "volumes", "seccomp", "cgroup_parent"))
+_ELSEWHERE = frozenset(("files", "volumes", "seccomp", "cgroup_parent", "storage"))
 
 
 def planned(args: Any, options: dict[str, Any], refused: frozenset[str]) -> tuple[Spec, Plan]:
