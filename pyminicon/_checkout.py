@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.machinery import PathFinder
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def hand_over(package: dict[str, Any], library: str) -> None:
@@ -17,12 +19,14 @@ def hand_over(package: dict[str, Any], library: str) -> None:
         return  # in pieces, as of an editable installation
     above = os.path.dirname(os.path.dirname(os.path.realpath(package["__file__"])))
     others = [path for path in sys.path if os.path.realpath(path) != above]
-    spec = PathFinder.find_spec("pyminicon", others)
+    # importlib.machinery's, without its import: it would cost what a container does.
+    finder: Any = next(one for one in sys.meta_path if getattr(one, "__name__", "") == "PathFinder")
+    spec = finder.find_spec("pyminicon", others)
     if spec is None or spec.origin is None or spec.submodule_search_locations is None:
         raise ImportError(
             "these are pyminicon's sources, and it isn't installed for this Python: pip install ."
         )
     package["__spec__"], package["__loader__"], package["__file__"] = spec, spec.loader, spec.origin
     package["__path__"] = spec.submodule_search_locations
-    code: Any = spec.loader.get_code("pyminicon")  # type: ignore[union-attr]
+    code: Any = spec.loader.get_code("pyminicon")
     exec(code, package)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def given(options: dict[str, Any]) -> float | None:
     """The sooner of ``timeout`` and ``wall_time``, not checked yet; None where there is neither."""
     times = [options.get(name) for name in ("timeout", "wall_time")]
-    numbers = [float(time) for time in times if isinstance(time, (int, float))]
+    # What isn't above 0 is refused, or asks once, as soon as it is checked.
+    numbers = [float(time) for time in times if isinstance(time, (int, float)) and time > 0]
     return min(numbers) if numbers else None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-# What our own functions import of the standard library when they need it, and what that loads in turn.
+# What our own functions import of the standard library and of extras when they need it, and what that loads in turn.
 _STANDARD = (
     "atexit asyncio codecs ctypes difflib encodings.ascii encodings.latin_1 errno fcntl gc io json pwd selectors "
-    "signal stat struct subprocess tempfile termios time tty"
+    "signal stat struct subprocess tempfile termios time tty backports.zstd compression.zstd"
 ).split()
 
 # Not part of any launch: the command line, others' frameworks, what `python -m` in a checkout needs.

@@ -62,7 +62,7 @@ long receive(int socket, BirthOrder*& order) {
   int received = 0;
   for (int expected = 1; received < expected; expected = order->count) {
     alignas(cmsghdr) char control[CMSG_SPACE(BirthOrder::kMostInMessage * sizeof(int))];
-    iovec data{static_cast<void*>(&order), sizeof order};
+    iovec data{static_cast<void*>(&order), sizeof(void*)};
     msghdr message{};
     message.msg_iov = &data;
     message.msg_iovlen = 1;

@@ -126,13 +126,14 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
             checked = spec.parse(args, wanted, spec.ONLY_RUN)
             return checked, plan.build(checked, once=True)
 
+        made = None
         if "wall_time" in wanted:
             from pyminicon import patience
             from pyminicon.plan.cache import forget
 
-            made = patience.within(wanted["wall_time"], planned, forget)
-        else:
-            made = planned()
+            seconds = patience.given(wanted)
+            made = patience.within(seconds, planned, forget) if seconds is not None else None
+        made = made or planned()
         box = container.start_plan(*made, args, bool(given.get("trace")))
     except signals.Stopped as stopped:
         return 128 + stopped.number

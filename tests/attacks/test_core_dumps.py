@@ -93,7 +93,7 @@ def test_a_profile_that_refuses_even_the_end_is_an_error_and_no_hang(
     where = "host" if image == "host" else str(rootfs)
     with pytest.raises(pyminicon.LaunchError) as caught:
         pyminicon.run(["true"], image=where, init=init, seccomp={"defaultAction": "SCMP_ACT_ERRNO"})
-    assert (caught.value.stage, caught.value.errno) == ("exec", errno.EPERM)
+    assert (caught.value.stage, caught.value.errno) == ("init" if init else "exec", errno.EPERM)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -130,7 +130,6 @@ def test_a_bad_value_is_refused_with_a_sentence_that_helps(option: str, value: A
     ("args", "words"),
     [
         ([], "empty"),
-        ([""], "empty"),
         (["a\0b"], "NUL"),
         (["true", "x\0"], "NUL"),
         ("true", "list"),

@@ -74,7 +74,7 @@ def one_round(program: Start, chance: random.Random, options: dict[str, Any]) ->
     for pid in left:
         send(pid, signal.SIGKILL)
     assert not left, f"{options} {pause} guards {guards} boxes {boxes}: {acts}"
-    assert eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in guards), 5)
+    assert eventually(lambda: not survivors(guards, 0.0), 5)
 
 
 def rounds(program: Start, count: int) -> None:

@@ -118,8 +118,11 @@ Scratch make_scratch(const std::string& parent, const Patience& patience) {
     const bool done = done_within(patience, [making, parent] {
       Scratch made = make_now(parent);
       const std::lock_guard guard(making->lock);
-      if (making->wanted) making->made = std::move(made);
-      if (!making->wanted) remove_scratch(made.directory);
+      if (making->wanted) {
+        making->made = std::move(made);
+      } else {
+        remove_scratch(made.directory);
+      }
     });
     if (!done) throw SetupTimeout{};
   } catch (...) {  // a signal's handler, too

@@ -146,10 +146,10 @@ void Stock::Shared::serve() {
     });
     if (closed) break;
     if (!discarded.empty()) {
-      std::vector<Fd> closing = std::move(discarded);
+      std::vector<Fd> going = std::move(discarded);
       discarded.clear();
       guard.unlock();
-      closing.clear();
+      going.clear();
       guard.lock();
       continue;
     }

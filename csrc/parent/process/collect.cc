@@ -180,8 +180,8 @@ namespace {
 
 void put_file(int root, const FileToPut& file_to_put) {
   const auto& [path, bytes, mode, uid, gid] = file_to_put;
-  const auto fail = [&path = file_to_put.path](long result) {
-    throw LaunchFailure(static_cast<int>(-result), Stage::kMount, path);
+  const auto fail = [&subject = file_to_put.path](long result) {
+    throw LaunchFailure(static_cast<int>(-result), Stage::kMount, subject);
   };
   const size_t start = path.find_first_not_of('/');
   const std::string relative = start == std::string::npos ? "" : path.substr(start);

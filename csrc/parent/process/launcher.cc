@@ -151,7 +151,7 @@ bool Launcher::send(child::BirthOrder& order, const std::vector<int>& fds) const
     const size_t count = std::min(kMost, fds.size() - at);
     alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))] = {};
     child::BirthOrder* address = &order;
-    iovec data{static_cast<void*>(&address), sizeof address};
+    iovec data{static_cast<void*>(&address), sizeof(void*)};
     msghdr message{};
     message.msg_iov = &data;
     message.msg_iovlen = 1;
