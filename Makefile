@@ -14,16 +14,20 @@ quick: venv format lint types unit
 
 # What takes hours or comes from far away. Each part says when it began; all run, and the status says whether all
 # were good. `make nightly NIGHTLY=systemd-trixie` runs one part.
-NIGHTLY = systemd-trixie fuzz-hour soak foreign
+NIGHTLY = systemd-trixie fuzz-hour hour soak foreign
 nightly: venv
 	@failed=; for part in $(NIGHTLY); do \
 	    echo "=== $$(date -u +%FT%TZ) nightly: $$part"; \
 	    $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
 	done; echo "=== $$(date -u +%FT%TZ) nightly: failed:$${failed:- nothing}"; [ -z "$$failed" ]
 
-.PHONY: fuzz-hour
+.PHONY: fuzz-hour hour
 fuzz-hour:
 	$(MAKE) fuzz FUZZ_SECONDS=3600
+
+# Facts that take hundreds of rounds to show.
+hour:
+	$(BIN)/python -m pytest -m hour
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -93,7 +93,7 @@ def test_any_of_them_killed_or_stopped_in_any_order_leaves_no_container(program:
     rounds(program, 25)
 
 
-@pytest.mark.slow
+@pytest.mark.hour
 def test_the_same_five_hundred_times(program: Start) -> None:
     rounds(program, 500)
 

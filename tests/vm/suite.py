@@ -46,7 +46,7 @@ PYTEST = [
     "no:cacheprovider",
     "-q",
     "-m",
-    "not slow_in_vm and not slow",
+    "not slow_in_vm and not slow and not hour",
     "-o",
     HANGS,
 ]
