@@ -14,7 +14,7 @@ quick: venv format lint types unit
 
 # What takes hours or comes from far away. Each part says when it began; all run, and the status says whether all
 # were good. `make nightly NIGHTLY=systemd-trixie` runs one part.
-NIGHTLY = systemd-trixie fuzz-hour hour soak foreign
+NIGHTLY = fresh-test systemd-trixie fuzz-hour hour soak foreign
 nightly: venv
 	@failed=; for part in $(NIGHTLY); do \
 	    echo "=== $$(date -u +%FT%TZ) nightly: $$part"; \
