@@ -282,7 +282,8 @@ void Stock::close() {
   constexpr std::chrono::seconds kPatience{6};
   shared_->stopped.wait_for(guard, kPatience, [this] { return !shared_->running; });
   std::deque<Parked> left = std::move(shared_->ready);
-  std::vector<Fd> closing = std::move(shared_->discarded);
+  std::vector<Fd> going = std::move(shared_->discarded);
+  if (!shared_->running) shared_->closing.reset();
   guard.unlock();
   left.clear();
 }
