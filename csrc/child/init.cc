@@ -114,18 +114,19 @@ void close_all_but(const InitFds& kept) {
 
 // SIGCONT, by the kernel, when the caller has ended and with it the pipe's other end: an init that
 // was stopped goes on then, sees it, and ends.
-void be_continued(int pipe) {
-  sys::fcntl(pipe, F_SETOWN, sys::call(SYS_getpid));
-  sys::fcntl(pipe, 10 /* F_SETSIG */, SIGCONT);
-  sys::fcntl(pipe, F_SETFL, sys::fcntl(pipe, F_GETFL) | O_ASYNC);
+long be_continued(int pipe) {
+  if (const long r = sys::fcntl(pipe, F_SETOWN, sys::call(SYS_getpid)); r < 0) return r;
+  if (const long r = sys::fcntl(pipe, 10 /* F_SETSIG */, SIGCONT); r < 0) return r;
+  const long flags = sys::fcntl(pipe, F_GETFL);
+  return flags < 0 ? flags : sys::fcntl(pipe, F_SETFL, flags | O_ASYNC);
 }
 
 // Before there is a program to look at it, init is what it will be.
 [[noreturn]] void become_init(Child& child, long program, const InitFds& fds) {
-  be_continued(fds.status);
+  const long continued = be_continued(fds.status);
   sys::call(SYS_setsid);  // a Ctrl-C at the caller's terminal is not for us to forward twice
   close_all_but(fds);
-  long result = confine_init(child);
+  long result = continued < 0 ? continued : confine_init(child);
   if (result >= 0) result = try_duties(program, fds);
   if (result < 0) {
     child.report.error = static_cast<int32_t>(-result);

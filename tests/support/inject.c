@@ -92,9 +92,20 @@ static void at_call(struct Tracee* child) {
   }
 }
 
+// A thread of the launching program's own, which plans or waits for it: not what is launched.
+static int is_thread_of(pid_t pid, pid_t launcher) {
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task/%d", launcher, pid);
+  return access(path, F_OK) == 0;
+}
+
 static void on_stop(pid_t pid, int status, pid_t launcher) {
   const int event = status >> 16, number = WSTOPSIG(status);
   const int resume = pid == launcher ? PTRACE_CONT : PTRACE_SYSCALL;
+  if (pid != launcher && is_thread_of(pid, launcher)) {
+    ptrace(PTRACE_DETACH, pid, 0, 0);
+    return;
+  }
   struct Tracee* child = pid == launcher ? NULL : find(pid);
   if (event == PTRACE_EVENT_STOP && number != SIGTRAP) {
     ptrace(PTRACE_LISTEN, pid, 0, 0);

@@ -167,10 +167,10 @@ void Watcher::make_table() {
 
 void Watcher::start() {
   running_ = false;
-  if (!memory_.there()) make_table();
   const Fd owner(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   if (!owner) throw LaunchFailure(errno, Stage::kWatch, "pidfd_open");
   const Fd helper = helper_image();
+  if (!memory_.there()) make_table();
   Pipe socket = make_socketpair();
   socket_.keep(std::move(socket.write));
   Start start{helper.get(), memory_.get(), owner.get(), socket.read.get()};
