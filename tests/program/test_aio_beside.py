@@ -167,7 +167,8 @@ def test_cancelled_while_it_is_being_launched_leaves_nothing(
 ) -> None:
     async def body() -> None:
         async with company(mark + "0"):
-            await aio.run(["/bin/true"], storage="disk")  # the store, and the descriptor of the launches
+            await aio.run(["/bin/true"], storage="disk")  # the store
+            await aio.run(["/bin/true"])  # the descriptor of the launches
             before = account.count()
             for step in range(60):
                 task = asyncio.create_task(call(["/bin/sleep", mark + "1"], **options))

@@ -396,7 +396,7 @@ def test_killing_goes_on_when_the_loop_is_closed(mark: str) -> None:
     loop = asyncio.new_event_loop()
     box = loop.run_until_complete(aio.start(["/bin/sleep", mark]))
     loop.close()
-    assert alive(mark)
+    assert eventually(lambda: alive(mark))
     box.kill()
     assert eventually(lambda: not alive(mark))
     assert eventually(lambda: box.poll() == -9)

@@ -13,7 +13,7 @@ CHOSEN = [
     "test_aio.py", "test_aio_beside.py", "test_aio_streams.py", "test_communicate.py", "test_sigchld.py", "test_interrupt.py",
     "test_forks.py", "test_death.py::test_whatever_kind_it_is", "test_threads.py::test_32_threads_launch_at_once",
     "test_death.py::test_workers_that_hold_copies_of_the_programs_descriptors_keep_nothing_alive",
-    "test_death.py::test_a_killed_watcher_is_replaced_and_the_new_one_knows_the_old_containers",
+    "test_guards.py::test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends",
     "test_threads.py::test_10_000_descriptors_and_a_thread_that_opens_more_leak_nothing",
 ]  # fmt: skip
 
