@@ -318,6 +318,7 @@ print(told(lambda: pyminicon.start(['/bin/true'], wall_time=1, **options)))
     assert running.end() == (0, "ETIMEDOUT\nthe longest pause short\nleft []\n")
 
 
+@pytest.mark.hour  # its pauses are those of the machine as well: alone on it they are short
 @BOTH
 @pytest.mark.parametrize("what", HANGING)
 def test_a_loop_goes_on_whatever_hangs(program: Start, reads: bool, what: str) -> None:
