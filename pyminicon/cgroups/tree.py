@@ -13,6 +13,7 @@ from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _thread import LockType
     from collections.abc import Iterator
 
     from pyminicon.errors import LaunchError
@@ -70,12 +71,12 @@ class Place:
     def __init__(
         self, directory: str, how: str, *, top: str = "", leaf: str = "", away: tuple[str, str] | None = None
     ) -> None:
-        self.directory = directory
-        self.how = how
-        self.top = top
-        self.leaf = leaf
-        self.away = away
-        self.launcher = 0  # the pid of the one that was moved
+        self.directory: str = directory
+        self.how: str = how
+        self.top: str = top
+        self.leaf: str = leaf
+        self.away: tuple[str, str] | None = away
+        self.launcher: int = 0  # the pid of the one that was moved
 
     def is_there(self) -> bool:
         """A scope whose last process has been killed is gone, with its directories."""
@@ -96,7 +97,7 @@ class Trees:
         self._memory: int | None = 0
         self.place: Place | None = None  # place.find's, under the lock
         self.no_place: LaunchError | None = None
-        self.lock = allocate_lock()
+        self.lock: LockType = allocate_lock()
 
     def memory_above(self, size: int) -> int | None:
         """The memory limit (bytes) above the caller if it is less than ``size``, else None.

@@ -20,10 +20,10 @@ class Verdict:
     __slots__ = ("name", "row", "said", "works")
 
     def __init__(self, name: str, said: str, row: Row | None) -> None:
-        self.name = name
-        self.works = row is None
-        self.row = row
-        self.said = said
+        self.name: str = name
+        self.works: bool = row is None
+        self.row: Row | None = row
+        self.said: str = said
 
     def __str__(self) -> str:
         if self.row is None:

@@ -51,7 +51,7 @@ class Rootfs:
         self.config: ImageConfig | None = None
         self.lock_fds: list[int] = []
         self.about: os.stat_result | None = None
-        self.top = ""
+        self.top: str = ""
         self._looked: dict[str, os.stat_result | None] = {}
         self._unsure = False
 
