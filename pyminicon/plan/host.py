@@ -85,15 +85,19 @@ def assemble(builder: Draft) -> None:
     for name in ("etc", "opt", "mnt", "srv", "var/cache"):
         tree.directory(name)
     tree.skeleton.append(op(ops.SYMLINK, "var/run", source="/run"))
+    mounted = _mount_points() if builder.private_users else []
     for path in trees:
-        _mount_at_its_own_path(builder, path)
+        if not builder.spec.read_only and any(point.startswith(f"{path}/") for point in mounted):
+            _mount_in_parts(builder, path, mounted)
+        else:
+            _mount_at_its_own_path(builder, path)
     for path in builder.plan.rootfs.files:
         with open(path, "rb") as file:
             tree.put(path[1:], file.read(_MOST), 0o644)
-    _mount_etc(builder)
+    _mount_etc(builder, any(point.startswith("/etc/") for point in mounted))
 
 
-def _mount_etc(builder: Draft) -> None:
+def _mount_etc(builder: Draft, has_mounts: bool) -> None:
     """This machine's /etc beneath what the private layer has there: what is hidden, and the container's own."""
     tree = builder.tree
     above, hidden = hidden_etc(tuple(builder.spec.host_etc))
@@ -103,7 +107,7 @@ def _mount_etc(builder: Draft) -> None:
         tree.made.add(path)
     for path in dict.fromkeys([*hidden, *_OWN]):
         tree.skeleton.append(ops.whiteout(path))
-    if builder.rootless and _has_mounts():
+    if has_mounts:
         _take_apart(builder)
         return
     if builder.private_users:
@@ -113,13 +117,14 @@ def _mount_etc(builder: Draft) -> None:
     tree.mounts.append(op(ops.OVERLAY, "etc", "/etc", "etc", flags))
 
 
-def _has_mounts() -> bool:
-    """Whether anything is mounted in /etc, as in other containers."""
+def _mount_points() -> list[str]:
+    """Where something is mounted. In a user namespace the kernel makes no layer of a directory with mounts in it,
+    which would show what they cover: WSL has such in /usr, containers in /etc."""
     try:
-        with open("/proc/self/mountinfo", "rb") as file:
-            return b" /etc/" in file.read()
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return [line.split(" ", 5)[4] for line in file]
     except OSError:
-        return False
+        return []
 
 
 #: Directories of /etc that programs can't do without, where it can't be had as a whole.
@@ -184,6 +189,28 @@ def _mount_at_its_own_path(builder: Draft, path: str) -> None:
         tree.mounts.append(op(ops.BIND, target, path, flags=ops.RO | ops.RECURSIVE | setuid))
     else:
         tree.mounts.append(op(ops.OVERLAY, target, path, f"o{len(tree.mounts)}", setuid))
+
+
+def _mount_in_parts(builder: Draft, path: str, mounted: list[str]) -> None:
+    """The same of a directory with mounts somewhere below: what it has, one by one, and read-only with its mounts
+    what they lie in."""
+    tree, target = builder.tree, path[1:]
+    tree.directory_in_layer(target)
+    setuid = 0 if builder.spec.no_new_privileges else ops.SETUID
+    with os.scandir(path) as entries:
+        found = sorted(entries, key=lambda one: one.name)
+    for one in found:
+        inner = f"{target}/{one.name}"
+        if one.is_symlink():
+            tree.skeleton.append(op(ops.SYMLINK, inner, source=os.readlink(one.path)))
+        elif not one.is_dir():
+            tree.skeleton.append(op(ops.FILE, inner))
+            tree.mounts.append(op(ops.BIND, inner, one.path, flags=ops.RO | setuid))
+        elif any(f"{point}/".startswith(f"{one.path}/") for point in mounted):
+            tree.directory_in_layer(inner)
+            tree.mounts.append(op(ops.BIND, inner, one.path, flags=ops.RO | ops.RECURSIVE | setuid))
+        else:
+            _mount_at_its_own_path(builder, one.path)
 
 
 def has_all(trees: list[str], candidates: list[str]) -> bool:
