@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support import ordinary
 from tests.support.python import environment
 
 HERE = str(Path(pyminicon.__file__).resolve().parents[1])
@@ -118,65 +119,85 @@ def test_system_paths_are_hidden_unless_they_are_asked_for() -> None:
 # ---- in podman ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def outer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A root of this machine's programs, to be filled by volumes, for a podman with a store of its own."""
+class Podman:
+    """Debian's, with a store of its own, as root or as an ordinary user with ranges of ids; its containers have a
+    root of this machine's programs, which come by volumes."""
+
+    def __init__(self, base: Path, rootless: bool) -> None:
+        self.base, self.rootless = base, rootless
+        self.root, self.home, self.hold = base / "root", base / "home", base / "hold"
+        for name in ("usr", "etc", "proc", "sys", "dev", "tmp", "root", "run", "var"):
+            (self.root / name).mkdir(parents=True)
+        for name in ("bin", "sbin", "lib", "lib64"):
+            (self.root / name).symlink_to(f"usr/{name}")
+        for name in ("passwd", "group", "ld.so.cache"):
+            shutil.copy(f"/etc/{name}", self.root / "etc")
+        self.home.mkdir()
+        self.hold.mkdir()
+        for above in (base, *base.parents[:2]):
+            above.chmod(above.stat().st_mode | 0o011)
+        if rootless:
+            for path in (self.home, self.root, *self.root.rglob("*")):
+                os.lchown(path, ordinary.UID, ordinary.UID)
+
+    def run(self, options: list[str], *words: str) -> subprocess.CompletedProcess[str]:
+        volumes = {"/usr", sys.prefix, sys.base_prefix, HERE}
+        mine = [word for path in sorted(volumes) for word in ("-v", f"{path}:{path}:ro")]
+        # What isn't the container's own affair: neither a network nor limits above this machine's.
+        quiet = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        call = [
+            "podman", "--log-level", "error", "--runtime", shutil.which("runc", path=path) or "crun", "--cgroup-manager", "cgroupfs",
+            "--storage-driver", "vfs", "--root", f"{self.home}/store", "--runroot", f"{self.home}/run",
+            "run", "--rm", *quiet, *mine, *options, "-e", f"PYTHONPATH={HERE}", "-e", "PYTHONDONTWRITEBYTECODE=1",
+            "--rootfs", str(self.root), *words,
+        ]  # fmt: skip
+        return subprocess.run(
+            ordinary.command(call, self.hold) if self.rootless else call,
+            env={"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), "PATH": path},
+            cwd="/", capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["root", "rootless"])
+def podman(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     if shutil.which("podman") is None:
         pytest.skip("needs a machine with podman")
-    root = tmp_path_factory.mktemp("podman") / "root"
-    for name in ("usr", "etc", "proc", "sys", "dev", "tmp", "root", "run", "var"):
-        (root / name).mkdir(parents=True)
-    for name in ("bin", "sbin", "lib", "lib64"):
-        (root / name).symlink_to(f"usr/{name}")
-    for name in ("passwd", "group", "ld.so.cache"):
-        shutil.copy(f"/etc/{name}", root / "etc")
-    root.parent.chmod(0o755)
-    yield root
-    shutil.rmtree(root.parent / "store", ignore_errors=True)
+    made = Podman(tmp_path_factory.mktemp("podman"), request.param == "rootless")
+    yield made
+    # What a rootless one leaves belongs to ids of the user's ranges.
+    shutil.rmtree(made.home, ignore_errors=True)
 
 
-def in_podman(outer: Path, options: list[str], *words: str) -> subprocess.CompletedProcess[str]:
-    store = outer.parent / "store"
-    volumes = {"/usr", sys.prefix, sys.base_prefix, HERE}
-    mine = [word for path in sorted(volumes) for word in ("-v", f"{path}:{path}:ro")]
-    # What isn't the container's own affair: neither a network nor limits above this machine's.
-    quiet = ["--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"]
-    return subprocess.run(
-        ["podman", "--runtime", shutil.which("runc") or "crun", "--cgroup-manager", "cgroupfs",
-         "--root", str(store / "root"), "--runroot", str(store / "run"), "run", "--rm", *quiet, *mine, *options,
-         "-e", f"PYTHONPATH={HERE}", "-e", "PYTHONDONTWRITEBYTECODE=1", "--rootfs", f"{outer}:O", *words],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-
-
-def test_podman_works_with_what_the_page_names(outer: Path) -> None:
+def test_podman_works_with_what_the_page_names(podman: Podman) -> None:
     options = [word for word in shlex.split(line_for("podman")) if word not in ("podman", "run", "IMAGE")]
-    r = in_podman(outer, options, sys.executable, *INNER)
+    r = podman.run(options, sys.executable, *INNER)
     assert said(r) == WORKS
 
 
-def test_podman_by_default_is_told_that_line(outer: Path) -> None:
-    r = in_podman(outer, [], sys.executable, *INNER)
+def test_podman_by_default_is_told_that_line(podman: Podman) -> None:
+    r = podman.run([], sys.executable, *INNER)
     assert r.returncode == 125
     assert r.stderr.startswith("pyminicon: hostname: "), r.stderr
     assert "(this process is under a seccomp filter" in r.stderr and UNCONFINED in r.stderr
-    r = in_podman(outer, UNCONFINED.split(), sys.executable, *INNER)
+    r = podman.run(UNCONFINED.split(), sys.executable, *INNER)
     assert r.stderr.startswith("pyminicon: mount: /proc: Operation not permitted (the outer container hides")
     assert "(podman: unmask=ALL)" in r.stderr and len(r.stderr) < 220
 
 
 @pytest.mark.parametrize("more", [[], ["--cap-add", "SYS_ADMIN"], ["--cap-drop", "MKNOD"]], ids=" ".join)
-def test_podman_may_have_other_capabilities(outer: Path, more: list[str]) -> None:
+def test_podman_may_have_other_capabilities(podman: Podman, more: list[str]) -> None:
     more = [*UNCONFINED.split(), "--security-opt", "unmask=ALL", *more]
-    assert said(in_podman(outer, more, sys.executable, *INNER)) == WORKS
+    assert said(podman.run(more, sys.executable, *INNER)) == WORKS
     ids = [word.replace("echo inner", "cat /proc/self/uid_map; echo inner") for word in INNER]
-    r = in_podman(outer, more, sys.executable, *ids)
-    assert int(r.stdout.split()[2]) > 1, r  # all ids there are, not the caller's one
+    r = podman.run(more, sys.executable, *ids)
+    rows = [line.split() for line in r.stdout.splitlines()[:-1]]
+    assert sum(int(count) for _, _, count in rows) > 1, r  # all ids there are, not the caller's one
 
 
-def test_a_uid_0_that_may_not_be_mapped_is_told_by_which_capability(outer: Path) -> None:
+def test_a_uid_0_that_may_not_be_mapped_is_told_by_which_capability(podman: Podman) -> None:
     more = [*UNCONFINED.split(), "--security-opt", "unmask=ALL", "--cap-drop", "SETFCAP"]
-    r = in_podman(outer, more, sys.executable, *INNER)
+    r = podman.run(more, sys.executable, *INNER)
     assert r.stderr == (
         "pyminicon: userns: Operation not permitted (a uid 0 is mapped only with CAP_SETFCAP, which the caller lacks)\n"
     )
