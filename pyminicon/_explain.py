@@ -41,10 +41,7 @@ def filtered() -> str | None:
     """The remedy, if this process is under a seccomp filter; what that forbids fails as if the kernel did."""
     if "\nSeccomp:\t2\n" not in _text("/proc/self/status"):
         return None
-    return (
-        "this process is under a seccomp filter that forbids it: run the outer container with "
-        "--security-opt seccomp=unconfined"
-    )
+    return "a seccomp filter forbids it: run the outer container with --security-opt seccomp=unconfined"
 
 
 def _user_namespaces_forbidden() -> str | None:
@@ -85,10 +82,7 @@ def _not_dumpable() -> str | None:
     get_dumpable = 3
     if ctypes.CDLL(None).prctl(get_dumpable, 0, 0, 0, 0) == 1:
         return None
-    return (
-        "this process isn't dumpable, so it may not write files of its own in /proc: "
-        "call prctl(PR_SET_DUMPABLE, 1) after the change of uid"
-    )
+    return "this process isn't dumpable: call prctl(PR_SET_DUMPABLE, 1) after the change of uid"
 
 
 def _in_container() -> bool:
@@ -145,13 +139,10 @@ def _mount(number: int, subject: str) -> str | None:
         return "a symbolic link where none may be, or one that leads to itself; name the real path"
     if number == errno.EPERM and subject in ("/proc", "/sys"):
         return (
-            "the outer container hides parts of its own: run that one with "
-            "--security-opt systempaths=unconfined (podman: unmask=ALL)"
+            "hidden by the outer container: --security-opt systempaths=unconfined there (podman: unmask=ALL)"
         )
     if number == errno.EOPNOTSUPP:
-        return (
-            "a device can't be a volume: each is mounted nodev, and there are no devices but the usual ones"
-        )
+        return "a device can't be a volume: each is mounted nodev, and only the usual devices are there"
     if number == errno.ENODEV:
         return "the kernel has no such file system, or the device isn't what its name says"
     return None
@@ -160,8 +151,7 @@ def _mount(number: int, subject: str) -> str | None:
 def _rootfs(number: int, subject: str) -> str | None:
     if number == errno.EINVAL:
         return (
-            "overlayfs can't take this directory as a layer, as one of an overlay: "
-            'use read_only=True or storage="disk"'
+            'overlayfs can\'t take it as a layer, as one of an overlay: use read_only=True or storage="disk"'
         )
     if number == errno.ENODEV:
         return "the kernel has no overlayfs: use read_only=True"
@@ -192,10 +182,7 @@ def _timens(number: int, subject: str) -> str | None:
 
 def _signals(number: int, subject: str) -> str | None:
     if number == errno.EPERM and _first_line("/proc/sys/kernel/core_pattern").startswith("|"):
-        return (
-            "a hard limit of 0 on core files lets kernel.core_pattern's handler run on the host: "
-            "raise the caller's to 1 (ulimit -Hc)"
-        )
+        return "with a hard core limit of 0 the host's core_pattern would run: raise it to 1 (ulimit -Hc)"
     return None
 
 

@@ -56,6 +56,10 @@ class SpecError(Error, ValueError):
         return type(self), (self.option, str(self).removeprefix(f"{self.option}: "))
 
 
+# A remedy is read where the line can be taken in: a long path in front of it is cut, down to its last characters.
+_LONGEST, _LEAST = 138, 16
+
+
 class LaunchError(Error, OSError):
     """A launch that failed; no process, mount, cgroup, descriptor or file of it is left.
 
@@ -85,8 +89,14 @@ class LaunchError(Error, OSError):
         self.hint = hint
 
     def __str__(self) -> str:
-        parts = [self.stage, self.subject, self.strerror or ""]
-        message = ": ".join(part for part in parts if part)
+        message = self._with(self.subject)
+        too_long = len(message) - _LONGEST
+        if self.hint and too_long > 0 and len(self.subject) > _LEAST:  # its end tells most
+            message = self._with("…" + self.subject[-max(_LEAST, len(self.subject) - too_long) + 1 :])
+        return message
+
+    def _with(self, subject: str) -> str:
+        message = ": ".join(part for part in (self.stage, subject, self.strerror or "") if part)
         return f"{message} ({self.hint})" if self.hint else message
 
     def __repr__(self) -> str:

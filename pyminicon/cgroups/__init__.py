@@ -182,7 +182,7 @@ class _Builder:
         """v1 has a controller for it; on v2 the core attaches a program to the directory with this role."""
         tree = self.trees.v1.get("devices", self.trees.v2)
         if tree is None:
-            hint = "no cgroup tree is mounted here to hold a container with CAP_SYS_ADMIN off the devices"
+            hint = "no cgroup tree is mounted here to hold CAP_SYS_ADMIN off the devices"
             refuse(errno.EOPNOTSUPP, "devices", hint)
         self._add(tree, DEVICES | (V2 | FREEZER | CPU_TIME if tree.v2 else 0), True)
         if not tree.v2:

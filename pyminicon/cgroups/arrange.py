@@ -25,9 +25,7 @@ def clear(directory: str) -> str:
     if not read_or(f"{directory}/cgroup.procs", "").strip():
         return f"{directory}/{LEAF}" if os.path.isdir(f"{directory}/{LEAF}") else ""
     if "threaded" in read_or(f"{directory}/cgroup.type", ""):
-        hint = (
-            f"its cgroup is threaded and can't hold limits: start it as a unit of its own ({_DOCS}#threaded)"
-        )
+        hint = f"its cgroup is threaded: start it as a unit of its own ({_DOCS}#threaded)"
         refuse(errno.EOPNOTSUPP, directory, hint)
     from fcntl import LOCK_EX, flock
     from time import sleep
@@ -134,5 +132,5 @@ def impose(directory: str, limits: dict[str, str]) -> None:
         except OSError as error:
             if file == "memory.swap.max" and error.errno == errno.ENOENT:
                 continue  # this kernel doesn't count swap
-            hint = f"the caller's own limit, which can't be kept for its containers ({_DOCS}#own-limits)"
+            hint = f"the caller's own limit can't be kept for its containers ({_DOCS}#own-limits)"
             refuse(error.errno or errno.EIO, f"{directory}/{file}", hint)

@@ -104,8 +104,7 @@ def _io_file(limits: Limits, names: tuple[str, str], iocost: str = "") -> tuple[
     refuse(
         errno.EOPNOTSUPP,
         names[1],
-        "no block device here heeds io weights; choose the bfq scheduler: "
-        "echo bfq >/sys/block/DEVICE/queue/scheduler",
+        "no block device heeds io weights: echo bfq >/sys/block/DEVICE/queue/scheduler",
     )
 
 

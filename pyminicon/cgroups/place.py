@@ -79,7 +79,7 @@ def _way(tree: Tree) -> tuple[int, str]:
 
 def _look(tree: Tree) -> Place:
     if os.statvfs(tree.mount).f_flag & os.ST_RDONLY:
-        hint = f"read-only here: ProtectControlGroups=no in the unit, or a writable tree ({_DOCS}#read-only)"
+        hint = f"read-only: ProtectControlGroups=no in the unit, or a writable tree ({_DOCS}#read-only)"
         refuse(errno.EROFS, tree.mount, hint)
     way, directory = _way(tree)
     if way == Way.UNIT:

@@ -18,7 +18,8 @@ def uncover(builder: Draft) -> None:
     root, tree = builder.plan.rootfs, builder.tree
     # Landlock's rule would be about that very directory: the caller's own program may not lie in it.
     image = root.about or os.stat(root.layers[0])
-    if (image.st_dev, image.st_ino) in _above_own_program():
+    above = _above_own_program()
+    if above is None or (image.st_dev, image.st_ino) in above:
         return
     files = []
     for kind, _, _, target, *_ in tree.skeleton:
@@ -36,15 +37,21 @@ def uncover(builder: Draft) -> None:
 _above: frozenset[tuple[int, int]] | None = None
 
 
-def _above_own_program() -> frozenset[tuple[int, int]]:
+def _above_own_program() -> frozenset[tuple[int, int]] | None:
     """The directories that the running interpreter lies in, by device and inode: a bind mount is the same
-    directory by another name, and the kernel's rule goes by what it is."""
+    directory by another name, and the kernel's rule goes by what it is. None where they can't be seen: in a chroot
+    the interpreter's path names something else, or nothing."""
     global _above
     if _above is None:
         path, found = os.path.realpath("/proc/self/exe"), set()
-        while path != "/":
-            path = os.path.dirname(path)
-            about = os.stat(path)
-            found.add((about.st_dev, about.st_ino))
+        try:
+            if not os.path.samefile(path, "/proc/self/exe"):
+                return None
+            while path != "/":
+                path = os.path.dirname(path)
+                about = os.stat(path)
+                found.add((about.st_dev, about.st_ino))
+        except OSError:
+            return None
         _above = frozenset(found)
     return _above

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pyminicon
-from pyminicon import aio
+from pyminicon import aio, cgroups
 from pyminicon.images.lookup import store_path
 from tests.program.conftest import alive, gone_after
 from tests.support import leftovers as account
@@ -108,6 +108,27 @@ def test_memory_and_cpu_limits_are_named() -> None:
     r = on_loop(aio.run([*SHELL, "while :; do :; done"], cpu_time=0.2))
     assert r.limit == "cpu_time"
     assert r.usage.user + r.usage.system > 0.1
+
+
+def test_a_place_for_limits_is_looked_for_in_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd takes its time to lend one, and it can go again: at any launch."""
+    threads = []
+
+    def plan(*words: Any) -> Any:
+        threads.append(threading.get_ident())
+        return None  # as where usage=True finds no tree
+
+    monkeypatch.setattr(cgroups, "plan", plan)
+
+    async def several() -> None:
+        for limit in ({"usage": True}, {"memory": "64M"}, {"cpu_time": 9}, {"usage": True, "timeout": 60}):
+            await aio.run(["true"], **limit)
+            async with await aio.start(["true"], **{k: v for k, v in limit.items() if k != "timeout"}) as c:
+                await c.wait()
+            await asyncio.gather(*(aio.run(["true"], **limit) for _ in range(2)))
+
+    asyncio.run(several())
+    assert len(threads) == 16 and threading.get_ident() not in threads
 
 
 def test_files_go_in_and_are_collected() -> None:

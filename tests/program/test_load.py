@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from tests.support.python import fresh
+from tests.support.python import environment, fresh
 
 PACKAGE = Path(pyminicon.__file__).parent
 SENTENCE = "who changes user, root or sys.path calls pyminicon.load() before"
@@ -119,6 +119,34 @@ def test_after_load_everything_works(change: str, copy: Path, needs_root: None) 
         return
     r = in_copy(copy, f"{LAUNCHES}\n{code}print(launches('host'))")
     assert (r.stdout, r.stderr) == ("[]\n", ""), r.stdout + r.stderr
+
+
+# A root with nothing in it but an image and what a chroot needs (docs/nested.md).
+JAIL = """
+set -e; cd {jail}; mkdir proc dev tmp sys
+mount -t proc proc proc; mount --rbind /sys sys
+for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+cd /; exec "$@"
+"""
+
+
+def test_after_load_it_may_change_its_root(tmp_path: Path, own_rootfs: Path, needs_root: None) -> None:
+    jail = tmp_path / "jail"
+    jail.mkdir()
+    own_rootfs.rename(jail / "image")
+    code = f"""
+{LAUNCHES}
+import os, sys, pyminicon
+pyminicon.load()
+os.chroot({str(jail)!r}); os.chdir("/")
+print(os.listdir("/image") != [], os.path.exists("/usr"), launches("/image"))
+"""
+    script = JAIL.format(jail=jail)
+    r = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", sys.executable, "-c", code],
+        cwd="/", env=environment(), capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (r.stdout, r.stderr) == ("True False []\n", "")
 
 
 @pytest.mark.parametrize("change", ["path", "all"])

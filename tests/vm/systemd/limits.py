@@ -1,4 +1,5 @@
-"""The limits, tried in one way of being started: prints a line of JSON for each, {"check", "answer", "seconds"}.
+"""The limits, tried in one way of being started: prints a line of JSON for each, {"check", "answer", "seconds"}, and
+before them one with what the place costs, {"timing"}.
 
 The answer is "ok", "refused: …" (what pyminicon said) or "wrong: …". Runs inside the machine, as whoever it is there.
 What only root may do is asked of the agent through a file (agent.py).
@@ -91,6 +92,8 @@ def io() -> None:
 
 def usage() -> None:
     r = pyminicon.run(["sh", "-c", "x=1"], usage=True, timeout=60)
+    if r.usage.memory_peak is r.usage.pids_peak is None:
+        raise Refused("usage.memory_peak is None: nobody gives a cgroup")
     assert r.usage.memory_peak and r.usage.user is not None, r.usage
 
 
@@ -165,8 +168,8 @@ def caller() -> None:
         )
     finally:
         ask("limit", cgroup=home.st_ino, value="max")
-    if "pyminicon.errors" in r.stderr:
-        raise Refused(r.stderr.strip().splitlines()[-1])
+    if "pyminicon.LaunchError: " in r.stderr:
+        raise Refused(r.stderr.strip().splitlines()[-1].removeprefix("pyminicon.LaunchError: "))
     assert r.stdout.startswith("container -9"), (
         f"the caller ended with {r.returncode}: {r.stdout} {r.stderr[-300:]}"
     )
@@ -198,6 +201,37 @@ def _soon(condition: Callable[[], bool], what: str, within: float = 20) -> None:
         time.sleep(0.05)
 
 
+# What the place costs, in a process of its own: the search once, a look at it and the launcher at each launch after;
+# and a container without limits, by which the rest can be judged on a processor that is emulated.
+TIMING = """
+import json, time, pyminicon
+from pyminicon import cgroups
+def ms(call, count):
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - begun) * 1000)
+    return sorted(times)[count // 2]
+pyminicon.run(["true"])
+plain = ms(lambda: pyminicon.run(["true"]), 9)
+limits = cgroups.check(pids=64)
+search = ms(lambda: cgroups.plan(limits), 1)
+pyminicon.run(["true"], pids=64)
+later = ms(lambda: cgroups.plan(limits), 99)
+limited = ms(lambda: pyminicon.run(["true"], pids=64), 9)
+print(json.dumps({"plain": plain, "search": search, "later": later, "limited": limited}))
+"""
+
+
+def timing() -> dict[str, float] | None:
+    """In milliseconds; None where nothing is to be had."""
+    r = subprocess.run(
+        [sys.executable, "-c", TIMING], capture_output=True, text=True, check=False, timeout=120
+    )
+    return json.loads(r.stdout) if r.returncode == 0 else None
+
+
 CHECKS: list[Callable[[], None]] = [
     memory, pids, cpus, cpuset, cpu_time, io, usage, freeze, pid_host, reload, owner, caller,
 ]  # fmt: skip
@@ -206,6 +240,8 @@ HOME = cgroup_of("self")
 
 
 def main(names: list[str]) -> None:
+    if not names and (took := timing()) is not None:
+        print(json.dumps({"timing": took}), flush=True)
     for check in CHECKS:
         if names and check.__name__ not in names:
             continue
