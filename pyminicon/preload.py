@@ -32,6 +32,26 @@ def load() -> None:
     _libseccomp()
 
 
+def rooms(*names: str) -> None:
+    """Loads all modules of these packages of ours, once.
+
+    What a thread imports while another forks stays locked in the forked process for ever: the lock's owner
+    isn't there. So whoever plans in a thread of its own loads before what planning imports when it needs it.
+    """
+    if not _found:  # once: it reads directories, which a loop's thread shouldn't
+        _found.extend(_modules())
+    for name in names:
+        if name not in _loaded:
+            for module in _found:
+                if module.startswith(f"pyminicon.{name}"):
+                    __import__(module)
+            _loaded.add(name)
+
+
+_found: list[str] = []
+_loaded: set[str] = set()
+
+
 def _modules() -> list[str]:
     """Every module of the package that a program can come to."""
     found = []

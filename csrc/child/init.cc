@@ -138,11 +138,13 @@ long be_continued(int pipe) {
   serve(program, fds);
 }
 
-// Without a bound: the end of init is the end of whoever waits here.
+// As long as it takes: the end of init is the end of whoever waits here. It looks again now and
+// then, should init's waking have been refused (a filter around all of us can refuse any call).
 long await_init(Child& child) {
+  constexpr timespec kLookAgain{0, 20000000};
   uint32_t* ready = &child.report.init_ready;
   while (__atomic_load_n(ready, __ATOMIC_ACQUIRE) == 0) {
-    sys::call(SYS_futex, sys::arg(ready), FUTEX_WAIT, 0, 0);
+    sys::call(SYS_futex, sys::arg(ready), FUTEX_WAIT, 0, sys::arg(&kLookAgain));
   }
   return 0;
 }

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 
-from pyminicon import _core, container, errors, patience
+from pyminicon import _core, container, errors, patience, preload
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.thread import in_thread
 from pyminicon.options import parse as specs
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 NO_LIMIT = (1 << 64) - 1
 _A_MOMENT = 0.2  # seconds
+#: Images that need nothing of the store's code.
+_ASSEMBLED = ("host", "python")
+
+preload.rooms("plan", "cgroups", "options", "seccomp")
 
 
 async def planned(
@@ -36,6 +40,8 @@ async def planned(
         known = cache.at_once(args, options, refused)
         if known is not None:
             return known
+    if "storage" in options or options.get("image", "host") not in _ASSEMBLED:
+        preload.rooms("images")
     seconds = patience.given(options)
     # Who is cancelled leaves nothing behind, as a rule: a plan is made in a moment, or it hangs.
     work = in_thread(
