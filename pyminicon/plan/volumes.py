@@ -24,6 +24,8 @@ def mount(builder: Draft) -> None:
         wanted += [row for path in sorted(paths - taken) for row in _image_volume(builder, path)]
         taken |= paths
     for _, row in sorted(wanted, key=lambda row: row[0]):
+        if row[1] & ops.MAKE_TARGET:
+            _make_way(builder, os.fsdecode(row[3] or ""))
         tree.mount(row)
     if spec.make_cwd and spec.cwd is not None:
         _workdir(builder, os.fsdecode(spec.cwd), taken)
@@ -91,6 +93,37 @@ def _has_names(ranges: Ranges | None, *ids: int) -> bool:
     )
 
 
+def _make_way(builder: Draft, path: str) -> None:
+    """Sees to it that something can be made at ``path``: in a user namespace not even root may write to a directory
+    whose owner has no name there, so the private layer gets one of its own."""
+    if not builder.private_users:
+        return
+    above = parent = path.rpartition("/")[0]
+    found = None
+    while above and (found := _in_image(builder, above)) is None:
+        above = above.rpartition("/")[0]
+    if found is not None and not _is_known(builder, found):
+        builder.tree.directory_in_layer(parent)
+
+
+def _in_image(builder: Draft, path: str) -> os.stat_result | None:
+    if builder.plan.rootfs.layers:
+        return builder.plan.rootfs.entry(path)
+    if not path.startswith("etc/"):
+        return None  # ours, or below another mount
+    try:
+        return os.lstat(f"/{path}")
+    except OSError:
+        return None
+
+
+def _is_known(builder: Draft, found: os.stat_result) -> bool:
+    """Whether owner and group, as this machine counts, exist inside."""
+    own = [(0, os.geteuid(), 1)], [(0, os.getegid(), 1)]
+    tables = zip((found.st_uid, found.st_gid), builder.ranges or own, strict=True)
+    return all(any(b <= number < b + n for _, b, n in table) for number, table in tables)
+
+
 def _workdir(builder: Draft, wanted: str, mounted: set[str]) -> None:
     path = os.path.normpath(f"/{wanted}").strip("/")
     if not path:
@@ -117,6 +150,7 @@ def put_files(builder: Draft) -> None:
         if path in tree.made or (found is not None and (found.st_mode & 0o170000) == 0o040000):
             raise SpecError("files", f"{target} is a directory of the image")
         if late or not read_only:
+            _make_way(builder, path)
             tree.mount(op(ops.FILE, path, data=data, mode=mode, uid=uid, gid=gid))
         else:
             tree.put(path, data, mode, uid, gid)

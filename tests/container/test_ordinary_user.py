@@ -127,6 +127,26 @@ def test_what_anybody_writes_can_be_written_in_an_image_of_roots(
     assert not (own_rootfs / "tmp/x").exists()
 
 
+@pytest.mark.parametrize("image", ["root's", "host"])
+def test_what_is_brought_goes_into_directories_of_roots(
+    as_user: AsUser, own_rootfs: Path, image: str, needs_root: None
+) -> None:
+    """Not even root of a user namespace may make something in a directory whose owner has no name there."""
+    (own_rootfs / "etc/profile.d").mkdir()
+    told = ask(
+        as_user,
+        f"""
+        os.makedirs(home + "/data"); open(home + "/data/in", "w").write("volume")
+        for more in ({{}}, {{"read_only": True}}, {{"init": True}}, {{"storage": "disk"}}, {{"make_cwd": True, "cwd": "/etc/profile.d/w"}}):
+            told[repr(more)] = out(
+                "cat /etc/profile.d/f /etc/profile.d/new/f /etc/profile.d/v/in; stat -f -c %T /etc/profile.d/t",
+                image={str(own_rootfs) if image != "host" else "host"!r}, **more, tmpfs=["/etc/profile.d/t"],
+                files={{"/etc/profile.d/f": b"file", "/etc/profile.d/new/f": b"file"}}, volumes=[home + "/data:/etc/profile.d/v"])
+        """,
+    )
+    assert set(told.values()) == {"filefilevolumetmpfs\n"} and len(told) == 5
+
+
 def test_volumes_files_and_collect_work(as_user: AsUser) -> None:
     told = ask(
         as_user,
