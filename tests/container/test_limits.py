@@ -333,6 +333,7 @@ def test_without_limits_there_is_no_cgroup_and_what_is_unknown_is_none() -> None
 
 def test_a_container_that_is_counted_tells_its_own_time_or_none() -> None:
     """Never what its pid 1 has waited for alone: the processes of another cgroup's limit."""
+    needs_limit("cpus", 0.5)
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     line = (
         f"({sys.executable} -c '{burn}' && touch /tmp/done &) ; while [ ! -e /tmp/done ]; do sleep 0.05; done"

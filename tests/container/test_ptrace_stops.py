@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support.placement import needs_limit
 
 #: The kernel makes its parent, init or us, the tracer of whoever says PTRACE_TRACEME; then a signal stops it.
 TRACEME = "import ctypes, os, signal; assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0; print('traced', flush=True); os.kill(os.getpid(), 28); os._exit(7)"
@@ -63,6 +64,7 @@ def test_a_storm_of_stops_and_continues_is_no_end(init: bool) -> None:
 
 def test_a_storm_of_orphans_does_not_keep_init_from_its_other_duties() -> None:
     """It reaps by the batch, and between two of them forwards signals and sees the program's end."""
+    needs_limit("pids", 200)
     storm = "trap 'exit 6' TERM; echo there; while :; do (:& :&) ; done"
     with pyminicon.start(["sh", "-c", storm], init=True, stdout=subprocess.PIPE, pids=200) as box:
         assert box.stdout is not None and box.stdout.readline() == b"there\n"
