@@ -56,7 +56,7 @@ class SpecError(Error, ValueError):
         return type(self), (self.option, str(self).removeprefix(f"{self.option}: "))
 
 
-# A remedy is read where the line can be taken in: a long path in front of it is cut, down to its last characters.
+# A remedy is read where the line can be taken in: a long path in front of it is cut in its middle.
 _LONGEST, _LEAST = 138, 16
 
 
@@ -91,8 +91,10 @@ class LaunchError(Error, OSError):
     def __str__(self) -> str:
         message = self._with(self.subject)
         too_long = len(message) - _LONGEST
-        if self.hint and too_long > 0 and len(self.subject) > _LEAST:  # its end tells most
-            message = self._with("…" + self.subject[-max(_LEAST, len(self.subject) - too_long) + 1 :])
+        if self.hint and too_long > 0 and len(self.subject) > _LEAST:
+            room = max(_LEAST, len(self.subject) - too_long)
+            end = room * 5 // 8  # which tells most
+            message = self._with(f"{self.subject[: room - end - 1]}…{self.subject[-end:]}")
         return message
 
     def _with(self, subject: str) -> str:

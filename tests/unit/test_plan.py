@@ -26,6 +26,7 @@ NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getegid", lambda: 0)
     monkeypatch.setattr(os, "getresuid", lambda: (0, 0, 0))
     monkeypatch.setattr(plan._core, "is_root", lambda: True)
 
