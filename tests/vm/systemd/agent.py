@@ -22,7 +22,7 @@ from typing import Any
 SHARE = Path("/run/vm")
 JOBS = Path("/run/jobs")
 CODE = Path("/opt/pyminicon")
-USER, STAYS = "tester", "stays"
+USER, UID, STAYS = "tester", 1000, "stays"
 # What has ended without leaving a status gets this long: the status file of a job under cron comes from elsewhere.
 GRACE = 3.0
 
@@ -101,6 +101,10 @@ WAYS: dict[str, Callable[[str], list[str]]] = {
 }  # fmt: skip
 
 
+#: Ways in which the user has no manager of his own.
+NO_MANAGER = ("user-system-service-plain", "user-cron")
+
+
 def write_script(number: int, job: dict[str, Any]) -> Path:
     """The job as a program that anybody may start, without arguments, from anywhere."""
     script = JOBS / f"{number}.sh"
@@ -172,6 +176,9 @@ def run_job(number: int, job: dict[str, Any]) -> None:
     started = time.monotonic()
     unpack(job["code"])
     script = write_script(number, job)
+    if job["way"] in NO_MANAGER:  # it goes on for some seconds after the last login
+        subprocess.run(["loginctl", "terminate-user", USER], check=False, capture_output=True)
+        subprocess.run(["systemctl", "stop", f"user@{UID}"], check=False, capture_output=True)
     argv = WAYS[job["way"]](str(script))
     # The console unit's own start is no end of the job; nor is what cron does.
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True) if argv else None
