@@ -14,6 +14,7 @@ import host_clock
 import initramfs
 import kernels
 import run
+import sample
 
 
 def test_several_commands_are_separated_by_three_colons() -> None:
@@ -79,3 +80,14 @@ def test_dependencies_are_loaded_before_what_needs_them(tmp_path: Path) -> None:
         ("virtio.ko.xz", "9pnet_virtio.ko.xz"),
     ):
         assert order.index(first) < order.index(then)
+
+
+def test_four_samples_keep_every_test_and_together_four_variants_of_each() -> None:
+    names = ["a.py::one", *(f"a.py::many[{i}]" for i in range(6)), "b.py::many[x]", "b.py::many[y]"]
+    samples = [sample.chosen(names, number) for number in range(4)]
+    assert all(
+        {name.partition("[")[0] for name in kept} == {"a.py::one", "a.py::many", "b.py::many"}
+        for kept in samples
+    )
+    assert all(len(kept) == 3 for kept in samples)
+    assert len(set.union(*samples)) == 1 + 4 + 2
