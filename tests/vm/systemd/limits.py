@@ -28,6 +28,9 @@ GROWING = ["tail", "/dev/zero"]  # holds all it reads until it finds a line's en
 MIB = 1 << 20
 
 
+LIMITED = "import pyminicon; pyminicon.run(['true'], memory='32M')"
+
+
 class Refused(Exception):
     """It can't be had here, as pyminicon said in another way than by an error of this process."""
 
@@ -148,9 +151,10 @@ def owner() -> None:
         try:
             _soon(lambda: not where.exists() and not set(_ours()) - before, "its cgroups went", 5)
         except AssertionError:
-            # In a unit that is delegated to us no manager takes the empty directory away: the next launch does.
+            # In a unit that is delegated to us no manager takes the empty directory away: the next program does, at
+            # its first launch.
             assert _delegated_here(), f"left: {sorted(set(_ours()) - before)}"
-            pyminicon.run(["true"], memory="32M")
+            subprocess.run([sys.executable, "-c", LIMITED], check=True, timeout=60)
             _soon(lambda: not where.exists(), f"its cgroups went: {sorted(_ours())}")
 
 
