@@ -85,16 +85,20 @@ def assemble(builder: Draft) -> None:
     for name in ("etc", "opt", "mnt", "srv", "var/cache"):
         tree.directory(name)
     tree.skeleton.append(op(ops.SYMLINK, "var/run", source="/run"))
-    mounted = _mount_points() if builder.private_users else []
+    mounted = _mount_points(builder.private_users)
     for path in trees:
-        if not builder.spec.read_only and any(point.startswith(f"{path}/") for point in mounted):
-            _mount_in_parts(builder, path, mounted)
-        else:
-            _mount_at_its_own_path(builder, path)
+        below = [point for point in mounted if point.startswith(f"{path}/")]
+        if below and builder.private_users and not builder.spec.read_only:
+            _mount_in_parts(builder, path, below)
+            continue
+        _mount_at_its_own_path(builder, path)
+        if not builder.spec.read_only:  # else they have come along
+            for point in below:
+                _bind(builder, point)
     for path in builder.plan.rootfs.files:
         with open(path, "rb") as file:
             tree.put(path[1:], file.read(_MOST), 0o644)
-    _mount_etc(builder, any(point.startswith("/etc/") for point in mounted))
+    _mount_etc(builder, builder.private_users and any(point.startswith("/etc/") for point in mounted))
 
 
 def _mount_etc(builder: Draft, has_mounts: bool) -> None:
@@ -117,14 +121,23 @@ def _mount_etc(builder: Draft, has_mounts: bool) -> None:
     tree.mounts.append(op(ops.OVERLAY, "etc", "/etc", "etc", flags))
 
 
-def _mount_points() -> list[str]:
-    """Where something is mounted. In a user namespace the kernel makes no layer of a directory with mounts in it,
-    which would show what they cover: WSL has such in /usr, containers in /etc."""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return [line.split(" ", 5)[4] for line in file]
-    except OSError:
-        return []
+# When it was last looked where something is mounted, and what was found.
+_mounted: tuple[float, list[str]] | None = None
+
+
+def _mount_points(now: bool) -> list[str]:
+    """Where something is mounted in directories of the image, an inner one after its outer; ``now``: else what was so
+    a second ago will do. A layer shows what mounts cover, and in a user namespace the kernel makes none of a
+    directory with mounts in it: WSL has such in /usr, containers in /etc."""
+    global _mounted
+    if now or _mounted is None or time.monotonic() - _mounted[0] > 1.0:
+        try:
+            with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+                points = {line.split(" ", 5)[4] for line in file}
+        except OSError:
+            points = set()
+        _mounted = time.monotonic(), sorted(points)
+    return _mounted[1]
 
 
 #: Directories of /etc that programs can't do without, where it can't be had as a whole.
@@ -183,12 +196,18 @@ def _copy(builder: Draft, name: str) -> None:
 def _mount_at_its_own_path(builder: Draft, path: str) -> None:
     """A directory of this machine: below a private layer, or read-only."""
     tree, target = builder.tree, path[1:]
-    setuid = 0 if builder.spec.no_new_privileges else ops.SETUID
     tree.directory_in_layer(target)
     if builder.spec.read_only:
-        tree.mounts.append(op(ops.BIND, target, path, flags=ops.RO | ops.RECURSIVE | setuid))
+        _bind(builder, path)
     else:
+        setuid = 0 if builder.spec.no_new_privileges else ops.SETUID
         tree.mounts.append(op(ops.OVERLAY, target, path, f"o{len(tree.mounts)}", setuid))
+
+
+def _bind(builder: Draft, path: str) -> None:
+    """Something of this machine read-only, with what is mounted in it."""
+    setuid = 0 if builder.spec.no_new_privileges else ops.SETUID
+    builder.tree.mounts.append(op(ops.BIND, path[1:], path, flags=ops.RO | ops.RECURSIVE | setuid))
 
 
 def _mount_in_parts(builder: Draft, path: str, mounted: list[str]) -> None:
@@ -196,7 +215,6 @@ def _mount_in_parts(builder: Draft, path: str, mounted: list[str]) -> None:
     what they lie in."""
     tree, target = builder.tree, path[1:]
     tree.directory_in_layer(target)
-    setuid = 0 if builder.spec.no_new_privileges else ops.SETUID
     with os.scandir(path) as entries:
         found = sorted(entries, key=lambda one: one.name)
     for one in found:
@@ -205,10 +223,10 @@ def _mount_in_parts(builder: Draft, path: str, mounted: list[str]) -> None:
             tree.skeleton.append(op(ops.SYMLINK, inner, source=os.readlink(one.path)))
         elif not one.is_dir():
             tree.skeleton.append(op(ops.FILE, inner))
-            tree.mounts.append(op(ops.BIND, inner, one.path, flags=ops.RO | setuid))
+            _bind(builder, one.path)
         elif any(f"{point}/".startswith(f"{one.path}/") for point in mounted):
             tree.directory_in_layer(inner)
-            tree.mounts.append(op(ops.BIND, inner, one.path, flags=ops.RO | ops.RECURSIVE | setuid))
+            _bind(builder, one.path)
         else:
             _mount_at_its_own_path(builder, one.path)
 
