@@ -4,6 +4,7 @@
 
 #include "archive/error.h"
 #include "archive/extractor.h"
+#include "bind/gil.h"
 
 namespace py = pybind11;
 using pyminicon::archive::ArchiveError;
@@ -18,7 +19,7 @@ py::object guarded(Work work) {
   std::string message;
   bool failed = false;
   {
-    const py::gil_scoped_release released;
+    const pyminicon::bind::NoGil released;
     try {
       work();
     } catch (const ArchiveError& error) {

@@ -129,6 +129,15 @@ for _kind in _KINDS.values():  # to who reads a traceback they are what they are
     _kind.__module__ = "pyminicon"
 
 
+def insist(error: OSError, path: str) -> None:
+    """Raises LaunchError where ``path`` couldn't be read for want of a descriptor or of memory: nothing that was
+    asked for may be missing for that."""
+    from errno import EMFILE, ENFILE, ENOMEM
+
+    if error.errno in (EMFILE, ENFILE, ENOMEM):
+        raise LaunchError(error.errno, "prepare", path) from None
+
+
 def not_loaded(error: ImportError) -> LaunchError:
     """What a launch says that can't read a part of this package, or of Python, any more."""
     from errno import ENOENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import _thread
 
-from pyminicon.errors import Expired
+from pyminicon.errors import Expired, LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +21,31 @@ def given(options: dict[str, Any]) -> float | None:
     # What isn't above 0 is refused, or asks once, as soon as it is checked.
     numbers = [float(time) for time in times if isinstance(time, (int, float)) and time > 0]
     return min(numbers) if numbers else None
+
+
+class _Held:
+    """What a thread holds; it goes with the thread, also where that ended before its first line (no memory)."""
+
+    __slots__ = ("gone",)
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self.gone = gone
+
+    def __del__(self) -> None:
+        self.gone()
+
+
+def begin(act: Callable[[], None], gone: Callable[[], None]) -> None:
+    """``act()`` in a thread of its own, and then ``gone()``, which is all that is called where the thread has no
+    memory to begin with. Raises RuntimeError where there is no thread to be had."""
+    _thread.start_new_thread(lambda held: act(), (_Held(gone),))
+
+
+def no_memory() -> LaunchError:
+    """What whoever waits for a thread is told that never began."""
+    from errno import ENOMEM
+
+    return LaunchError(ENOMEM, "prepare", "thread")
 
 
 def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], None]) -> T:
@@ -43,8 +68,14 @@ def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], None]) 
             elif value is not None:
                 dispose(value)
 
+    def gone() -> None:
+        with settling:
+            if wanted and not outcome:
+                outcome.append((None, no_memory()))
+                over.release()
+
     try:
-        _thread.start_new_thread(act, ())
+        begin(act, gone)
     except RuntimeError:  # no more threads for this user
         return work()
     try:

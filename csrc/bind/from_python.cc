@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "bind/gil.h"
 #include "parent/launch/launch.h"
 #include "parent/launch/vehicle.h"
 #include "parent/plan/own_id.h"
@@ -219,7 +220,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
     spec->witnesses = std::make_shared<const std::vector<parent::Witness>>(witnesses_of(seen));
   }
   fields.insist_on_known_names();
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   parent::look_at_file_systems(*spec);
   return spec;
 }
@@ -247,7 +248,7 @@ int64_t deadline_in(Seconds seconds, int64_t from) {
 }
 
 void check_signals() {
-  const py::gil_scoped_acquire gil;
+  const Gil gil;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
 }
 

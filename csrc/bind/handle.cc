@@ -37,7 +37,7 @@ void count_output(Handle& handle) {
 // Runs `act` on the container with the lock and without the GIL, if it is ours and still there.
 template <typename Act>
 bool with_running(Handle& handle, Act act) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   if (!handle.container().owned()) return false;  // after a fork the lock may be held for ever
   const std::lock_guard lock(handle.guarded->lock);
   Launched& container = handle.container();
@@ -105,7 +105,7 @@ py::object collected(const Handle& handle, const py::object& paths, uint64_t max
   const std::vector<std::string> names = list_of_bytes(paths);
   std::vector<parent::Collected> found;
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     found = parent::collect_files(handle.container().root.get(), names, max,
                                   {deadline, -1, check_signals});
   }
@@ -124,7 +124,7 @@ py::object poll_handle(Handle& handle) {
   parent::Guarded& guarded = *handle.guarded;
   bool done;
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     // After a fork the lock may be held by a thread that isn't here.
     if (!guarded.container.owned()) return py::none();
     const std::lock_guard lock(guarded.lock);
@@ -147,7 +147,7 @@ py::object poll_handle(Handle& handle) {
 // others may close meanwhile, and its number is another's then.
 bool wait_handle(Handle& handle, Seconds timeout) {
   const int64_t deadline = deadline_in(timeout, parent::now_ns());
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   const parent::Fd ended = copy_to_wait_for(handle);
   if (!ended) return true;
   for (;;) {
@@ -167,7 +167,7 @@ bool wait_handle(Handle& handle, Seconds timeout) {
 
 // Kills it and waits; false where it hangs in the kernel.
 bool end_handle(Handle& handle) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   if (!handle.container().owned()) return true;
   {
     const std::lock_guard lock(handle.guarded->lock);
@@ -184,7 +184,7 @@ bool end_handle(Handle& handle) {
 
 // It was killed and can't die: nobody waits for it any more.
 void give_up(Handle& handle) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   if (!handle.container().owned()) return;
   const std::lock_guard lock(handle.guarded->lock);
   handle.container().given_up = true;
@@ -221,7 +221,7 @@ bool update(Handle& handle, const py::iterable& changes) {
 
 // Gives up the descriptors of a container that has been reaped.
 void release(Handle& handle) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   Launched& container = handle.container();
   std::unique_lock lock(handle.guarded->lock, std::defer_lock);
   if (container.owned()) lock.lock();  // after a fork it may be held for ever
@@ -236,7 +236,7 @@ py::tuple handle_usage(Handle& handle) {
   parent::CgroupUsage usage;
   parent::CgroupPresent present;
   if (handle.container().owned()) {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     const std::lock_guard lock(handle.guarded->lock);
     Launched& container = handle.container();
     if (container.reaped) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string_view>
 
+#include "bind/gil.h"
 #include "parent/plan/spec.h"
 
 namespace pyminicon::bind {
@@ -106,7 +107,7 @@ py::object KnownPlans::find(const py::dict& options, bool at_once) const {
   if (stands && at_once) {
     stands = parent::all_stand_at_once(*spec->witnesses);
   } else if (stands) {
-    const py::gil_scoped_release nogil;  // the image may lie where an answer takes its time
+    const NoGil nogil;  // the image may lie where an answer takes its time
     stands = parent::all_stand(*spec->witnesses);
   }
   if (!stands) return name;

@@ -1,6 +1,7 @@
 // The module pyminicon._core. This folder is the only one that sees Python; prose and signatures
 // are in pyminicon/_core.pyi.
 #include <cerrno>
+#include <system_error>
 
 #include "bind/beside.h"
 #include "bind/from_python.h"
@@ -29,6 +30,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       raise_launch_error(failure);
     } catch (const parent::SetupTimeout&) {
       raise_launch_error({ETIMEDOUT, Stage::kHelper, ""});
+    } catch (const std::system_error& error) {
+      raise_launch_error({error.code().value(), Stage::kPrepare, error.what()});
     }
   });
   module.def("landlock_version", &parent::landlock_version);
@@ -60,7 +63,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("end", &end_handle)
       .def("hopeless",
            [](Handle& h, double killed_for) {
-             const py::gil_scoped_release nogil;
+             const NoGil nogil;
              return h.container().hopeless(static_cast<int64_t>(killed_for * 1e9));
            })
       .def("give_up", &give_up)
@@ -92,7 +95,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def_property_readonly("owned", [](const TemplateCore& core) { return core.stock.owned(); })
       .def("close",
            [](TemplateCore& core) {
-             const py::gil_scoped_release nogil;
+             const NoGil nogil;
              core.stock.close();
            })
       .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
@@ -105,7 +108,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   module.def("read_beneath", &read_beneath);
   module.def("helper", [] { return parent::helper_image().release(); });
   module.def("launcher", [] {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     return parent::launcher();
   });
   bind_hidden(module);

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "bind/gil.h"
 #include "parent/process/hidden.h"
 #include "parent/process/plain_file.h"
 
@@ -29,7 +30,7 @@ int open_plain(py::handle path, bool follow) {
   parent::Fd file;
   int error = 0;
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     file = parent::open_plain(way);
     error = errno;
   }
@@ -42,7 +43,7 @@ py::object read_beneath(py::handle root, py::handle path, uint64_t most) {
   std::optional<std::string> bytes;
   int error = 0;
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     bytes = parent::read_in_root(image, name, most);
     error = errno;
   }
@@ -72,10 +73,10 @@ void bind_hidden(py::module_& module) {
       .def(py::init([](py::handle root, py::handle shown) {
         const std::string top = name_of(root);
         const std::vector<std::string> names = list_of_bytes(shown);
-        const py::gil_scoped_release nogil;
+        const NoGil nogil;
         return std::make_unique<HiddenSet>(top, names);
       }))
-      .def("holds", &HiddenSet::holds, py::call_guard<py::gil_scoped_release>())
+      .def("holds", &HiddenSet::holds, py::call_guard<NoGil>())
       .def_property_readonly("rows", &rows_of);
 }
 

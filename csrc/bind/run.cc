@@ -19,7 +19,7 @@ namespace {
 
 void launch_into(Handle& handle, const PlanSpec& spec, StartRequest& request) {
   request.options.interrupted = check_signals;
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   handle.container() = parent::launch(spec, request.options);
 }
 
@@ -75,7 +75,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
   // A signal that came during the launch interrupts no poll any more.
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     supervise(container, handle->streams, feed, limits, check_signals, outcome);
     if (check) check(container, outcome);
     if (container.cgroup) usage = container.cgroup->usage();
@@ -94,7 +94,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
       outcome.timed_out, usage_of(container, usage), startup_of(container), trace_of(container),
       files);
   if (stock != nullptr) {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     stock->discard(std::move(container.root), std::move(container.mount_namespace));
   }
   return result;

@@ -18,7 +18,7 @@ TemplateCore::TemplateCore(std::shared_ptr<PlanSpec> the_spec, size_t size)
     : spec(std::move(the_spec)), stock(spec, size) {
   parent::LaunchOptions options;
   options.interrupted = check_signals;
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   stock.warm(options);
 }
 
@@ -49,7 +49,7 @@ parent::Parked dispatch(TemplateCore& core, TemplateRun& run, const py::tuple& s
   ChildEnds ends;
   open_stdio(stdio, options, ends, handle.streams);
   const int64_t begun = parent::now_ns();
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   parent::Parked parked = core.stock.take(options);
   if (!run.files.empty()) {
     const parent::Patience patience = parent::patience_of(options);

@@ -1,17 +1,42 @@
 #include "bind/to_python.h"
 
+#include <new>
+
 namespace pyminicon::bind {
 
 using parent::Launched;
 
+namespace {
+
+// Its hints are in a module that is loaded only now, which where no descriptor is free can't be.
+py::object maker_of_errors() {
+  try {
+    return py::module_::import("pyminicon._explain").attr("launch_error");
+  } catch (py::error_already_set&) {
+    return py::module_::import("pyminicon.errors").attr("LaunchError");
+  }
+}
+
+py::object launch_error(const parent::LaunchFailure& failure) {
+  return maker_of_errors()(
+      failure.error, stage_name(failure.stage),
+      py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefaultAndSize(
+          failure.subject.data(), static_cast<Py_ssize_t>(failure.subject.size()))),
+      failure.hint.empty() ? py::object(py::none()) : py::object(py::str(failure.hint)));
+}
+
+}  // namespace
+
+// Throws nothing: pybind11 would tell of the failure by its first word only.
 void raise_launch_error(const parent::LaunchFailure& failure) {
-  const auto type = py::module_::import("pyminicon._explain").attr("launch_error");
-  const py::object error =
-      type(failure.error, stage_name(failure.stage),
-           py::reinterpret_steal<py::str>(PyUnicode_DecodeFSDefaultAndSize(
-               failure.subject.data(), static_cast<Py_ssize_t>(failure.subject.size()))),
-           failure.hint.empty() ? py::object(py::none()) : py::object(py::str(failure.hint)));
-  PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+  try {
+    const py::object error = launch_error(failure);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(error.ptr())), error.ptr());
+  } catch (py::error_already_set& other) {
+    other.restore();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  }
 }
 
 py::object bytes_from(const parent::Output& output) {

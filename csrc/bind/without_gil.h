@@ -4,9 +4,9 @@
 // (a mount whose server doesn't answer). Python's other threads go on meanwhile.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
 #include <memory>
+
+#include "bind/gil.h"
 
 namespace pyminicon::bind {
 
@@ -14,7 +14,7 @@ namespace pyminicon::bind {
 struct WithoutGil {
   template <typename T>
   void operator()(T* object) const {
-    const pybind11::gil_scoped_release nogil;
+    const NoGil nogil;
     delete object;
   }
 };

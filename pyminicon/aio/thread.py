@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
+import contextlib
 import errno
 
 from pyminicon import errors
+from pyminicon import patience as patient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ async def in_thread(
     made nevertheless is undone, or disposed of. Without a ``give_up`` it goes at once and the result is disposed of when it comes.
     """
     outcome: asyncio.Future[T] = loop.create_future()
-    abandoned = False
+    abandoned = told = False
 
     def deliver(value: T | None, error: BaseException | None) -> None:
         if abandoned or outcome.done():
@@ -46,6 +47,7 @@ async def in_thread(
             outcome.set_result(value)  # type: ignore[arg-type]
 
     def act() -> None:
+        nonlocal told
         value, error = None, None
         try:
             value = work()
@@ -53,12 +55,18 @@ async def in_thread(
             error = caught
         try:
             loop.call_soon_threadsafe(deliver, value, error)
+            told = True
         except RuntimeError:  # the loop was closed meanwhile
             if value is not None and dispose is not None:
                 dispose(value)
 
+    def gone() -> None:
+        if not told:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(deliver, None, patient.no_memory())
+
     try:
-        _thread.start_new_thread(act, ())
+        patient.begin(act, gone)
     except RuntimeError:  # no more threads for this user
         raise errors.LaunchError(errno.EAGAIN, "prepare", "thread") from None
     try:

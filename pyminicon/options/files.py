@@ -6,7 +6,7 @@ import errno
 import os
 
 from pyminicon import _core, sizes
-from pyminicon.errors import SpecError
+from pyminicon.errors import SpecError, insist
 from pyminicon.options import text
 from pyminicon.options.mounts import inside
 
@@ -51,6 +51,7 @@ def _content(target: str, source: Any) -> tuple[bytes, int]:
     try:
         return _read(path)
     except OSError as error:
+        insist(error, path)
         raise SpecError("files", f"{path}: {error.strerror}") from None
 
 

@@ -12,6 +12,7 @@ import stat
 import time
 
 from pyminicon import plan as ops
+from pyminicon.errors import insist
 from pyminicon.plan import op, rootfs
 
 TYPE_CHECKING = False
@@ -53,6 +54,7 @@ def _entry(name: str) -> tuple[str, str | None, bytes, int] | None:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
+        insist(error, path)
         return _link(name, path) if error.errno == errno.ELOOP else None
     try:
         found = os.fstat(fd)
@@ -134,7 +136,8 @@ def _mount_points(now: bool) -> list[str]:
         try:
             with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
                 points = {line.split(" ", 5)[4] for line in file}
-        except OSError:
+        except OSError as error:
+            insist(error, "/proc/self/mountinfo")
             points = set()
         _mounted = time.monotonic(), sorted(points)
     return _mounted[1]

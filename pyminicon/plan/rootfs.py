@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from pyminicon.errors import SpecError
+from pyminicon.errors import SpecError, insist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ class Rootfs:
         try:
             return _core.read_beneath(*where, _MOST_READ) if where else None
         except OSError as error:
+            insist(error, path)
             raise SpecError("image", f"{path} {_why_unread(error)}") from None
 
     def _follow(self, path: str) -> tuple[str, str] | None:
@@ -207,6 +208,7 @@ def _plain_directory(path: str) -> os.stat_result | None:
     try:
         about = os.stat(path)
     except OSError as error:
+        insist(error, path)
         # Names in the store have slashes too: ghcr.io/me/tool.
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and path[0] not in "./":
             return None
@@ -276,13 +278,15 @@ def _editable(packages: str) -> list[str]:
     found: list[str] = []
     try:
         names = [name for name in os.listdir(packages) if name.endswith(".pth")]
-    except OSError:
+    except OSError as error:
+        insist(error, packages)
         return found
     for name in sorted(names):
         try:
             with open(f"{packages}/{name}", encoding="utf-8", errors="surrogateescape") as file:
                 lines = file.read(1 << 20).splitlines()
-        except OSError:
+        except OSError as error:
+            insist(error, f"{packages}/{name}")
             continue
         for line in map(str.rstrip, lines):
             if line.startswith(("import ", "import\t")):

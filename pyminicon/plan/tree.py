@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from pyminicon import plan as ops
-from pyminicon.errors import SpecError
+from pyminicon.errors import SpecError, insist
 from pyminicon.plan import op
 
 TYPE_CHECKING = False
@@ -136,7 +136,8 @@ def _read_host(path: str) -> bytes | None:
     try:
         with open(path, "rb") as file:
             return file.read(1 << 20)
-    except OSError:
+    except OSError as error:
+        insist(error, path)
         return None
 
 

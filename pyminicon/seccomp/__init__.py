@@ -11,7 +11,7 @@ import errno
 import os
 from _thread import allocate_lock
 
-from pyminicon.errors import SpecError
+from pyminicon.errors import SpecError, insist
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,6 +126,7 @@ def _file(path: str) -> str:
             raise SpecError("seccomp", f"{path} is larger than a profile can be ({_MOST_BYTES} bytes)")
         return data.decode()
     except OSError as error:
+        insist(error, path)
         if error.errno == errno.EINVAL:
             raise SpecError("seccomp", f"{path} isn't a file") from None
         raise SpecError("seccomp", f"{path}: {error.strerror}") from None

@@ -62,11 +62,6 @@ void remove_children(const std::string& path) {
   ::closedir(stream);
 }
 
-void close_fd(int& fd) {
-  if (fd >= 0) ::close(fd);
-  fd = -1;
-}
-
 }  // namespace
 
 bool births_are_outside() { return outside.load(std::memory_order_relaxed); }
@@ -78,10 +73,8 @@ Cgroup::~Cgroup() {
     kill();
     remove();
   }
-  close_join_fds();
-  close_fd(v2_fd_);
   // The last close of a v1 eventfd has the kernel take the registration back: 20 us.
-  if (oom_fd_ >= 0) close_by_watcher(PrivateFd(oom_fd_));
+  if (oom_fd_) close_by_watcher(std::move(oom_fd_));
 }
 
 Cgroup::Cgroup(Cgroup&& other) noexcept { *this = std::move(other); }
@@ -156,20 +149,17 @@ void Cgroup::open_join_fds(bool born_outside) {
     const std::string path =
         born_inside ? place.path : place.path + (v2 ? "/cgroup.procs" : "/tasks");
     const int flags = born_inside ? O_PATH | O_DIRECTORY : O_WRONLY;
-    const int fd = ::open(path.c_str(), flags | O_CLOEXEC);
-    if (fd < 0) throw LaunchFailure(errno, Stage::kCgroup, path);
+    Fd fd(::open(path.c_str(), flags | O_CLOEXEC));
+    if (!fd) throw LaunchFailure(errno, Stage::kCgroup, path);
     if (born_inside) {
-      v2_fd_ = fd;
+      v2_fd_ = std::move(fd);
     } else {
-      join_fds_.push_back(fd);
+      join_fds_.push_back(std::move(fd));
     }
   }
 }
 
-void Cgroup::close_join_fds() {
-  for (int fd : join_fds_) ::close(fd);
-  join_fds_.clear();
-}
+void Cgroup::close_join_fds() { join_fds_.clear(); }
 
 const Cgroup::Place* Cgroup::with(uint32_t role) const {
   for (const auto& place : places_) {

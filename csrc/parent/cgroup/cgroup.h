@@ -9,10 +9,11 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 
@@ -98,17 +99,17 @@ class Cgroup {
 
   // v2: for CLONE_INTO_CGROUP, else -1. The child is born in there, without the wait for an RCU
   // grace period that a write to cgroup.procs costs (8 ms after idleness).
-  int clone_into_fd() const { return v2_fd_; }
+  int clone_into_fd() const { return v2_fd_.get(); }
   // v1: `tasks` files. The single-threaded child writes "0" to each, before it touches memory. v2's
   // cgroup.procs is among them where the whole group may be killed (shared_memory_is_unsafe): until
   // it has memory of its own a child in there would take the caller with it.
-  std::span<const int> join_fds() const { return join_fds_; }
+  const std::vector<Fd>& join_fds() const { return join_fds_; }
   // After the child is in: gives back the descriptors that only joining needs.
   void close_join_fds();
 
   // A descriptor that becomes readable (v1: POLLIN) or exceptional (v2: POLLPRI) when memory ran
   // out; -1 unless a memory limit is set. Level-triggered until clear_oom_event().
-  int oom_fd() const { return oom_fd_; }
+  int oom_fd() const { return oom_fd_.get(); }
   short oom_poll_events() const;
   void clear_oom_event();
   // Whether the kernel killed a process of this container for memory.
@@ -165,11 +166,10 @@ class Cgroup {
   bool is_mine() const;
 
   std::vector<Place> places_;  // parallel to the spec's; path is empty where it was refused
-  std::vector<int> join_fds_;
+  std::vector<Fd> join_fds_;
   std::string name_, late_freezer_;
   bool late_freezer_v2_ = false;
-  int v2_fd_ = -1;
-  int oom_fd_ = -1;
+  Fd v2_fd_, oom_fd_;
   pid_t owner_ = 0;
 };
 

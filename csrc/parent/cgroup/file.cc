@@ -8,32 +8,31 @@
 #include <cerrno>
 #include <charconv>
 
+#include "parent/process/fd.h"
+
 namespace pyminicon::parent {
 
 std::optional<std::string> read_file(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return std::nullopt;
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return std::nullopt;
   std::string text;
   char part[4096];
   ssize_t got = 0;
-  while ((got = ::read(fd, part, sizeof part)) > 0 || (got < 0 && errno == EINTR)) {
+  while ((got = ::read(fd.get(), part, sizeof part)) > 0 || (got < 0 && errno == EINTR)) {
     if (got > 0) text.append(part, static_cast<size_t>(got));
   }
-  ::close(fd);
   return got < 0 ? std::nullopt : std::optional(std::move(text));
 }
 
 int write_file(const std::string& path, std::string_view value) {
   // Neither O_TRUNC nor O_CREAT: kernfs needs none, and a file that isn't there is an answer.
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-  if (fd < 0) return errno;
+  const Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) return errno;
   ssize_t done = 0;
   do {
-    done = ::write(fd, value.data(), value.size());
+    done = ::write(fd.get(), value.data(), value.size());
   } while (done < 0 && errno == EINTR);
-  const int error = done < 0 ? errno : 0;
-  ::close(fd);
-  return error;
+  return done < 0 ? errno : 0;
 }
 
 std::optional<uint64_t> number(const std::optional<std::string>& text) {

@@ -51,19 +51,18 @@ int freeze_v1(const std::string& path, bool frozen) {
 }
 
 int freeze_v2(const std::string& path, bool frozen) {
-  const int fd = ::open((path + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC);
+  const Fd events(::open((path + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
   int error = write_file(path + "/cgroup.freeze", frozen ? "1" : "0");
   // cgroup.events says when all of them have stopped, and notifies poll when it changes.
-  for (int left_ms = 1000; error == 0 && frozen && fd >= 0; left_ms -= 50) {
+  for (int left_ms = 1000; error == 0 && frozen && events; left_ms -= 50) {
     char text[256];
-    const ssize_t got = ::pread(fd, text, sizeof text, 0);
+    const ssize_t got = ::pread(events.get(), text, sizeof text, 0);
     const std::string now(text, got > 0 ? static_cast<size_t>(got) : 0);
     if (field(now, "frozen").value_or(1) == 1 || field(now, "populated").value_or(1) == 0) break;
     if (left_ms <= 0) error = ETIMEDOUT;
-    pollfd wait{fd, POLLPRI, 0};
+    pollfd wait{events.get(), POLLPRI, 0};
     ::poll(&wait, 1, 50);
   }
-  if (fd >= 0) ::close(fd);
   return error;
 }
 
@@ -77,18 +76,17 @@ std::vector<pid_t> Cgroup::processes() const {
 // By pidfd, and only what is still in the cgroup after its pidfd was opened: the pid of a process
 // that ended meanwhile may already be somebody else's.
 void Cgroup::signal_all() const {
-  std::vector<std::pair<pid_t, int>> held;
+  std::vector<std::pair<pid_t, Fd>> held;
   for (const pid_t pid : processes()) {
-    const long fd = ::syscall(SYS_pidfd_open, pid, 0);
-    if (fd >= 0) held.emplace_back(pid, static_cast<int>(fd));
+    Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (fd) held.emplace_back(pid, std::move(fd));
   }
   std::vector<pid_t> still = processes();
   std::sort(still.begin(), still.end());
   for (const auto& [pid, fd] : held) {
     if (std::binary_search(still.begin(), still.end(), pid)) {
-      ::syscall(SYS_pidfd_send_signal, fd, SIGKILL, nullptr, 0);
+      ::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
     }
-    ::close(fd);
   }
 }
 

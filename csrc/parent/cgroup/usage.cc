@@ -121,18 +121,17 @@ void Cgroup::watch_oom() {
   if (place == nullptr) return;
   if ((place->roles & kRoleV2) != 0) {
     const std::string path = place->path + "/memory.events";
-    oom_fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (oom_fd_ < 0) throw LaunchFailure(errno, Stage::kCgroup, path);
+    oom_fd_ = Fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!oom_fd_) throw LaunchFailure(errno, Stage::kCgroup, path);
     clear_oom_event();  // poll answers at once until the file has been read
     return;
   }
   const std::string path = place->path + "/memory.oom_control";
-  const int control = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (control < 0) throw LaunchFailure(errno, Stage::kCgroup, path);
-  oom_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  const std::string wish = std::to_string(oom_fd_) + " " + std::to_string(control);
-  const int error = oom_fd_ < 0 ? errno : write_file(place->path + "/cgroup.event_control", wish);
-  ::close(control);
+  const Fd control(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!control) throw LaunchFailure(errno, Stage::kCgroup, path);
+  oom_fd_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  const std::string wish = std::to_string(oom_fd_.get()) + " " + std::to_string(control.get());
+  const int error = !oom_fd_ ? errno : write_file(place->path + "/cgroup.event_control", wish);
   if (error != 0) throw LaunchFailure(error, Stage::kCgroup, place->path + "/cgroup.event_control");
 }
 
@@ -142,11 +141,11 @@ short Cgroup::oom_poll_events() const {
 }
 
 void Cgroup::clear_oom_event() {
-  if (oom_fd_ < 0) return;
+  if (!oom_fd_) return;
   char text[1024];
   // v1: resets the eventfd. v2: reading again from the start is what arms poll.
-  if (::lseek(oom_fd_, 0, SEEK_SET) < 0 && errno != ESPIPE) return;
-  while (::read(oom_fd_, text, sizeof text) < 0 && errno == EINTR) {
+  if (::lseek(oom_fd_.get(), 0, SEEK_SET) < 0 && errno != ESPIPE) return;
+  while (::read(oom_fd_.get(), text, sizeof text) < 0 && errno == EINTR) {
   }
 }
 
@@ -172,7 +171,7 @@ bool Cgroup::oom_killed_within(int patience_us) const {
 void Cgroup::after_exec() {
   const Place* place = with(kRoleMemory);
   // Before 4.19 there is no such file; then the supervisor ends the container by itself.
-  if (place != nullptr && (place->roles & kRoleV2) != 0 && oom_fd_ >= 0) {
+  if (place != nullptr && (place->roles & kRoleV2) != 0 && oom_fd_) {
     write_file(place->path + "/memory.oom.group", "1");
   }
 }

@@ -121,7 +121,7 @@ bool was_refused(const Report& report, int returncode) {
 
 void LaunchJob::add_cgroup(Launched& made) {
   made.cgroup.emplace(Cgroup::make(*spec_.cgroup));
-  for (const int fd : made.cgroup->join_fds()) fds_.tasks.push_back(fd);
+  for (const Fd& fd : made.cgroup->join_fds()) fds_.tasks.push_back(fd.get());
   mounts_ = with_cgroup(spec_.mounts, *made.cgroup);
   // Only a container without a PID namespace of its own has to be found by its cgroup.
   const auto places = made.cgroup->binds();
@@ -255,7 +255,11 @@ void LaunchJob::check(Launched& made, Stage reached) {
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));
   }
-  if (handout_.read) receive_pair(handout_.read.get(), made.root, made.mount_namespace);
+  if (handout_.read) {
+    receive_pair(handout_.read.get(), made.root, made.mount_namespace);
+    // They were sent, or the stage had failed: it is we who can't have them.
+    if (!made.root) throw LaunchFailure(EMFILE, Stage::kCollect, "descriptor of the root");
+  }
   if (made.cgroup) {
     made.cgroup->close_join_fds();
     made.cgroup->after_exec();

@@ -1,21 +1,11 @@
 #include "parent/launch/launch.h"
 
-#include <fcntl.h>
-
-#include <cerrno>
-
 #include "parent/launch/job.h"
 #include "parent/launch/vehicle.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 
 namespace pyminicon::parent {
-
-Pipe make_pipe() {
-  int ends[2];
-  if (pipe2(ends, O_CLOEXEC) < 0) throw LaunchFailure(errno, Stage::kPrepare, "pipe2");
-  return {Fd(ends[0]), Fd(ends[1])};
-}
 
 Launched::Launched(const PlanSpec& spec)
     : kill_by_cgroup(spec.kill_by_cgroup),

@@ -12,7 +12,6 @@
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
 #include "parent/process/patience.h"
-#include "parent/process/private_fd.h"
 #include "parent/reaper/watcher.h"
 
 namespace pyminicon::parent {
@@ -52,8 +51,9 @@ class Launched {
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
   // Its mounts are taken apart by the watcher, and not in its own end, for which one waits.
   void undo_later();
-  void keep_usage();        // reads last_usage before its cgroup goes
-  void remove_leftovers();  // cgroups, scratch directory; after reap
+  void keep_usage();  // reads last_usage before its cgroup goes
+  // Cgroups, scratch directory; after reap. False where a layer can't be removed now.
+  bool remove_leftovers();
 
   int pid = 0;
   Fd pidfd;
@@ -76,7 +76,7 @@ class Launched {
   bool die();
   WatchLease watch_;
   Fd init_status_;
-  PrivateFd held_mounts_;
+  Fd held_mounts_;
   std::string scratch_dir_;
   Fd scratch_lock_;
   uint64_t generation_ = 0;

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -112,7 +113,7 @@ bool sleeps_for_ever(int pid, bool soon) {
 // Containers that were killed and can't die yet. A process that waits for the answer of a FUSE
 // server which has read its request isn't killable (request_wait_answer), so it stays until that
 // server goes; whoever waited for it would wait as long. It dies the moment the kernel lets it, and
-// is then reaped by the next launch.
+// is then reaped by the next launch. Also those whose layer on disk couldn't be removed.
 struct Abandoned {
   std::mutex lock;
   std::vector<Launched> list;
@@ -137,7 +138,9 @@ void reap_abandoned() {
   if (abandoned.load(std::memory_order_relaxed) == nullptr) return;
   Abandoned& all = abandoned_here();
   const std::lock_guard lock(all.lock);
-  std::erase_if(all.list, [](Launched& one) { return one.reap(false); });
+  std::erase_if(all.list, [](Launched& one) {
+    return (!one.pidfd || one.reap(false)) && one.remove_leftovers();
+  });
 }
 
 bool Launched::owned() const { return generation_ == fork_generation(); }
@@ -190,27 +193,32 @@ bool Launched::reap(bool block) {
 }
 
 void Launched::undo_later() {
+  const MakingFds making;
   const int fd = ioctl(pidfd.get(), kPidfdGetMountNamespace, 0);
   if (fd >= 0 || errno != ENOTTY) {  // ESRCH: it has ended already
-    held_mounts_ = PrivateFd(fd);
+    held_mounts_ = Fd(fd);
     return;
   }
   char path[32];
   std::snprintf(path, sizeof path, "/proc/%d/ns/mnt", pid);
-  held_mounts_ = PrivateFd(::open(path, O_RDONLY | O_CLOEXEC));
+  held_mounts_ = Fd(::open(path, O_RDONLY | O_CLOEXEC));
 }
 
 void Launched::keep_usage() {
   if (cgroup) last_usage = cgroup->usage();
 }
 
-void Launched::remove_leftovers() {
-  if (!owned()) return;
+bool Launched::remove_leftovers() {
+  if (!owned()) return true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
   if (cgroup) cgroup->remove();
-  if (!scratch_dir_.empty()) remove_scratch(scratch_dir_);
+  // Locked it stays, and is tried again.
+  if (!scratch_dir_.empty() && !remove_scratch(scratch_dir_)) return false;
   scratch_dir_.clear();
+  // Said aloud: a worker that was forked as it was opened would hold the lock as long as it lives.
+  if (scratch_lock_) flock(scratch_lock_.get(), LOCK_UN);
   scratch_lock_.reset();
+  return true;
 }
 
 bool Launched::hopeless(int64_t killed_for) const {
@@ -232,13 +240,10 @@ bool Launched::die() {
 
 Launched::~Launched() {
   if (!owned()) return;
-  if (pidfd && !reaped && !die()) {
-    Abandoned& all = abandoned_here();
-    const std::lock_guard lock(all.lock);
-    all.list.push_back(std::move(*this));
-    return;
-  }
-  remove_leftovers();
+  if ((!pidfd || reaped || die()) && remove_leftovers()) return;
+  Abandoned& all = abandoned_here();
+  const std::lock_guard lock(all.lock);
+  all.list.push_back(std::move(*this));
 }
 
 }  // namespace pyminicon::parent

@@ -96,7 +96,9 @@ Scratch make_now(const std::string& parent) {
   }
   made.lock = Fd(open(made.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!made.lock || flock(made.lock.get(), LOCK_EX | LOCK_NB) < 0) {
-    throw LaunchFailure(errno, Stage::kPrepare, made.directory);
+    const int error = errno;
+    rmdir(made.directory.c_str());
+    throw LaunchFailure(error, Stage::kPrepare, made.directory);
   }
   flock(place.get(), LOCK_UN);
   for (const Scratch& one : left) remove_scratch(one.directory);  // as long as that may last
@@ -134,10 +136,10 @@ Scratch make_scratch(const std::string& parent, const Patience& patience) {
   return std::move(making->made);
 }
 
-void remove_scratch(const std::string& directory) {
+bool remove_scratch(const std::string& directory) {
   const int fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd >= 0) empty_directory(fd);
-  rmdir(directory.c_str());
+  return rmdir(directory.c_str()) == 0 || errno == ENOENT;
 }
 
 }  // namespace pyminicon::parent

@@ -21,7 +21,7 @@ struct Scratch {
 Scratch make_scratch(const std::string& parent, const Patience& patience);
 
 // Removes it with all that the container left there; never follows a link, never leaves the
-// directory.
-void remove_scratch(const std::string& directory);
+// directory. False where something is left of it.
+bool remove_scratch(const std::string& directory);
 
 }  // namespace pyminicon::parent

@@ -1,8 +1,6 @@
 #include "parent/pool/launch_pool.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -12,12 +10,11 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <system_error>
-#include <thread>
 
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
+#include "parent/process/thread.h"
 
 namespace pyminicon::parent {
 
@@ -31,9 +28,10 @@ struct LaunchPool::Shared : std::enable_shared_from_this<LaunchPool::Shared> {
   std::mutex lock;
   std::condition_variable wanted;
   std::deque<Item> waiting;
-  std::vector<uint64_t> over;
+  std::vector<uint64_t> over;  // with room for all that is going on
   Fd event;
   uint64_t last = 0;
+  size_t going = 0;  // added, and not over
   size_t threads = 0, idle = 0, most = 1;
   bool closed = false;
 
@@ -70,21 +68,18 @@ void LaunchPool::Shared::work_off(Item& item) {
 
 void LaunchPool::Shared::note_over(uint64_t number) {
   over.push_back(number);
+  --going;
   const uint64_t one = 1;
   // One write for all that is over when the reader comes; it can't fail with so small a count.
   if (over.size() == 1 && event && ::write(event.get(), &one, sizeof one) < 0) return;
 }
 
 void LaunchPool::Shared::spawn() {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the embedding program's business
   try {
-    std::thread([self = shared_from_this()] { self->serve(); }).detach();
+    begin_thread([self = shared_from_this()] { self->serve(); });
     ++threads;
-  } catch (const std::system_error&) {  // no more threads for this user: those that are must do
+  } catch (const LaunchFailure&) {  // no more threads for this user: those that are must do
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 // A launch sleeps for much of its time, in the kernel's locks and grace periods and while its child
@@ -110,8 +105,10 @@ int LaunchPool::fd() const { return shared_->event.get(); }
 uint64_t LaunchPool::add(std::function<void()> work) {
   Shared& shared = *shared_;
   std::unique_lock guard(shared.lock);
+  shared.over.reserve(shared.over.size() + shared.going + 1);
   const uint64_t number = ++shared.last;
   shared.waiting.push_back({number, std::move(work)});
+  ++shared.going;
   if (shared.waiting.size() > shared.idle && shared.threads < shared.most) shared.spawn();
   if (shared.threads > 0) {
     shared.wanted.notify_one();
@@ -135,15 +132,18 @@ bool LaunchPool::withdraw(uint64_t number) {
   if (found == shared_->waiting.end()) return false;
   item = std::move(*found);
   shared_->waiting.erase(found);
+  --shared_->going;
   return true;
 }
 
 std::vector<uint64_t> LaunchPool::finished() {
   if (!owned()) return {};
+  std::vector<uint64_t> room;
   const std::lock_guard guard(shared_->lock);
+  room.reserve(shared_->going);
   uint64_t count;
   if (::read(shared_->event.get(), &count, sizeof count) < 0) return {};  // nothing was written
-  return std::exchange(shared_->over, {});
+  return std::exchange(shared_->over, std::move(room));
 }
 
 // In a forked child the threads don't exist and the lock may be held: all is left as it is.

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -11,7 +10,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <thread>
+#include <new>
 #include <utility>
 
 #include "parent/launch/job.h"
@@ -19,6 +18,7 @@
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
+#include "parent/process/thread.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -180,17 +180,17 @@ void Stock::Shared::make(std::unique_lock<std::mutex>& guard) {
   making = false;
   took = std::min(now_ns() - begun, kMostQuiet);
   failed = !made;
-  if (made && !closed) ready.push_back(std::move(*made));
+  try {
+    if (made && !closed) ready.push_back(std::move(*made));
+  } catch (const std::bad_alloc&) {
+    failed = true;
+  }
   arrived.notify_one();
 }
 
 void Stock::Shared::spawn() {
-  running = true;
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the embedding program's business
-  std::thread([self = shared_from_this()] { self->serve(); }).detach();
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  begin_thread([self = shared_from_this()] { self->serve(); });
+  running = true;  // it begins with this lock, which is ours until it counts
 }
 
 Stock::Stock(std::shared_ptr<const PlanSpec> spec, size_t size)
@@ -248,6 +248,7 @@ std::optional<DirectLaunch> Stock::launch_directly() {
 DirectLaunch::~DirectLaunch() {
   const std::lock_guard guard(stock_.shared_->lock);
   --stock_.shared_->direct;
+  stock_.shared_->failed = false;  // worth another try: what there was too little of may be there
 }
 
 void Stock::refill(bool lasting) {

@@ -1,14 +1,11 @@
 #include "parent/process/clone.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 
-#include <atomic>
 #include <cerrno>
 
 #include "base/syscall.h"
-#include "parent/process/private_fd.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -36,13 +33,6 @@ class ChildStack {
  private:
   void* base_ = nullptr;
 };
-
-std::atomic<uint64_t> forks{0};
-// When the module is loaded: the lock of a static's first use might be held when somebody forks.
-const int installed = pthread_atfork(nullptr, nullptr, [] {
-  forks.fetch_add(1);
-  close_private_fds();
-});
 
 }  // namespace
 
@@ -86,8 +76,6 @@ long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argum
   return x0;
 }
 #endif
-
-uint64_t fork_generation() { return installed == 0 ? forks.load(std::memory_order_relaxed) : 0; }
 
 namespace {
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "base/kernel.h"
+#include "parent/process/own_fds.h"
 
 namespace pyminicon::parent {
 
@@ -18,8 +19,5 @@ long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument)
 
 // The system call itself, on args' stack. Touches no libc: a child may call it too.
 long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument);
-
-// Grows by one in every child of fork(2): what was made before belongs to another process.
-uint64_t fork_generation();
 
 }  // namespace pyminicon::parent

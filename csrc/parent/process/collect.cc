@@ -13,6 +13,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <new>
 
 #include "base/kernel.h"
 #include "child/mount.h"
@@ -20,14 +21,6 @@
 #include "parent/process/plain_file.h"
 
 namespace pyminicon::parent {
-
-Pipe make_socketpair() {
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-    throw LaunchFailure(errno, Stage::kPrepare, "socketpair");
-  }
-  return {Fd(ends[0]), Fd(ends[1])};
-}
 
 void receive_pair(int socket, Fd& first, Fd& second) {
   alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
@@ -38,6 +31,7 @@ void receive_pair(int socket, Fd& first, Fd& second) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
+  const MakingFds making;
   if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1) return;
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
   if (header == nullptr || header->cmsg_type != SCM_RIGHTS ||
@@ -127,7 +121,12 @@ void Collecting::work() {
   while (next < paths.size()) {
     const size_t mine = next++;
     guard.unlock();
-    Collected one = collect_file(root.get(), paths[mine], max);
+    Collected one;
+    try {
+      one = collect_file(root.get(), paths[mine], max);
+    } catch (const std::bad_alloc&) {
+      one.error = ENOMEM;
+    }
     guard.lock();
     found[mine] = std::move(one);
     ++done;
@@ -147,8 +146,9 @@ std::vector<Collected> collect_files(int root, const std::vector<std::string>& p
   all->root = Fd(fcntl(root, F_DUPFD_CLOEXEC, 3));
   all->paths = paths;
   all->max = max;
+  if (!all->root || !all->told) return {paths.size(), refused(errno)};
   all->found.assign(paths.size(), refused(ETIMEDOUT, "its file system doesn't answer"));
-  if (!all->told || paths.empty()) return all->found;
+  if (paths.empty()) return {};
   size_t threads = 0;
   for (int quiet = 0; quiet < kQuiet;) {
     bool more;

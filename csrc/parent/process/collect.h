@@ -11,8 +11,6 @@
 
 namespace pyminicon::parent {
 
-Pipe make_socketpair();
-
 // Receives the two descriptors that child/root.cc hands out; leaves them empty if none came.
 void receive_pair(int socket, Fd& first, Fd& second);
 

@@ -1,10 +1,12 @@
-// An owned file descriptor.
+// An owned file descriptor, which no forked child has.
 #pragma once
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <utility>
+
+#include "parent/process/own_fds.h"
 
 namespace pyminicon::parent {
 
@@ -13,19 +15,29 @@ namespace pyminicon::parent {
 class Fd {
  public:
   Fd() = default;
-  explicit Fd(int value) : value_(value >= 0 && value <= 2 ? lifted(value) : value) {}
-  Fd(Fd&& other) noexcept : value_(std::exchange(other.value_, -1)) {}
+  explicit Fd(int value) { take(value >= 0 && value <= 2 ? lifted(value) : value); }
+  Fd(Fd&& other) noexcept
+      : value_(std::exchange(other.value_, -1)), generation_(other.generation_) {}
   Fd& operator=(Fd&& other) noexcept {
-    reset(std::exchange(other.value_, -1));
+    if (this == &other) return *this;
+    reset();
+    value_ = std::exchange(other.value_, -1);
+    generation_ = other.generation_;
     return *this;
   }
   ~Fd() { reset(); }
   int get() const { return value_; }
   explicit operator bool() const { return value_ >= 0; }
-  int release() { return std::exchange(value_, -1); }
-  void reset(int value = -1) {
-    if (value_ >= 0) ::close(value_);
-    value_ = value;
+  int release() {
+    if (ours()) forget_fd(value_);
+    return std::exchange(value_, -1);
+  }
+  void reset() {
+    if (ours()) {
+      forget_fd(value_);
+      ::close(value_);
+    }
+    value_ = -1;
   }
 
  private:
@@ -35,15 +47,38 @@ class Fd {
     ::close(value);
     return higher;
   }
+  void take(int value) {
+    value_ = value;
+    generation_ = fork_generation();
+    note_fd(value);
+  }
+  // In a forked child the number may be somebody else's by now.
+  bool ours() const { return value_ >= 0 && generation_ == fork_generation(); }
 
   int value_ = -1;
+  uint64_t generation_ = 0;
+};
+
+// One that is kept as long as the process. A program that closes all its descriptors, to become a
+// daemon, may have the number for something else by now.
+class KeptFd {
+ public:
+  void keep(Fd fd);
+  bool there() const;  // and still what it was
+  int get() const { return fd_; }
+  void reset();
+
+ private:
+  int fd_ = -1;
+  uint64_t device_ = 0, inode_ = 0;
 };
 
 struct Pipe {
   Fd read, write;
 };
 
-// pipe2(2) with O_CLOEXEC; throws LaunchFailure.
+// pipe2(2) and socketpair(2, SEQPACKET) with O_CLOEXEC; they throw LaunchFailure.
 Pipe make_pipe();
+Pipe make_socketpair();
 
 }  // namespace pyminicon::parent

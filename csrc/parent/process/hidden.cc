@@ -7,10 +7,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
 #include <memory>
 #include <string_view>
 
+#include "parent/process/failure.h"
 #include "parent/process/fd.h"
 #include "parent/process/plain_file.h"
 
@@ -89,9 +91,13 @@ class HiddenSet::Walk {
   void directory(Fd fd, const std::string& path, bool closed, int depth) {
     const std::unique_ptr<DIR, int (*)(DIR*)> listing(fdopendir(fd.release()), closedir);
     struct stat about;
-    if (!listing || fstat(dirfd(listing.get()), &about) != 0) return;
+    if (!listing || fstat(dirfd(listing.get()), &about) != 0) fail(path);
     set_.seen_.push_back({path, about.st_ino, nanoseconds(about.st_ctim)});
-    while (const dirent* entry = readdir(listing.get())) {
+    for (;;) {
+      errno = 0;
+      const dirent* const entry = readdir(listing.get());
+      if (entry == nullptr && errno != 0) fail(path);
+      if (entry == nullptr) return;
       const std::string_view name = entry->d_name;
       if (name == "." || name == "..") continue;
       const std::string below = path.empty() ? std::string(name) : path + "/" + entry->d_name;
@@ -118,12 +124,19 @@ class HiddenSet::Walk {
                     bool hidden, int depth) {
     if ((hidden && !leads_to_shown(path, shown_)) || depth == kDeepest) return hide(path);
     Fd fd(openat(dir, name, kDirectory));
+    if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) fail(path);
     if (!fd) return hide(path);
     std::vector<Hidden>& found = set_.rows_;
     const size_t at = found.size();
     found.push_back({path, false, about.st_mode & 07777, about.st_uid, about.st_gid});
     directory(std::move(fd), path, hidden, depth + 1);
     if (found.size() == at + 1) found.pop_back();  // all of it is shown
+  }
+
+  // What can't be looked through would be shown as a whole.
+  [[noreturn]] void fail(const std::string& path) const {
+    const std::string whole = path.empty() ? set_.root_ : set_.root_ + "/" + path;
+    throw LaunchFailure(errno, Stage::kPrepare, whole);
   }
 
   void hide(const std::string& path) { set_.rows_.push_back({path, true, 0, 0, 0}); }
@@ -137,7 +150,9 @@ HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& sh
   clock_gettime(CLOCK_REALTIME, &now);
   looked_ = nanoseconds(now);
   Fd fd(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd) Walk(*this, shown).directory(std::move(fd), "", false, 0);
+  if (!fd && errno == ENOENT) return;
+  if (!fd) throw LaunchFailure(errno, Stage::kPrepare, root);
+  Walk(*this, shown).directory(std::move(fd), "", false, 0);
 }
 
 bool HiddenSet::holds() const {

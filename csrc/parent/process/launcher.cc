@@ -22,7 +22,7 @@
 #include "child/launcher.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
-#include "parent/process/private_fd.h"
+#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -84,7 +84,7 @@ class Launcher {
     siginfo_t info{};
     const int options = WEXITED | WNOHANG | WNOWAIT | __WALL;
     const auto id = static_cast<id_t>(pidfd_.get());
-    return !socket_ || waitid(kPidfd, id, &info, options) < 0 || info.si_pid != 0;
+    return !socket_.there() || waitid(kPidfd, id, &info, options) < 0 || info.si_pid != 0;
   }
   void end();
   void start(const Likeness& like);
@@ -93,7 +93,7 @@ class Launcher {
 
   std::mutex mutex_;
   pid_t pid_ = 0;
-  PrivateFd socket_, pidfd_;
+  KeptFd socket_, pidfd_;
   Likeness like_;
   child::LauncherMemory* memory_ = nullptr;
 };
@@ -116,13 +116,9 @@ void Launcher::start(const Likeness& like) {
     if (memory == MAP_FAILED) throw LaunchFailure(errno, Stage::kCgroup, "launcher");
     memory_ = static_cast<child::LauncherMemory*>(memory);
   }
-  int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-    throw LaunchFailure(errno, Stage::kCgroup, "launcher");
-  }
-  const Fd theirs(ends[1]);
-  socket_ = PrivateFd(Fd(ends[0]).release());
-  memory_->socket = theirs.get();
+  Pipe ends = make_socketpair();
+  socket_.keep(std::move(ends.read));
+  memory_->socket = ends.write.get();
   memory_->clone = clone_onto_stack;
   kernel::CloneArgs args{};
   int pidfd = -1;
@@ -141,7 +137,7 @@ void Launcher::start(const Likeness& like) {
   sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kCgroup, "launcher");
   pid_ = static_cast<pid_t>(pid);
-  pidfd_ = PrivateFd(pidfd);
+  pidfd_.keep(Fd(pidfd));
   like_ = like;
 }
 

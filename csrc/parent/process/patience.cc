@@ -1,7 +1,6 @@
 #include "parent/process/patience.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <time.h>
 
@@ -9,11 +8,10 @@
 #include <cerrno>
 #include <exception>
 #include <memory>
-#include <system_error>
-#include <thread>
 
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
+#include "parent/process/thread.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -51,16 +49,12 @@ int64_t now_ns() {
 }
 
 void set_to_work(std::function<void()> work) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the embedding program's business
   bool alone = true;
   try {
-    std::thread(work).detach();
-  } catch (const std::system_error&) {
+    begin_thread(work);
+  } catch (const LaunchFailure&) {
     alone = false;
   }
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!alone) work();
 }
 

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -17,7 +16,6 @@
 
 #include "base/syscall.h"
 #include "parent/process/clone.h"
-#include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
 
@@ -90,27 +88,6 @@ void run_and_reap(Start& start) {
   if (start.error != 0) throw LaunchFailure(start.error, Stage::kWatch, "pyminicon-watch");
 }
 
-// A program that closes all its descriptors, to become a daemon, may have this number for something
-// else by now.
-class Kept {
- public:
-  void keep(Fd fd) {
-    if (!there()) fd_.release();
-    fd_ = std::move(fd);
-    struct stat info{};
-    if (fstat(fd_.get(), &info) == 0) inode_ = info.st_ino;
-  }
-  bool there() const {
-    struct stat info{};
-    return fd_ && fstat(fd_.get(), &info) == 0 && info.st_ino == inode_;
-  }
-  int get() const { return fd_.get(); }
-
- private:
-  Fd fd_;
-  ino_t inode_ = 0;
-};
-
 // One per process: after a fork a new one is made and the parent's left alone, whose lock may be
 // held by a thread that isn't here.
 class Watcher {
@@ -143,7 +120,7 @@ class Watcher {
   WatchTable* table_ = nullptr;
   bool running_ = false;
   uint64_t next_ = 0;
-  Kept memory_, socket_;
+  KeptFd memory_, socket_;
 };
 
 // Where both guards have died and what they shared with us is gone as well (a program closed all
@@ -222,7 +199,7 @@ Watcher& watcher() {
 
 }  // namespace
 
-void close_by_watcher(PrivateFd fd) {
+void close_by_watcher(Fd fd) {
   if (fd) watcher().send(fd.get());  // what isn't sent is closed here
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/watch_table.h"
-#include "parent/process/private_fd.h"
+#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 
@@ -31,7 +31,7 @@ class WatchLease {
 };
 
 // Has the watcher close it, when the caller has long gone on.
-void close_by_watcher(PrivateFd fd);
+void close_by_watcher(Fd fd);
 
 // Starts this process's watcher if it has none that lives. Throws LaunchFailure (stage watch).
 WatchLease lease_watch_slot();

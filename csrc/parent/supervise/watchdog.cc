@@ -2,19 +2,20 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <ctime>
+#include <new>
 #include <thread>
 #include <vector>
 
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
+#include "parent/process/thread.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -53,14 +54,11 @@ bool relay(Guarded& guarded, Relay& relay, bool ended) {
 
 class Watchdog {
  public:
-  Watchdog() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    if (!wake_) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
-    // Signals are the embedding program's own threads' business.
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    std::thread([this] { run(); }).detach();
-    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  Watchdog() {
+    Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!wake) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
+    wake_.keep(std::move(wake));
+    begin_thread([this] { run(); });
   }
 
   void add(std::shared_ptr<Guarded> guarded) {
@@ -74,25 +72,34 @@ class Watchdog {
 
  private:
   void run() {
+    constexpr timespec kMoment{0, 10000000};
     for (;;) {
-      int64_t next = kNever;
-      polls_.assign(1, {wake_.get(), POLLIN, 0});
-      for (auto& guarded : watched_) next = std::min(next, prepare(*guarded));
-      int wait = -1;
-      if (next != kNever) {
-        const int64_t left = std::max<int64_t>(next - now_ns(), 0);
-        wait =
-            static_cast<int>(std::min<int64_t>((left + kMillisecond - 1) / kMillisecond, 1 << 30));
+      try {
+        turn();
+      } catch (const std::bad_alloc&) {  // there may be some in a moment
+        nanosleep(&kMoment, nullptr);
       }
-      poll(polls_.data(), polls_.size(), wait);
-      uint64_t count;
-      while (::read(wake_.get(), &count, sizeof count) > 0) {
-      }
-      std::erase_if(watched_, [](const auto& guarded) { return !serve(*guarded); });
-      const std::lock_guard lock(lock_);
-      for (auto& guarded : arriving_) watched_.push_back(std::move(guarded));
-      arriving_.clear();
     }
+  }
+
+  void turn() {
+    int64_t next = kNever;
+    polls_.assign(1, {wake_.get(), POLLIN, 0});
+    for (auto& guarded : watched_) next = std::min(next, prepare(*guarded));
+    int wait = -1;
+    if (next != kNever) {
+      const int64_t left = std::max<int64_t>(next - now_ns(), 0);
+      wait = static_cast<int>(std::min<int64_t>((left + kMillisecond - 1) / kMillisecond, 1 << 30));
+    }
+    poll(polls_.data(), polls_.size(), wait);
+    uint64_t count;
+    while (::read(wake_.get(), &count, sizeof count) > 0) {
+    }
+    std::erase_if(watched_, [](const auto& guarded) { return !serve(*guarded); });
+    const std::lock_guard lock(lock_);
+    watched_.reserve(watched_.size() + arriving_.size());  // all of them or none
+    for (auto& guarded : arriving_) watched_.push_back(std::move(guarded));
+    arriving_.clear();
   }
 
   // Adds the descriptors to wait for; answers when to look at the clock again.
@@ -163,7 +170,7 @@ class Watchdog {
     guarded.container.kill();
   }
 
-  Fd wake_;
+  KeptFd wake_;
   std::mutex lock_;
   std::vector<std::shared_ptr<Guarded>> arriving_;  // under lock_
   std::vector<std::shared_ptr<Guarded>> watched_;   // the thread's own
@@ -176,14 +183,19 @@ Watchdog& watchdog() {
   static std::atomic<Watchdog*> current{nullptr};
   static std::atomic<uint64_t> made_in{0};
   static std::atomic_flag busy = ATOMIC_FLAG_INIT;
+  struct Busy {  // also where none can be made
+    Busy() {
+      while (busy.test_and_set()) std::this_thread::yield();
+    }
+    ~Busy() { busy.clear(); }
+  };
   static std::atomic<uint64_t> busy_in{0};
   if (busy_in.exchange(fork_generation()) != fork_generation()) busy.clear();
-  while (busy.test_and_set()) std::this_thread::yield();
+  const Busy making;
   if (current == nullptr || made_in != fork_generation()) {
     current = new Watchdog;
     made_in = fork_generation();
   }
-  busy.clear();
   return *current;
 }
 

@@ -1,0 +1,119 @@
+#include "parent/process/own_fds.h"
+
+#include <pthread.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+
+namespace pyminicon::parent {
+namespace {
+
+// A bit for each number, of which only the pages in use are there. A program with more than a
+// million descriptors has those beyond inherited.
+constexpr int kBits = 64, kWords = 1 << 14;
+std::atomic<uint64_t> noted[kWords];
+std::atomic<int> words_used{0};
+
+uint64_t bit_of(int fd) { return uint64_t{1} << (fd % kBits); }
+
+struct Kept {
+  std::atomic<int> fd{0};  // 0: free. Written last
+  uint64_t device = 0, inode = 0;
+};
+constexpr int kTaken = -1;
+Kept kept[16];
+
+std::atomic<uint64_t> forks{0};
+// Those who make descriptors don't wait for each other, only who forks does for them.
+pthread_rwlock_t making = PTHREAD_RWLOCK_INITIALIZER;
+constinit thread_local bool waited_out = false;
+
+// Bounded: what is opened may lie where an answer takes its time, and a signal's handler that forks
+// may have interrupted who is making some.
+void before_fork() {
+  constexpr long kMost = 10'000'000, kSecond = 1'000'000'000;  // ns
+  timespec until{};
+  clock_gettime(CLOCK_REALTIME, &until);
+  until.tv_nsec += kMost;
+  if (until.tv_nsec >= kSecond) {
+    until.tv_nsec -= kSecond;
+    ++until.tv_sec;
+  }
+  waited_out = pthread_rwlock_timedwrlock(&making, &until) == 0;
+}
+
+void after_fork_in_parent() {
+  if (waited_out) pthread_rwlock_unlock(&making);
+}
+
+void close_noted() {
+  for (int word = 0; word < words_used.load(); ++word) {
+    const uint64_t bits = noted[word].exchange(0);
+    for (int bit = 0; bit < kBits; ++bit) {
+      if ((bits >> bit & 1) != 0) ::close(word * kBits + bit);
+    }
+  }
+}
+
+void close_kept() {
+  for (Kept& one : kept) {
+    const int fd = one.fd.exchange(0);
+    struct stat info{};
+    if (fd <= 0 || fstat(fd, &info) < 0) continue;
+    if (info.st_dev == one.device && info.st_ino == one.inode) ::close(fd);
+  }
+}
+
+void after_fork_in_child() {
+  forks.fetch_add(1);
+  making = PTHREAD_RWLOCK_INITIALIZER;
+  close_noted();
+  close_kept();
+}
+
+// When the module is loaded: the lock of a static's first use might be held when somebody forks.
+const int installed = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+
+}  // namespace
+
+uint64_t fork_generation() { return installed == 0 ? forks.load(std::memory_order_relaxed) : 0; }
+
+void note_fd(int fd) {
+  const int word = fd / kBits;
+  if (fd < 0 || word >= kWords) return;
+  int used = words_used.load(std::memory_order_relaxed);
+  while (used <= word && !words_used.compare_exchange_weak(used, word + 1)) {
+  }
+  noted[word].fetch_or(bit_of(fd), std::memory_order_relaxed);
+}
+
+void forget_fd(int fd) {
+  const int word = fd / kBits;
+  if (fd >= 0 && word < kWords) noted[word].fetch_and(~bit_of(fd), std::memory_order_relaxed);
+}
+
+bool note_kept_fd(int fd, uint64_t device, uint64_t inode) {
+  for (Kept& one : kept) {
+    int free = 0;
+    if (!one.fd.compare_exchange_strong(free, kTaken)) continue;
+    one.device = device;
+    one.inode = inode;
+    one.fd = fd;
+    return true;
+  }
+  return false;
+}
+
+void forget_kept_fd(int fd) {
+  for (Kept& one : kept) {
+    int number = fd;
+    if (fd > 0 && one.fd.compare_exchange_strong(number, 0)) return;
+  }
+}
+
+MakingFds::MakingFds() { pthread_rwlock_rdlock(&making); }
+MakingFds::~MakingFds() { pthread_rwlock_unlock(&making); }
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,34 @@
+// Which descriptors are ours alone: what a fork's child doesn't inherit.
+//
+// Close-on-exec is no help where a program forks workers. A worker that another thread forks during
+// a launch would hold a pipe's write end, a lock or a mount namespace for as long as it lives. So
+// each descriptor of the core's is noted here from its making on, and the child of a fork closes
+// them all before anything else runs in it. No lock is held while a launch is going on.
+#pragma once
+
+#include <cstdint>
+
+namespace pyminicon::parent {
+
+// Grows by one in every child of fork(2): what was made before belongs to another process.
+uint64_t fork_generation();
+
+void note_fd(int fd);
+void forget_fd(int fd);  // before it is closed or handed on
+
+// The same for what is kept as long as the process: a program that closes all its descriptors may
+// have the number for a file of its own by now, which its workers are to have. Answers whether
+// there was room.
+bool note_kept_fd(int fd, uint64_t device, uint64_t inode);
+void forget_kept_fd(int fd);
+
+// While descriptors are made that aren't noted yet: a fork waits for the end of it, a short time.
+class MakingFds {
+ public:
+  MakingFds();
+  ~MakingFds();
+  MakingFds(const MakingFds&) = delete;
+  MakingFds& operator=(const MakingFds&) = delete;
+};
+
+}  // namespace pyminicon::parent

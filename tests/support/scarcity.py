@@ -1,0 +1,144 @@
+"""Does one kind of thing again and again, and each time one thing more that the kernel is asked for isn't there.
+
+    scarce python -m tests.support.scarcity KIND FIRST STEP
+
+prints a line of JSON a try. Run as a process of its own, so that a hang is the caller's timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pyminicon
+import pyminicon.aio
+from tests.support import leftovers
+
+ECHO = ["/bin/echo", "there"]
+#: What the core may make once and keep: threads of a pool, of limits, of a template that is closing.
+OWN_THREADS = 24
+
+
+def run(**options: Any) -> None:
+    r = pyminicon.run(ECHO, capture_output=True, timeout=60, **options)
+    assert (r.returncode, r.stdout) == (0, b"there\n"), r
+    if "collect" in options:
+        assert (r.files is not None and "/etc/passwd" in r.files) or r.collect_errors, r
+
+
+def start(**options: Any) -> None:
+    with pyminicon.start(ECHO, stdout=pyminicon.PIPE, **options) as box:
+        assert box.communicate(timeout=60)[0] == b"there\n"
+        assert box.returncode == 0, box.returncode
+
+
+def terminal() -> None:
+    with pyminicon.start(ECHO, tty=True) as box:
+        assert box.wait(60) == 0
+
+
+def template() -> None:
+    with pyminicon.Template(stock=2) as made:
+        for _ in range(3):
+            assert made.run(ECHO, capture_output=True, timeout=60).stdout == b"there\n"
+
+
+async def several(number: int) -> None:
+    runs = (pyminicon.aio.run(ECHO, capture_output=True, timeout=60) for _ in range(number))
+    for r in await asyncio.gather(*runs):
+        assert (r.returncode, r.stdout) == (0, b"there\n"), r
+
+
+async def streaming() -> None:
+    box = await pyminicon.aio.start(ECHO, stdout=pyminicon.PIPE)
+    async with box:
+        assert (await box.communicate())[0] == b"there\n"
+
+
+KINDS: dict[str, Callable[[], None]] = {
+    "run": run,
+    "init": lambda: run(init=True),
+    "userns": lambda: run(userns="private"),
+    "user": lambda: run(user="1000"),
+    "limited": lambda: run(memory="64M", pids=20),
+    "disk": lambda: run(storage="disk"),
+    "collect": lambda: run(collect=["/etc/passwd"]),
+    "files": lambda: run(files={"/tmp/x": b"y"}),
+    "start": start,
+    "tty": terminal,
+    "held": lambda: start(stderr=pyminicon.STDOUT, wall_time=60, max_output=1000),
+    "template": template,
+    "aio": lambda: asyncio.run(several(1)),
+    "aio_beside": lambda: asyncio.run(several(3)),
+    "aio_start": lambda: asyncio.run(streaming()),
+}
+
+
+class Scarce:
+    def __init__(self) -> None:
+        self._socket = socket.socket(fileno=int(os.environ["SCARCE_FD"]))
+        self._socket.set_inheritable(False)
+
+    def arm(self, number: int) -> None:
+        self._socket.send(str(number).encode())
+        assert self._socket.recv(64) == b"armed"
+
+    def disarm(self) -> str | None:
+        self._socket.send(b"0")
+        name = self._socket.recv(64).decode().split()[0]
+        return None if name == "none" else name
+
+
+def outcome_of(once: Callable[[], None]) -> str:
+    try:
+        once()
+    except (pyminicon.LaunchError, MemoryError) as error:
+        return f"{type(error).__name__}: {error}"
+    except OSError as error:
+        named = error.errno in (11, 12, 24)
+        return f"{'' if named else 'bad '}{type(error).__name__}: {error}"
+    except RuntimeError as error:  # CPython's own word for it, of a thread of Python's
+        return f"{'' if str(error) == chr(99) + 'an' + chr(39) + 't start new thread' else 'bad '}RuntimeError: {error}"
+    except BaseException as error:
+        return f"bad {type(error).__name__}: {error}"
+    return "ok"
+
+
+def main() -> None:
+    scarce = Scarce()
+    kind, first, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    once = KINDS[kind]
+    pyminicon.load()
+    once()
+    once()
+    before = leftovers.count()
+    threads = len(os.listdir("/proc/self/task"))
+    number = first
+    while True:
+        scarce.arm(number)
+        outcome = outcome_of(once)
+        refused = scarce.disarm()
+        line: dict[str, Any] = {"at": number, "refused": refused, "outcome": outcome}
+        line["blocked"] = [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+        if refused is None or (number - first) // step % 8 == 7:
+            pyminicon.run(
+                ECHO, stdout=pyminicon.DEVNULL
+            )  # a layer that couldn't be removed goes with the next launch
+            line["left"] = leftovers.appeared(before)
+            line["threads"] = len(os.listdir("/proc/self/task")) - threads
+        print(json.dumps(line), flush=True)
+        if refused is None:
+            break
+        number += step
+    assert threading.active_count() < OWN_THREADS
+
+
+if __name__ == "__main__":
+    main()
