@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from pyminicon._calls import run as run
     from pyminicon._calls import start as start
     from pyminicon.container import Container as Container
+    from pyminicon.container import Process as Process
     from pyminicon.errors import CalledProcessError as CalledProcessError
+    from pyminicon.errors import ContainerEnded as ContainerEnded
     from pyminicon.errors import Error as Error
     from pyminicon.errors import LaunchError as LaunchError
     from pyminicon.errors import SpecError as SpecError
@@ -41,6 +43,7 @@ _HOMES = {
     "run": "container",
     "start": "container",
     "Container": "container",
+    "Process": "container",
     "Result": "result",
     "Usage": "result",
     "Template": "template",
@@ -48,6 +51,7 @@ _HOMES = {
     "Error": "errors",
     "SpecError": "errors",
     "LaunchError": "errors",
+    "ContainerEnded": "errors",
     "ImageError": "images.errors",
     "TimeoutExpired": "errors",
     "CalledProcessError": "errors",
@@ -77,6 +81,9 @@ if not TYPE_CHECKING:  # who checks types knows all names from above, and any ot
         value = module if name == "aio" else getattr(module, name)
         if name in ("run", "start"):
             module.describe(value, name)
+        elif name == "Container":
+            for call in ("run", "start"):
+                module.describe(getattr(value, call), f"{name}.{call}")
         globals()[name] = value
         return value
 

@@ -4,7 +4,7 @@ subprocess. There is no such module at run time: pyminicon.container has these f
 from typing import Any, Literal, Unpack, overload
 
 from pyminicon.container import Container
-from pyminicon.options.types import Args, Buffer, RunOptions, StartOptions
+from pyminicon.options.types import Args, Buffer, LivingOptions, RunOptions, StartOptions
 from pyminicon.result import Result
 
 @overload
@@ -73,6 +73,8 @@ def run(
     input: str | Buffer | None = None,
     **options: Unpack[RunOptions],
 ) -> Result[Any]: ...
+@overload
+def start(args: None = None, **options: Unpack[LivingOptions]) -> Container[bytes]: ...
 @overload
 def start(
     args: Args,

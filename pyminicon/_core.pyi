@@ -54,6 +54,7 @@ class PlanFields(TypedDict, total=False):
     no_new_privs: bool
     new_keyring: bool
     seccomp: bytes | bool | None  # True: the program that was compiled with the core
+    own_seccomp: bool  # a profile of the user's
     init: bool
     init_barrier: bool
     own_memory: bool
@@ -94,8 +95,72 @@ Words = Sequence[str | bytes]
 Told = tuple[Words, Words, Words, str | bytes]
 """What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""
 
+Who = tuple[int, int, list[int]]
+"""uid, gid and all groups of a command."""
+
 class Handle:
     """A started container; kills and removes it when it goes away, in the process that made it."""
+
+    def run_command(
+        self,
+        told: Told,
+        who: Who | None,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        trace: bool,
+        input: bytes | None,
+        timeout: float | None,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        collect: None,
+        collect_max: int,
+        /,
+        cancel_fd: int = -1,
+    ) -> tuple[Any, ...]:
+        """One command in this container, from its start to its end; answers as :func:`run` does."""
+
+    def start_command(
+        self,
+        told: Told,
+        who: Who | None,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        terminal: bool,
+        trace: bool,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        /,
+        cancel_fd: int = -1,
+    ) -> Handle:
+        """A command in this container; the handle's ``pidfd`` is no pidfd, but readable when the command has
+        ended, and its ``pid`` is as the container counts."""
+
+    def serve_files(self, who: Who | None, strict: bool, socket: int, /) -> Handle:
+        """A process inside that works on files for the other end of ``socket``; ``strict``: without capabilities."""
+
+    def read_inside(self, path: str, most: int, timeout: float | None, /) -> bytes | None:
+        """A small regular file as the container sees it; None where there is none. OSError otherwise."""
+
+    def terminate(self, number: int, /) -> None:
+        """Sends a signal to all processes; it ends with the last of them, or after a second."""
+
+    @property
+    def takes_commands(self) -> bool:
+        """Whether it has an init for them, and that hasn't ended."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether its init has let go of the caller."""
+
+    @property
+    def uid(self) -> int:
+        """Of its commands where nobody else is named."""
+
+    @property
+    def host_pid(self) -> int | None:
+        """As this process's PID namespace counts, or None."""
 
     @property
     def pid(self) -> int: ...

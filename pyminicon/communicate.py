@@ -7,8 +7,11 @@ own buffer isn't lost.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import sys
+import termios
 import time
 
 from pyminicon import errors
@@ -23,7 +26,6 @@ if TYPE_CHECKING:
         """A Container, as far as it is talked with."""
 
         args: Any
-        pidfd: int
         stdin: IO[Any] | None
         stdout: IO[Any] | None
         stderr: IO[Any] | None
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
         _talk: Talk | None
         _talking: Any
 
+        def fileno(self) -> int: ...
         def wait(self, timeout: float | None = None) -> int: ...
 
 
@@ -81,7 +84,7 @@ class Talk:
         # With max_output a relay stands between: what it still holds comes after the container's end,
         # and then the pipe's own end.
         self.relayed: bool = box._spec.max_output is not None
-        self.ended: bool = box.pidfd < 0  # closed
+        self.ended: bool = box.fileno() < 0  # closed
         self.input: int = -1
         self.flushed: bool = False  # what the caller had written by himself goes first
         self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
@@ -117,7 +120,7 @@ class Talk:
     def _exchange(self, deadline: float | None, timeout: float | None) -> None:
         poll = select.poll()
         if not self.ended:
-            poll.register(self.box.pidfd, select.POLLIN)
+            poll.register(self.box.fileno(), select.POLLIN)
         if self.input >= 0:
             poll.register(self.input, select.POLLOUT)
         for fd in self.outputs:
@@ -129,15 +132,14 @@ class Talk:
                 self._serve(poll, fd)
             if left is not None and left <= 0 and not self.ended:
                 self._expire(timeout)
-        if not self.relayed:  # every writer is dead: what the pipes hold is all there will be
+        if not self.relayed:  # what the pipes hold is all there will be, or at least all that is waited for
             for fd in list(self.outputs):
-                while self._read(fd):
-                    pass
+                self._drain(fd)
         if self.input >= 0:
             self._close_input()
 
     def _serve(self, poll: select.poll, fd: int) -> None:
-        if fd == self.box.pidfd:
+        if fd == self.box.fileno():
             self.ended = True
             poll.unregister(fd)
         elif fd == self.input:
@@ -178,6 +180,13 @@ class Talk:
             return False
         self.captured[self.outputs[fd]].append(data)
         return len(data) == _PIECE
+
+    def _drain(self, fd: int) -> None:
+        """What is there: a command may have left somebody who goes on writing."""
+        left = int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        while left > 0 and fd in self.outputs:
+            self._read(fd)
+            left -= _PIECE
 
     def _finish(self, which: int) -> Any:
         stream: Any = self.box.stdout if which == 1 else self.box.stderr

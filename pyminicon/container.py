@@ -13,11 +13,12 @@ from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, AnyStr, Generic, NoReturn, Unpack
+    from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
 
     from pyminicon.communicate import Talk
+    from pyminicon.living.asked import Command
     from pyminicon.options import Spec
-    from pyminicon.options.types import LimitOptions
+    from pyminicon.options.types import Args, Buffer, LimitOptions, ProcessOptions, RunOfCommand
     from pyminicon.plan import Plan
     from pyminicon.result import Result, Stats, Usage
     from pyminicon.terminal import Terminal
@@ -223,15 +224,19 @@ def wants_terminal(options: dict[str, Any]) -> bool:
     return options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys()
 
 
-def start(args: Any, **options: Any) -> Container[Any]:
+def start(args: Any = None, **options: Any) -> Container[Any]:
     """Starts ``args`` in a container of its own and returns at once: subprocess.Popen, in a container.
+
+    Without ``args`` nothing runs in it but our init, and it lives until it is closed, killed or out of
+    ``wall_time``: a container for commands (:meth:`Container.run`, :meth:`Container.start`). ``[]`` runs the
+    image's own command.
 
     Takes run's options but ``input timeout check capture_output collect``. Raises SpecError and
     LaunchError as :func:`run` does. ``tty=True``: a terminal of its own, in the container's ``terminal``
     (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
     """
     announce(args, options.get("image", "host"))
-    if wants_terminal(options):
+    if wants_terminal(options) and args is not None:
         return _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     return start_plan(*planned_start(args, options), args, trace)
@@ -243,10 +248,19 @@ def planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:
         from pyminicon.plan.cache import planned
     except ImportError as error:
         raise errors.not_loaded(error) from error
+    if args is None:
+        args, options = without_args(options)
     try:
         return planned(args, options, specs.ONLY_RUN)
     except errors.Expired:
         raise too_late(options) from None
+
+
+def without_args(options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What a container is planned by that is to take commands alone. Raises SpecError."""
+    from pyminicon.living import asked
+
+    return asked.container(options)
 
 
 def expired(args: Any, options: dict[str, Any]) -> Result[Any]:
@@ -304,12 +318,12 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
         raise
-    return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan.stop_signal)
+    return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan)
 
 
 def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> Container[Any]:
     """The Container for a template's handle; the image's locks are the template's."""
-    return Container(_PRIVATE, handle, spec, [], args, plan.stop_signal)
+    return Container(_PRIVATE, handle, spec, [], args, plan)
 
 
 _PRIVATE = object()
@@ -318,7 +332,7 @@ _PRIVATE = object()
 class _Kept:
     """What is kept of a running container until its end, also when nobody has its Container any more."""
 
-    def __init__(self, box: Container[Any], locks: list[int]) -> None:
+    def __init__(self, box: _Attended[Any], locks: list[int]) -> None:
         self.box = _weakref.ref(box)
         self.handle = box._handle
         self.locks = locks
@@ -388,8 +402,8 @@ def _end_all() -> None:
             kept.end()
 
 
-class Running:
-    """What a container tells of itself and takes while it runs, for a thread and for a loop alike."""
+class Held:
+    """What a container or a command tells of itself, and takes while it runs, for a thread and for a loop alike."""
 
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(type(list[int]))
@@ -397,8 +411,6 @@ class Running:
     _handle: _core.Handle
     _spec: Spec
     pid: int
-    stop_signal: int
-    _ended_for: int = 0  # the signal that terminate() ended it in the place of
 
     @property
     def trace(self) -> list[tuple[str, int]] | None:
@@ -411,6 +423,35 @@ class Running:
         from pyminicon.result import Usage
 
         return Usage(self._handle.usage())
+
+    def kill(self) -> None:
+        raise NotImplementedError
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the first process, by pidfd; nothing if it has ended. Raises SpecError."""
+        most = 64
+        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+            raise errors.SpecError("send_signal", f"takes a signal's number, 1 to {most}")
+        if self._mine():
+            self._handle.send_signal(int(number))
+
+    def _mine(self) -> bool:
+        return bool(self._handle.owned)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"a {type(self).__name__} can't be pickled: it belongs to the process that started it"
+        )
+
+
+class Running(Held):
+    """A container, for a thread and for a loop alike. What is sent to its first process goes on to its program, or
+    where it has none to all processes in it."""
+
+    stop_signal: int
+    _plan: Plan
+    _lives: bool  # it has no program: only commands run in it
+    _ended_for: int = 0  # the signal that terminate() ended it in the place of
 
     def stats(self) -> Stats:
         """What it is using at this moment, and has used so far (:class:`Stats`)."""
@@ -446,7 +487,12 @@ class Running:
 
     def terminate(self) -> None:
         """``stop_signal``: SIGTERM, or the image's own. A program that has no handler for it ends of it, as under
-        subprocess, though without ``init=True`` it is pid 1, which the kernel sends no such signal."""
+        subprocess, though without ``init=True`` it is pid 1, which the kernel sends no such signal. A container
+        without a program sends it to every process inside, and ends with the last, or after a second."""
+        if self._lives:
+            if self._mine():
+                self._handle.terminate(self.stop_signal)
+            return
         is_first = not self._spec.init and self._spec.pid == "private"
         if is_first and self._mine() and not hears(self.pid, self.stop_signal):
             self._ended_for = self.stop_signal
@@ -454,28 +500,9 @@ class Running:
         else:
             self.send_signal(self.stop_signal)
 
-    def kill(self) -> None:
-        raise NotImplementedError
-
     def _status_of(self, code: int | None) -> int | None:
         """The program's end, in the words of the signal that was sent for it."""
         return -self._ended_for if code == -9 and self._ended_for else code
-
-    def send_signal(self, number: int) -> None:
-        """Sends a signal to the container's pid 1, by pidfd; nothing if it has ended. Raises SpecError."""
-        most = 64
-        if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-            raise errors.SpecError("send_signal", f"takes a signal's number, 1 to {most}")
-        if self._mine():
-            self._handle.send_signal(int(number))
-
-    def _mine(self) -> bool:
-        return bool(self._handle.owned)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} can't be pickled: it belongs to the process that started it"
-        )
 
 
 def hears(pid: int, number: int) -> bool:
@@ -491,11 +518,14 @@ def hears(pid: int, number: int) -> bool:
 
 if TYPE_CHECKING:
 
-    class _Running(Running, Generic[AnyStr]):
+    class _Generic(Generic[AnyStr]):
         pass
 
 else:  # without typing, whose import costs more than a container
-    _Running, AnyStr = Running, str
+    AnyStr = str
+
+    class _Generic:
+        __class_getitem__ = classmethod(type(list[int]))
 
 
 def warn_running(box: Any) -> None:
@@ -505,37 +535,23 @@ def warn_running(box: Any) -> None:
     except ImportError:  # the interpreter is at its end, and ends the container as well
         return
 
-    warnings.warn(f"container {box.id} is still running", ResourceWarning, stacklevel=3, source=box)
+    what = (
+        f"command {box.args!r:.80} in container {box.id}"
+        if isinstance(box, Process)
+        else f"container {box.id}"
+    )
+    warnings.warn(f"{what} is still running", ResourceWarning, stacklevel=3, source=box)
 
 
-class Container(_Running[AnyStr]):
-    """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
+class _Attended(Held, _Generic[AnyStr]):
+    """What a thread waits for, talks with and ends: a container, or a command in one."""
 
-    ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex
-    digits, the default host name), ``args``, ``stdin`` ``stdout`` ``stderr`` (file objects where PIPE
-    was asked for), ``startup`` (seconds from the call to execve), ``returncode`` (None while it runs).
-
-    In a process that didn't make it (after os.fork) every method does nothing to it.
-    """
-
-    def __init__(
-        self,
-        private: object,
-        handle: _core.Handle,
-        spec: Spec,
-        locks: list[int],
-        args: Any,
-        stop_signal: int,
-    ) -> None:
-        if private is not _PRIVATE:
-            raise TypeError("a Container is made by pyminicon.start()")
+    def __init__(self, handle: _core.Handle, spec: Spec, locks: list[int], args: Any) -> None:
         self._handle = handle
         self._spec = spec
         self.args = args
-        self.stop_signal = stop_signal
         self.id: str = handle.id
         self.pid: int = handle.pid
-        self.pidfd: int = handle.pidfd
         self.startup: float = handle.startup
         self.returncode: int | None = None
         self.limit: str | None = None
@@ -566,22 +582,28 @@ class Container(_Running[AnyStr]):
         return stream
 
     def fileno(self) -> int:
-        """The pidfd: readable when the container has ended (pidfd_open(2)); -1 once it is closed."""
-        return self.pidfd
+        """Readable when it has ended; -1 once it is closed. Of a container the pidfd (pidfd_open(2))."""
+        return self._handle.pidfd
 
     def poll(self) -> int | None:
-        """The returncode if the container has ended, else None; asks once and doesn't wait."""
+        """The returncode if it has ended, else None; asks once and doesn't wait."""
         if self.returncode is None and self._mine():
             ended = self._handle.poll()
             if ended is not None:
                 self._kept.let_go()
-                self.limit = ended[1]
+                self.limit = self._limit_of(ended)
                 self.returncode = errors.check_status(self._status_of(ended[0]))
         return self.returncode
 
+    def _status_of(self, code: int | None) -> int | None:
+        return code
+
+    def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
+        return ended[1]
+
     def wait(self, timeout: float | None = None) -> int:
-        """Waits until the container has ended; the returncode. Raises TimeoutExpired after ``timeout``
-        seconds; the container runs on then, as under subprocess."""
+        """Waits until it has ended; the returncode. Raises TimeoutExpired after ``timeout`` seconds; it runs on
+        then, as under subprocess."""
         if self.returncode is None:
             if not self._mine():
                 raise errors.Error("another process has started this container, and waits for it")
@@ -605,13 +627,13 @@ class Container(_Running[AnyStr]):
         return communicate.communicate(self, input, timeout)
 
     def kill(self) -> None:
-        """Ends the container with all that is in it, at once."""
+        """Ends it with all that is in it, or has come of it, at once."""
         if self._mine():
             self._handle.kill()
 
     def close(self) -> None:
-        """Kills the container if it still runs, waits for it, closes the streams; what was written to
-        ``stdin`` and waits there for a reader is dropped."""
+        """Ends it if it still runs, waits for it, closes the streams; what was written to ``stdin`` and waits there
+        for a reader is dropped."""
         if self._mine() and self.returncode is None:
             if self._handle.end():
                 self.poll()
@@ -627,13 +649,9 @@ class Container(_Running[AnyStr]):
             if self.terminal is not None:
                 self.terminal.close()
             self._handle.release()
-            self.pidfd = -1
         finally:
             if talks:
                 self._talking.release()
-
-    def __enter__(self) -> Container[AnyStr]:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
@@ -646,6 +664,316 @@ class Container(_Running[AnyStr]):
             else:
                 kept.let_go()
 
+    def _state(self) -> str:
+        return "running" if self.returncode is None else f"returncode={self.returncode}"
+
+
+class Container(_Attended[AnyStr], Running):
+    """A running container, made by :func:`start`; as a context manager it leaves nothing behind.
+
+    ``pid`` (of its pid 1, as this process's PID namespace numbers it), ``pidfd``, ``id`` (12 hex
+    digits, the default host name), ``args``, ``stdin`` ``stdout`` ``stderr`` (file objects where PIPE
+    was asked for), ``startup`` (seconds from the call to execve), ``returncode`` (None while it runs).
+
+    In a process that didn't make it (after os.fork) every method does nothing to it.
+    """
+
+    def __init__(
+        self, private: object, handle: _core.Handle, spec: Spec, locks: list[int], args: Any, plan: Plan
+    ) -> None:
+        if private is not _PRIVATE:
+            raise TypeError("a Container is made by pyminicon.start()")
+        super().__init__(handle, spec, locks, args)
+        self._plan = plan
+        self._lives = args is None
+        self._takes_commands: bool = handle.takes_commands
+        self.stop_signal: int = plan.stop_signal
+        self.pidfd: int = handle.pidfd
+
+    def close(self) -> None:
+        super().close()
+        self.pidfd = -1
+
+    close.__doc__ = _Attended.close.__doc__
+
+    if TYPE_CHECKING:
+
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: Literal[True],
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str,
+            universal_newlines: bool | None = None,
+            input: str | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: Literal[True],
+            input: str | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[str]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: Literal[False] | None = None,
+            encoding: None = None,
+            errors: None = None,
+            universal_newlines: Literal[False] | None = None,
+            input: Buffer | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[bytes]: ...
+        @overload
+        def run(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            input: str | Buffer | None = None,
+            **options: Unpack[RunOfCommand],
+        ) -> Result[Any]: ...
+
+    def run(self, args: Any, **options: Any) -> Result[Any]:
+        """Runs ``args`` in this container and waits for it: :func:`pyminicon.run` with the options of a command.
+
+        ``env cwd user stdin stdout stderr input capture_output text encoding errors timeout check wall_time
+        max_output pass_fds trace``; what isn't given comes from the container. A ``timeout`` or limit ends every
+        process that has come of it, and nothing else in the container. Takes a container that was started
+        without args, or with ``init=True``. Raises ContainerEnded once it has ended.
+        """
+        trace: bool = bool(options.pop("trace", False))
+        begun: float | None = time.monotonic() if "timeout" in options else None
+        asked: Command = self._asked(args, options, NOT_RUN)
+        request: Any = (asked.told, asked.who, *run_request(asked.spec, trace, begun))
+        try:
+            greenlets = among_greenlets()
+            run = self._handle.run_command
+            outcome: Any = run(*request) if greenlets is None else greenlets.call(run, *request)
+        except errors.LaunchError as error:
+            self._insist_on_life(error)
+            raise
+        from pyminicon.result import make_result
+
+        if outcome[0] == -9 and outcome[3] is None and self._handle.ending:
+            outcome = (*outcome[:3], self._ended_by(), *outcome[4:])
+        return make_result(asked.spec, args, outcome)
+
+    if TYPE_CHECKING:
+
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: Literal[True],
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[ProcessOptions],
+        ) -> Process[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[ProcessOptions],
+        ) -> Process[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str,
+            universal_newlines: bool | None = None,
+            **options: Unpack[ProcessOptions],
+        ) -> Process[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: Literal[True],
+            **options: Unpack[ProcessOptions],
+        ) -> Process[str]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: Literal[False] | None = None,
+            encoding: None = None,
+            errors: None = None,
+            universal_newlines: Literal[False] | None = None,
+            **options: Unpack[ProcessOptions],
+        ) -> Process[bytes]: ...
+        @overload
+        def start(
+            self,
+            args: Args,
+            *,
+            text: bool | None = None,
+            encoding: str | None = None,
+            errors: str | None = None,
+            universal_newlines: bool | None = None,
+            **options: Unpack[ProcessOptions],
+        ) -> Process[Any]: ...
+
+    def start(self, args: Any, **options: Any) -> Process[Any]:
+        """Starts ``args`` in this container and returns at once: subprocess.Popen, inside.
+
+        Takes :meth:`run`'s options but ``input timeout check capture_output``, and ``tty``.
+        """
+        trace = bool(options.pop("trace", False))
+        terminal = None
+        if wants_terminal(options):
+            from pyminicon.terminal import Terminal
+
+            terminal = Terminal()
+            options = {**options, **dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)}
+        try:
+            made = self._begun(args, self._asked(args, options, specs.ONLY_RUN), terminal, trace)
+        except BaseException:
+            if terminal is not None:
+                terminal.close()
+            raise
+        if terminal is not None:
+            terminal.close_inner()
+            made.terminal = terminal
+        return made
+
+    def _begun(self, args: Any, asked: Command, terminal: Terminal | None, trace: bool) -> Process[Any]:
+        spec = asked.spec
+        if terminal is not None:
+            from pyminicon.living.asked import outer_uid
+
+            terminal.give_to(outer_uid(self, asked.who[0] if asked.who else self._handle.uid))
+        _bury()
+        try:
+            handle = self._handle.start_command(
+                asked.told,
+                asked.who,
+                stdio_choices(spec),
+                spec.pass_fds,
+                spec.tty,
+                trace,
+                spec.wall_time,
+                spec.cpu_time or 0.0,
+                _NO_LIMIT if spec.max_output is None else spec.max_output,
+            )
+        except errors.LaunchError as error:
+            self._insist_on_life(error)
+            raise
+        return Process(_PRIVATE, self, handle, spec, args)
+
+    def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
+        from pyminicon.living import asked
+
+        announce(args, self._spec.image)
+        if self.returncode is not None:
+            raise errors.ContainerEnded(self.id, self.returncode, self.limit)
+        if not self._takes_commands:
+            raise asked.without_init()
+        return asked.command(self, args, options, refused)
+
+    def _insist_on_life(self, error: errors.LaunchError) -> None:
+        """Raises what has really happened where a command couldn't be sent or begun."""
+        import errno
+
+        if error.errno != errno.ESHUTDOWN:
+            return
+        if not self._mine():
+            raise errors.Error("another process has started this container, and speaks with it") from None
+        self._ended_by()
+        raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit) from None
+
+    def _ended_by(self) -> str | None:
+        """The limit that has ended the container, whose init has let go already."""
+        self._handle.wait(_PATIENCE if self._handle.ending else 0.0)
+        self.poll()
+        return self.limit
+
+    def __enter__(self) -> Container[AnyStr]:
+        return self
+
     def __repr__(self) -> str:
-        state = "running" if self.returncode is None else f"returncode={self.returncode}"
-        return f"<Container {self.id} pid={self.pid} {state}>"
+        return f"<Container {self.id} pid={self.pid} {self._state()}>"
+
+
+class Process(_Attended[AnyStr]):
+    """A command that runs in a container, made by :meth:`Container.start`: subprocess.Popen's words.
+
+    ``pid`` (as the container counts), ``host_pid`` (as this process does, or None), ``args``, ``stdin`` ``stdout``
+    ``stderr`` ``terminal``, ``returncode``, ``limit``. It ends when its first process ends; what that has left
+    in the background lives on in the container. :meth:`kill`, :meth:`close` and a limit end every process that
+    has come of it. A context manager that does the same.
+    """
+
+    def __init__(
+        self, private: object, container: Container[Any], handle: _core.Handle, spec: Spec, args: Any
+    ) -> None:
+        if private is not _PRIVATE:
+            raise TypeError("a Process is made by Container.start()")
+        self._container = container
+        self.host_pid: int | None = handle.host_pid
+        super().__init__(handle, spec, [], args)
+
+    def terminate(self) -> None:
+        """SIGTERM to its first process."""
+        self.send_signal(15)
+
+    def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
+        gone = ended == (-9, None) and self._container._handle.ending
+        return self._container._ended_by() if gone else ended[1]
+
+    def __enter__(self) -> Process[AnyStr]:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<Process {self.args!r:.80} pid={self.pid} in {self.id} {self._state()}>"

@@ -56,6 +56,25 @@ class SpecError(Error, ValueError):
         return type(self), (self.option, str(self).removeprefix(f"{self.option}: "))
 
 
+class ContainerEnded(Error):
+    """What was asked of a container needs it alive, and it has ended.
+
+    ``id`` (str), ``returncode`` (int), ``limit`` (None, or the limit that ended it): the container's.
+    """
+
+    __module__ = "pyminicon"
+
+    def __init__(self, id: str, returncode: int, limit: str | None = None) -> None:
+        why = f"by its limit: {limit}" if limit else f"with returncode {returncode}"
+        super().__init__(f"container {id} has ended {why}")
+        self.id = id
+        self.returncode = returncode
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.id, self.returncode, self.limit)
+
+
 # A remedy is read where the line can be taken in: a long path in front of it is cut in its middle.
 _LONGEST, _LEAST = 138, 16
 

@@ -170,6 +170,7 @@ struct SeccompPlan {
   const void* program;  // struct sock_filter[size], or null
   uint32_t size;
   uint32_t before_capabilities;  // without no_new_privs it needs CAP_SYS_ADMIN
+  uint32_t own;                  // not the built-in profile, and it can be loaded later
 };
 
 // In the place of a descriptor: the container's own /dev/null. Through one of the host's node its
@@ -218,6 +219,8 @@ struct LaunchPlan {
   uint32_t barrier;      // Barrier
   int32_t status_fd;     // init: where the program's wait status goes
   int32_t parent_pidfd;  // init: the launching process; when it ends, so does the container
+  int32_t commands_fd;   // init: the socket through which commands come (base/command.h)
+  int32_t control_fd;    // init: likewise what is to end
   int32_t helper_fd;     // >= 0: exec the helper program from it and go on there
   int32_t plan_fd;       // the memfd that the helper maps
   int32_t failure_fd;    // helper: the write end whose closing says that exec worked

@@ -180,6 +180,7 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
   fields.value("capabilities", spec.capabilities);
   fields.value("no_new_privs", spec.no_new_privs);
   fields.value("new_keyring", spec.new_keyring);
+  fields.value("own_seccomp", spec.own_seccomp);
   const py::handle seccomp = fields.get("seccomp");
   if (!seccomp) throw py::key_error("a plan says whether it has a filter: seccomp");
   if (seccomp.is_none()) return;

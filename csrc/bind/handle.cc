@@ -59,6 +59,17 @@ parent::Fd copy_to_wait_for(Handle& handle) {
   return copy;
 }
 
+bool close_living(Launched& container) {
+  if (container.reaped || !container.living || !container.living->lives()) return false;
+  container.living->close();
+  return true;
+}
+
+void kill_now(Handle& handle) {
+  const std::lock_guard lock(handle.guarded->lock);
+  handle.container().kill();
+}
+
 parent::Cgroup& cgroup_of_running(Launched& container) {
   if (!container.cgroup) {
     throw parent::LaunchFailure(EOPNOTSUPP, Stage::kCgroup, "",
@@ -165,14 +176,21 @@ bool wait_handle(Handle& handle, Seconds timeout) {
   }
 }
 
-// Kills it and waits; false where it hangs in the kernel.
+// Kills it and waits; false where it hangs in the kernel. What has no program of its own is told to
+// end first.
 bool end_handle(Handle& handle) {
   const NoGil nogil;
   if (!handle.container().owned()) return true;
+  constexpr int kPatience = 300;  // milliseconds for its init, which may be frozen
+  bool told = false;
   {
     const std::lock_guard lock(handle.guarded->lock);
-    handle.container().kill();
+    told = close_living(handle.container());
+    if (!told) handle.container().kill();
   }
+  const parent::Fd waited = told ? copy_to_wait_for(handle) : parent::Fd();
+  pollfd closed{waited.get(), POLLIN, 0};
+  if (told && waited && ::poll(&closed, 1, kPatience) <= 0) kill_now(handle);
   const parent::Fd ended = copy_to_wait_for(handle);
   const int64_t killed_at = parent::now_ns();
   pollfd watched{ended.get(), POLLIN, 0};
@@ -195,7 +213,7 @@ void give_up(Handle& handle) {
 bool send_signal(Handle& handle, int number) {
   return with_running(handle, [number](Launched& container) {
     if (number == SIGKILL) return container.kill();  // ends what is frozen, too
-    syscall(kernel::kSysPidfdSendSignal, container.pidfd.get(), number, nullptr, 0);
+    container.signal(number);
   });
 }
 

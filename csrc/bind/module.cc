@@ -4,6 +4,7 @@
 #include <system_error>
 
 #include "bind/beside.h"
+#include "bind/command.h"
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/known_plans.h"
@@ -44,8 +45,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("find", &KnownPlans::find)
       .def("keep", &KnownPlans::keep)
       .def("__len__", &KnownPlans::size);
-  py::class_<Handle, Released<Handle>>(module, "Handle")
-      .def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
+  py::class_<Handle, Released<Handle>> handle(module, "Handle");
+  handle.def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
       .def_property_readonly("id", [](const Handle& h) { return h.id; })
       .def_property_readonly("owned", [](const Handle& h) { return h.container().owned(); })
@@ -74,6 +75,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("collect", [](const Handle& h, const py::object& paths, uint64_t max, Seconds timeout) {
         return collected(h, paths, max, deadline_in(timeout, parent::now_ns()));
       });
+  bind_commands(handle);
   module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,

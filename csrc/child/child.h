@@ -10,6 +10,11 @@ struct Child {
   Child(const LaunchPlan& the_plan, Report& the_report)
       : plan(the_plan), report(the_report), stdio(the_plan.stdio), exec(&the_plan.exec) {}
 
+  // Nothing is executed but what comes as a command.
+  bool lives() const { return exec->argv[0] == nullptr; }
+  // A filter of the user's own may forbid what init lives on: each command loads it.
+  bool filters_commands() const { return lives() && plan.seccomp.own != 0; }
+
   const LaunchPlan& plan;
   Report& report;
   StdioPlan stdio;       // the plan's, or what a parked container was sent
@@ -21,6 +26,7 @@ struct Child {
   int null = -1, empty = -1;  // what files and directories are masked with
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
   bool network_joined = false;  // the one that a companion has made
+  bool is_there = false;        // a command: in its working directory
 };
 
 // Becomes the container: runs every stage, then execve. Never returns; a failure is left in the
@@ -49,7 +55,10 @@ long take_terminal(Child&);
 long move_stdio(Child&);
 long set_rlimits(Child&);
 long change_directory(Child&);
+long try_directory(Child&);
+long enter_directory(Child&);
 long change_user(Child&);
+long become_user(Child&);  // change_user, where the bounding set has been cut already
 long drop_capabilities(Child&);
 long restrict_execution(Child&);
 long load_seccomp(Child&);

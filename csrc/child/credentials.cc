@@ -35,14 +35,14 @@ long install_filter(const LaunchPlan& plan) {
 // Inheritable and ambient are empty (CVE-2022-29162): a program run by another uid inside must not
 // find capabilities waiting for it. Never asks for more than is permitted: setresuid to a non-root
 // user has emptied that already.
-long keep_capabilities(uint64_t wanted) {
+long keep_capabilities(uint64_t wanted, uint64_t effective) {
   if (const long r = sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL); r < 0) return r;
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct have[2]{};
   if (const long r = sys::call(SYS_capget, sys::arg(&header), sys::arg(have)); r < 0) return r;
   for (int word = 0; word < 2; ++word) {
     const uint32_t keep = static_cast<uint32_t>(wanted >> (32 * word)) & have[word].permitted;
-    have[word] = {keep, keep, 0};
+    have[word] = {static_cast<uint32_t>(effective >> (32 * word)) & keep, keep, 0};
   }
   return sys::call(SYS_capset, sys::arg(&header), sys::arg(have));
 }
@@ -80,6 +80,10 @@ long change_user(Child& child) {
   if (child.plan.seccomp.program != nullptr && child.plan.seccomp.before_capabilities != 0) {
     if (const long r = install_filter(child.plan); r < 0) return r;
   }
+  return become_user(child);
+}
+
+long become_user(Child& child) {
   const IdPlan& ids = child.plan.ids;
   if (ids.set_groups != 0) {
     const long r = sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
@@ -92,7 +96,7 @@ long change_user(Child& child) {
 
 long drop_capabilities(Child& child) {
   const CapabilityPlan& plan = child.plan.capabilities;
-  if (const long r = keep_capabilities(plan.keep); r < 0) return r;
+  if (const long r = keep_capabilities(plan.keep, plan.keep); r < 0) return r;
   return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
 }
 
@@ -112,17 +116,19 @@ long raise_barrier(Child& child) {
   return child.plan.barrier == kExecuteBarrier ? allow_beneath_root() : 0;
 }
 
-// Signals to a program of any uid; and other ids, with less, for whatever it is to start.
+// Signals to a program of any uid, and other ids for commands. What these may have init has too,
+// though not in effect: under no_new_privs exec gives nobody more than he had.
 long confine_init(Child& child) {
   constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
+  const uint64_t permitted = kDuties | child.plan.capabilities.keep;
   if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
   if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
-  const bool filtered = child.plan.seccomp.program != nullptr;
+  const bool filtered = child.plan.seccomp.program != nullptr && !child.filters_commands();
   const bool early = child.plan.seccomp.before_capabilities != 0;
   if (filtered && early) {
     if (const long r = install_filter(child.plan); r < 0) return r;
   }
-  if (const long r = keep_capabilities(kDuties); r < 0) return r;
+  if (const long r = keep_capabilities(permitted, kDuties); r < 0) return r;
   if (child.plan.capabilities.no_new_privs != 0) {
     if (const long r = sys::prctl(PR_SET_NO_NEW_PRIVS, 1); r < 0) return r;
   }

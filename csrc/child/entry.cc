@@ -19,9 +19,10 @@ long keep_each(View<int32_t> fds) {
 // What the helper needs open. The descriptor table is this child's own copy: only here are these
 // inherited.
 long keep_descriptors(const LaunchPlan& plan, const Report& report) {
-  const int32_t own[] = {plan.plan_fd,     plan.failure_fd,  plan.ids.ready_fd, plan.ids.go_fd,
-                         plan.status_fd,   plan.handout_fd,  plan.park_fd,      plan.parent_pidfd,
-                         plan.stdio.fd[0], plan.stdio.fd[1], plan.stdio.fd[2]};
+  const int32_t own[] = {plan.plan_fd,     plan.failure_fd, plan.ids.ready_fd, plan.ids.go_fd,
+                         plan.status_fd,   plan.handout_fd, plan.park_fd,      plan.parent_pidfd,
+                         plan.commands_fd, plan.control_fd, plan.stdio.fd[0],  plan.stdio.fd[1],
+                         plan.stdio.fd[2]};
   if (const long result = keep_each({own, sizeof own / sizeof own[0]}); result < 0) return result;
   if (const long result = keep_each(plan.tasks_fds); result < 0) return result;
   if (report.accompanied != 0) {

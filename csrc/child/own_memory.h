@@ -17,6 +17,12 @@ namespace pyminicon::child {
 // Stage: where the plan asks for an init, forks; pid 1 stays behind as init, the program goes on.
 long split_init(Child&);
 
+// Closes all descriptors but these, where they are: to move them could fail.
+void close_all_but(View<int> kept);
+
+// For all commands: their limits can be set, the keyring and the umask are what theirs will be.
+long prepare_commands(Child&);
+
 // Gives up whatever pid 1 has no use for, under the program's own bounding set, no_new_privs and
 // filter.
 long confine_init(Child&);

@@ -113,6 +113,21 @@ long set_rlimits(Child& child) {
   return 0;
 }
 
+// For an init that has commands alone, while there are rights to raise a limit: each sets its own,
+// but none could go above init's. Init itself isn't bound by them. The core limit is set for good:
+// the filter may keep it as it is.
+long prepare_commands(Child& child) {
+  for (const RlimitPlan& row : child.plan.rlimits) {
+    Rlimit limit{};
+    if (const long r = get_rlimit(row.resource, &limit); r < 0) return r;
+    const bool core = row.resource == kRlimitCore;
+    if (!core && row.hard <= limit.hard) continue;
+    limit = core ? Rlimit{row.soft, row.hard} : Rlimit{limit.soft, row.hard};
+    if (const long r = set_rlimit(row.resource, limit); r < 0) return r;
+  }
+  return start_session(child);
+}
+
 // A session of its own: the caller's terminal is nobody's controlling terminal in here.
 long start_session(Child& child) {
   if (const long result = sys::call(SYS_umask, child.plan.umask); result < 0) return result;

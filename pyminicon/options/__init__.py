@@ -28,6 +28,18 @@ ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
 ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
 
+#: What stands for the args of a container that is started without: none but its init runs in it.
+LIVES: list[str | bytes] = []
+#: What such a container doesn't take: it has no program whose this could be.
+OF_A_PROGRAM = frozenset(
+    "stdin stdout stderr text universal_newlines encoding errors tty pass_fds max_output executable".split()
+)
+#: What each command in a container takes, and what of it only those that are waited for.
+EACH_COMMAND = frozenset(
+    "env cwd user stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
+    "check wall_time cpu_time max_output pass_fds".split()
+)
+
 #: What a plan has a cgroup for, made anew for each run.
 LIMITS = frozenset("memory memory_swap cpus cpu_weight cpuset pids io_weight usage cgroup_parent".split())
 

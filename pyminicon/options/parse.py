@@ -10,14 +10,38 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import SpecError, not_loaded
-from pyminicon.options import ASIDE, DEVNULL, EACH_RUN, LIMITS, ONLY_RUN, PIPE, STDOUT, Spec, text
+from pyminicon.options import (
+    ASIDE,
+    DEVNULL,
+    EACH_COMMAND,
+    EACH_RUN,
+    LIMITS,
+    LIVES,
+    ONLY_RUN,
+    PIPE,
+    STDOUT,
+    Spec,
+    text,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-__all__ = ["ASIDE", "DEVNULL", "EACH_RUN", "LIMITS", "ONLY_RUN", "PIPE", "STDOUT", "Spec", "parse"]
+__all__ = [
+    "ASIDE",
+    "DEVNULL",
+    "EACH_COMMAND",
+    "EACH_RUN",
+    "LIMITS",
+    "LIVES",
+    "ONLY_RUN",
+    "PIPE",
+    "STDOUT",
+    "Spec",
+    "parse",
+]
 
 
 def parse(args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Spec:
@@ -83,6 +107,9 @@ def _text(option: str, value: Any) -> str:
 
 
 def _args(args: Any) -> list[str | bytes]:
+    lives: bool = args is LIVES
+    if lives:
+        return LIVES  # itself: tell() knows it by that
     if isinstance(args, (str, bytes)):
         raise SpecError("args", "takes a list of strings; for a shell line: ['sh', '-c', line]")
     try:

@@ -108,8 +108,49 @@ class StartOptions(ContainerOptions, StartOfTemplate, total=False):
     trace: bool
 
 
+class LivingOptions(ContainerOptions, total=False):
+    """What start takes without args: nothing of what is a program's."""
+
+    env: Mapping[str, str] | None
+    cwd: AnyPath | None
+    wall_time: float | None
+    cpu_time: float | None
+    files: Mapping[str, bytes | os.PathLike[str] | str] | None
+    trace: bool
+
+
 class RunOptions(ContainerOptions, RunOfTemplate, total=False):
     """What :func:`pyminicon.run` takes."""
+
+
+class StartOfCommand(TypedDict, total=False):
+    """What a command in a container takes; the words for text are in the overloads."""
+
+    env: Mapping[str, str] | None
+    cwd: AnyPath | None
+    user: str | int | None
+    stdin: Stream
+    stdout: Stream
+    stderr: Stream
+    wall_time: float | None
+    cpu_time: float | None
+    max_output: Size | None
+    pass_fds: Iterable[int]
+    trace: bool
+
+
+class RunOfCommand(StartOfCommand, total=False):
+    """What ``Container.run`` takes."""
+
+    capture_output: bool
+    timeout: float | None
+    check: bool
+
+
+class ProcessOptions(StartOfCommand, total=False):
+    """What ``Container.start`` takes."""
+
+    tty: bool
 
 
 #: What tells text from bytes; each call has overloads for them.
@@ -117,13 +158,15 @@ TEXT = ("text", "encoding", "errors", "universal_newlines")
 
 
 def options_of(call: str) -> dict[str, Any]:
-    """The options of run, start, Template, Template.run or Template.start, each with its type."""
+    """The options of a call (run, Template.run, Container.start, …), each with its type."""
     kinds: dict[str, Any] = {
         "run": RunOptions,
         "start": StartOptions,
         "Template": ContainerOptions,
         "Template.run": RunOfTemplate,
         "Template.start": StartOfTemplate,
+        "Container.run": RunOfCommand,
+        "Container.start": ProcessOptions,
     }
     found = dict(kinds[call].__annotations__)
     if call != "Template":

@@ -11,6 +11,7 @@ import os
 from pyminicon import _core
 from pyminicon import plan as ops
 from pyminicon.errors import LaunchError, SpecError, not_loaded
+from pyminicon.options import LIVES
 from pyminicon.plan import Draft, Plan, Tree, rootfs
 from pyminicon.plan import tree as plan_tree
 
@@ -150,7 +151,8 @@ class _Builder(Draft):
         # A volume may be a FUSE or network file system that hangs: with memory of its own the child can
         # be waited for with a timeout and killed, where vfork would hold this thread.
         fields["own_memory"] = bool(spec.volumes)
-        fields["hand_out"] = spec.collect is not None
+        # Commands are found their users in the root.
+        fields["hand_out"] = spec.collect is not None or spec.init
         limits = self._limits()
         if limits is not None:
             from pyminicon import cgroups
@@ -229,6 +231,7 @@ class _Builder(Draft):
         else:
             from pyminicon.seccomp import program_and_keys
 
+            fields["own_seccomp"] = spec.seccomp != "default"
             fields["seccomp"], fields["new_keyring"] = program_and_keys(
                 spec.seccomp, self.filtered_by, no_new_privs=spec.no_new_privileges, once=self.once
             )
@@ -279,6 +282,11 @@ class _Builder(Draft):
 def tell(plan: Plan, spec: Spec) -> Told:
     """What a container of ``plan`` is told to execute for ``spec``. Raises SpecError."""
     config = plan.rootfs.config
+    environment = {**plan.environment, **spec.env} if spec.env else plan.environment
+    words = [f"{key}={value}" for key, value in environment.items()]
+    directory = spec.cwd or (config.workdir if config and config.workdir else "/")
+    if spec.args is LIVES:
+        return [], [], words, directory
     argv = list(spec.args)
     if plan.entrypoint is not None:
         argv = [*plan.entrypoint, *argv]
@@ -289,13 +297,7 @@ def tell(plan: Plan, spec: Spec) -> Told:
     program = spec.executable or argv[0]
     if not program:  # as execvp(3) answers: a name like any other that isn't there
         raise LaunchError(2, "exec", "", "the program's name is empty")
-    environment = {**plan.environment, **spec.env} if spec.env else plan.environment
-    return (
-        candidates(program, environment.get("PATH", "")),
-        argv,
-        [f"{key}={value}" for key, value in environment.items()],
-        spec.cwd or (config.workdir if config and config.workdir else "/"),
-    )
+    return candidates(program, environment.get("PATH", "")), argv, words, directory
 
 
 def candidates(program: str | bytes, path: str) -> list[str]:

@@ -25,7 +25,7 @@ MAY_FAIL_PLAIN = {
 #: The capabilities that the helper carries over are missed at the next mount if they are needed. The rest are
 #: pid 1's of init=True, which tries them again.
 MAY_FAIL = MAY_FAIL_PLAIN | {
-    *("prctl", "munmap", "waitid", "read", "ppoll", "setsid", "exit_group", "close_range"),
+    *("prctl", "munmap", "wait4", "read", "ppoll", "setsid", "exit_group", "close_range"),
 }
 
 
@@ -119,6 +119,6 @@ def test_a_child_that_is_killed_while_being_set_up_is_a_failed_launch(
 ) -> None:
     lines = launches(injector, rootfs, kind, 0, 2, 9)
     for line in lines[:-1]:
-        assert line["outcome"] != "ok" or line["name"] in ("exit_group", "waitid", "ppoll", "companion"), line
+        assert line["outcome"] != "ok" or line["name"] in ("exit_group", "wait4", "ppoll", "companion"), line
     assert not any(line.get("left") for line in lines)
     assert lines[-1]["outcome"] == "ok"

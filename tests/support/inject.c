@@ -146,6 +146,7 @@ static const char* name_of(long number) {
     case SYS_fchdir: return "fchdir";
     case SYS_prctl: return "prctl";
     case SYS_waitid: return "waitid";
+    case SYS_wait4: return "wait4";
     case SYS_write: return "write";
     case SYS_dup3: return "dup3";
     case SYS_read: return "read";

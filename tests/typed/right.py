@@ -42,6 +42,18 @@ def starts() -> None:
     assert_type(b.communicate(), tuple[bytes, bytes])
 
 
+def living() -> None:
+    with pyminicon.start(image="host", memory="1G", wall_time=3) as c:
+        assert_type(c, pyminicon.Container[bytes])
+        assert_type(c.run(["true"], text=True).stdout, str)
+        assert_type(c.run(["true"], input=b"x", user="nobody", cwd="/tmp", timeout=1).stdout, bytes)
+        with c.start(["cat"], text=True, stdin=pyminicon.PIPE) as p:
+            assert_type(p, pyminicon.Process[str])
+            assert_type(p.communicate("x"), tuple[str, str])
+            assert_type(p.host_pid, int | None)
+        assert_type(c.start(["sh"], tty=True), pyminicon.Process[bytes])
+
+
 def templates(word: str) -> None:
     with pyminicon.Template(image="host", memory="64M", stock=2) as t:
         assert_type(t.run(["true"], text=True).stdout, str)

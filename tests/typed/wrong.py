@@ -25,5 +25,9 @@ async def wrong() -> None:
     pyminicon.Template().start(["true"], input=b"x")  # wrong
     pyminicon.start(["true"]).communicate("x")  # wrong
     pyminicon.start(["true"]).update(image="host")  # wrong
+    pyminicon.start(tty=True)  # wrong
+    pyminicon.start().run(["true"], memory="1G")  # wrong
+    pyminicon.start().start(["true"], timeout=1)  # wrong
+    pyminicon.start().run()  # wrong
     await aio.run(["true"], memroy=1)  # wrong
     await aio.start(["true"], check=True)  # wrong

@@ -44,6 +44,9 @@ def test_each_call_shows_the_options_that_it_takes() -> None:
     assert set(keywords(pyminicon.Template)) == KNOWN - parse.EACH_RUN - {"trace", "tty"} | {"stock"}
     assert set(keywords(pyminicon.Template.run)) == parse.EACH_RUN - {"args"} | {"trace"}
     assert set(keywords(pyminicon.Template.start)) == parse.EACH_RUN - parse.ONLY_RUN - {"args"}
+    commands = parse.EACH_COMMAND | {"trace"}
+    assert set(keywords(pyminicon.Container.run)) == commands
+    assert set(keywords(pyminicon.Container.start)) == commands - parse.ONLY_RUN | {"tty"}
     assert keywords(aio.run) == keywords(pyminicon.run)
     assert keywords(aio.start) == keywords(pyminicon.start)
 

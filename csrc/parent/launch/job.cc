@@ -171,9 +171,10 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
     made.pidfd = Fd(pidfd);
     return pid;
   }
-  std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure,  fds_.ready,
-                          fds_.go,           fds_.status,   fds_.handout,  fds_.park,
-                          fds_.parent_pidfd, fds_.stdio[0], fds_.stdio[1], fds_.stdio[2]};
+  std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure, fds_.ready,
+                          fds_.go,           fds_.status,   fds_.handout, fds_.park,
+                          fds_.parent_pidfd, fds_.commands, fds_.control, fds_.stdio[0],
+                          fds_.stdio[1],     fds_.stdio[2]};
   fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
   fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
   if (companion_->there()) fds.push_back(report_->network_fd);
@@ -219,6 +220,8 @@ void LaunchJob::attend(int pid) {
   ready_.write.reset();
   go_.read.reset();
   park_.write.reset();
+  commands_.read.reset();
+  control_.read.reset();
   if (spec_.uid_map) {
     wait_readable(ready_.read.get());
     char byte;
@@ -244,7 +247,8 @@ void LaunchJob::check(Launched& made, Stage reached) {
   status_.write.reset();
   made.init_status_ = std::move(status_.read);
   const Report& report = *report_;
-  if (report.error != 0 || report.stage != static_cast<uint32_t>(reached)) {
+  const bool unready = reached == Stage::kInit && report.init_ready == 0;
+  if (report.error != 0 || report.stage != static_cast<uint32_t>(reached) || unready) {
     made.reap(true);
     const bool unborn = report.stage == static_cast<uint32_t>(Stage::kNone) && made.cgroup &&
                         made.cgroup->clone_into_fd() >= 0;
@@ -254,6 +258,11 @@ void LaunchJob::check(Launched& made, Stage reached) {
     if (unborn && code == -SIGKILL) throw KilledAtBirth{};
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));
+  }
+  if (spec_.init) {
+    const bool lives = reached == Stage::kInit;
+    made.living = std::make_shared<Living>(std::move(commands_.write), std::move(control_.write),
+                                           ground_of(spec_, lives), lives);
   }
   if (handout_.read) {
     receive_pair(handout_.read.get(), made.root, made.mount_namespace);
@@ -282,6 +291,10 @@ void LaunchJob::open_helper() {
   if (!spec_.init) return;
   status_ = make_pipe();
   fds_.status = status_.write.get();
+  commands_ = make_socketpair();
+  control_ = make_socketpair();
+  fds_.commands = commands_.read.get();
+  fds_.control = control_.read.get();
   parent_ = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   fds_.parent_pidfd = parent_.get();
 }

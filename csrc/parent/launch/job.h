@@ -53,7 +53,7 @@ class LaunchJob {
   Report* report_ = &borrowed_;  // that, or the one in the helper's plan
   std::optional<Companion> companion_;
   Fd helper_, parent_;
-  Pipe failure_, ready_, go_, status_, handout_, park_;
+  Pipe failure_, ready_, go_, status_, handout_, park_, commands_, control_;
 };
 
 // Below 1 MiB no program can start; the kernel's killer there is a failed launch.

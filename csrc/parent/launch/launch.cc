@@ -15,6 +15,12 @@ Launched::Launched(const PlanSpec& spec)
       watch_(lease_watch_slot()),
       generation_(fork_generation()) {}
 
+Launched::Launched(const std::shared_ptr<Living>& container, Fd reply, uint32_t number)
+    : pidfd(std::move(reply)),
+      begun(now_ns()),
+      command(std::make_unique<CommandEnd>(container, pidfd.get(), number)),
+      generation_(fork_generation()) {}
+
 namespace {
 
 Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
@@ -27,7 +33,7 @@ Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
   made.started = now_ns();
   if (options.undo_later && can_undo_later(spec))
     made.undo_later();  // at once: it may have ended in a moment
-  job.check(made, Stage::kExec);
+  job.check(made, options.exec.argv.empty() ? Stage::kInit : Stage::kExec);
   if (options.trace) keep_trace(job.report(), made);
   return made;
 }

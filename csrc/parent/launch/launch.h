@@ -9,6 +9,7 @@
 
 #include "base/plan.h"
 #include "parent/cgroup/cgroup.h"
+#include "parent/living/living.h"
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
 #include "parent/process/patience.h"
@@ -40,12 +41,15 @@ class Launched {
  public:
   Launched() = default;
   explicit Launched(const PlanSpec& spec);  // the beginning of one: leased, not yet cloned
+  // A command in a container, which all below is about then, and of the container nothing.
+  Launched(const std::shared_ptr<Living>& container, Fd reply, uint32_t number);
   Launched(Launched&&) = default;
   Launched& operator=(Launched&&) = default;
   ~Launched();
 
   bool owned() const;        // made by this process, not by the one that forked it
   void kill();               // SIGKILL to pid 1, and with it everything in the container
+  void signal(int number);   // to pid 1, or to a command's first process
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
   bool reap(bool block);     // true once the status is known; waits for no longer than hopeless()
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
@@ -55,13 +59,15 @@ class Launched {
   // Cgroups, scratch directory; after reap. False where a layer can't be removed now.
   bool remove_leftovers();
 
-  int pid = 0;
-  Fd pidfd;
+  int pid = 0;  // of a command as its container counts
+  Fd pidfd;     // or what is readable like one, of a command
   std::optional<Cgroup> cgroup;
   bool kill_by_cgroup = false;
   Fd root, mount_namespace;  // for collect
   int64_t begun = 0, started = 0, ended = 0;
   uint64_t memory_limit = 0;
+  std::shared_ptr<Living> living;  // where it takes commands
+  std::unique_ptr<CommandEnd> command;
   std::vector<std::pair<std::string, int64_t>> trace;  // stage, ns since `begun`
 
   bool reaped = false;
@@ -74,6 +80,7 @@ class Launched {
  private:
   friend class LaunchJob;
   bool die();
+  bool reap_command(bool block);
   WatchLease watch_;
   Fd init_status_;
   Fd held_mounts_;

@@ -148,8 +148,17 @@ bool Launched::owned() const { return generation_ == fork_generation(); }
 void Launched::kill() {
   if (!owned() || reaped || !pidfd) return;
   if (kill_by_cgroup && cgroup) cgroup->kill();
-  syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
+  if (command) {
+    command->end();
+  } else {
+    signal(SIGKILL);
+  }
   if (cgroup) cgroup->let_go();
+}
+
+void Launched::signal(int number) {
+  const int whom = command ? command->pidfd() : pidfd.get();
+  syscall(kernel::kSysPidfdSendSignal, whom, number, nullptr, 0);
 }
 
 void Launched::freeze(bool frozen) {
@@ -163,6 +172,7 @@ void Launched::freeze(bool frozen) {
 // SIGCHLD is ignored, sleeps until the last child of the process is gone.
 bool Launched::reap(bool block) {
   if (reaped) return true;
+  if (command) return reap_command(block);
   pollfd watched{pidfd.get(), POLLIN, 0};
   const int64_t from = now_ns();
   while (poll(&watched, 1, block ? 100 : 0) <= 0) {
@@ -189,6 +199,22 @@ bool Launched::reap(bool block) {
     returncode = as_returncode(word);
   }
   init_status_.reset();
+  return true;
+}
+
+bool Launched::reap_command(bool block) {
+  const int64_t from = now_ns();
+  std::optional<CommandEnd::Ended> end;
+  while (!(end = command->look())) {
+    pollfd watched{pidfd.get(), POLLIN, 0};
+    if (!block || (poll(&watched, 1, 100) <= 0 && hopeless(now_ns() - from))) return false;
+  }
+  reaped = true;
+  ended = now_ns();
+  returncode = end->known ? as_returncode(end->status) : -SIGKILL;
+  if (!end->known) return true;
+  user = end->user;
+  system = end->system;
   return true;
 }
 
@@ -223,6 +249,10 @@ bool Launched::remove_leftovers() {
 
 bool Launched::hopeless(int64_t killed_for) const {
   constexpr int64_t kSecond = 1000000000;
+  if (command) {
+    command->remind();
+    return killed_for >= 5 * kSecond;
+  }
   if (killed_for < kSecond / 4) return false;
   return killed_for >= 5 * kSecond || sleeps_for_ever(pid, killed_for < kSecond);
 }
@@ -235,7 +265,7 @@ bool Launched::die() {
   while (poll(&watched, 1, given_up ? 0 : 100) <= 0) {
     if (given_up || hopeless(now_ns() - killed)) return false;
   }
-  return reap(true);
+  return reap(!given_up);
 }
 
 Launched::~Launched() {

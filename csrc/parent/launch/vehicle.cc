@@ -104,6 +104,34 @@ Barrier barrier_of(const PlanSpec& spec) {
   return landlock_version() >= kernel::kLandlockScopeVersion ? kScopeBarrier : kExecuteBarrier;
 }
 
+namespace {
+
+// Each command has a domain of its own, and where signals are the domain's matter it could send the
+// others none; so it is the other kind wherever nobody could mount anyway.
+Barrier barrier_of_commands(const PlanSpec& spec) {
+  const Barrier barrier = barrier_of(spec);
+  return barrier == kScopeBarrier && spec.may_landlock ? kExecuteBarrier : barrier;
+}
+
+}  // namespace
+
+CommandGround ground_of(const PlanSpec& spec, bool lives) {
+  CommandGround ground;
+  IdPlan& ids = ground.usual.ids;
+  ids.become_root = spec.become_root;
+  ids.change = spec.change_user;
+  ids.uid = spec.uid;
+  ids.gid = spec.gid;
+  ids.set_groups = spec.set_groups;
+  ground.usual.groups = spec.groups;
+  ground.usual.capabilities = spec.capabilities;
+  ground.rlimits = spec.rlimits;
+  ground.umask = spec.umask;
+  ground.barrier = barrier_of_commands(spec);
+  if (lives && spec.own_seccomp && spec.no_new_privs) ground.seccomp = spec.seccomp;
+  return ground;
+}
+
 void look_at_file_systems(PlanSpec& spec) {
   if (spec.own_memory) return;  // it may hang, and is known to
   std::vector<std::string> sources = spec.layers;

@@ -18,6 +18,9 @@ long landlock_version();
 // What keeps the program off its init, where its capabilities wouldn't.
 Barrier barrier_of(const PlanSpec& spec);
 
+// What holds for the commands of a container; `lives`: it has no program of its own.
+CommandGround ground_of(const PlanSpec& spec, bool lives);
+
 // Fills in what the plan has of file systems. Asks them, which may hang.
 void look_at_file_systems(PlanSpec& spec);
 

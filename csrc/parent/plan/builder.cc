@@ -17,6 +17,12 @@
 namespace pyminicon::parent {
 namespace {
 
+constexpr size_t kInstruction = 8;  // struct sock_filter
+
+// A SeccompPlan begins as a View does.
+static_assert(offsetof(SeccompPlan, program) == offsetof(View<int32_t>, data) &&
+              offsetof(SeccompPlan, size) == offsetof(View<int32_t>, size));
+
 constexpr size_t kPlan = offsetof(PlanHeader, plan);
 #define PLAN_FIELD(field) (kPlan + offsetof(LaunchPlan, field))
 
@@ -216,9 +222,9 @@ class Builder {
     plan().landlock = fds_.landlock;
     plan().barrier = fds_.barrier;
     if (!spec_.has_seccomp) return;
-    constexpr size_t kInstruction = 8;  // struct sock_filter
     plan().seccomp.size = static_cast<uint32_t>(spec_.seccomp.size() / kInstruction);
     plan().seccomp.before_capabilities = !spec_.no_new_privs;
+    plan().seccomp.own = spec_.own_seccomp && spec_.no_new_privs;
     arena_.point(PLAN_FIELD(seccomp.program),
                  arena_.put_bytes(spec_.seccomp.data(), spec_.seccomp.size(), kInstruction));
   }
@@ -251,6 +257,8 @@ class Builder {
     plan.plan_fd = fds_.plan;
     plan.failure_fd = fds_.failure;
     plan.handout_fd = fds_.handout;
+    plan.commands_fd = fds_.commands;
+    plan.control_fd = fds_.control;
     plan.park_fd = fds_.park;
     plan.park_late = !spec_.can_park_ready || spec_.init;
   }
@@ -276,6 +284,36 @@ void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<in
   const auto numbers = arena.put_bytes(pass.data(), pass.size() * sizeof(int), alignof(int));
   arena.point(offsetof(RunPlan, pass.data), numbers);
   arena.at<RunPlan>(0).pass.size = static_cast<uint32_t>(pass.size());
+}
+
+void build_command(const CommandSpec& command, const CommandGround& ground, const CommandFds& fds,
+                   Arena& arena) {
+  arena.reserve(sizeof(CommandPlan), alignof(CommandPlan));
+  const auto list = [&arena](size_t slot, const auto& values, size_t count) {
+    if (count == 0) return;
+    const size_t bytes = values.size() * sizeof values[0];
+    arena.point(slot, arena.put_bytes(values.data(), bytes, alignof(uint64_t)));
+    arena.at<uint32_t>(slot + offsetof(View<int32_t>, size)) = static_cast<uint32_t>(count);
+  };
+  const auto whole = [&list](size_t slot, const auto& values) {
+    list(slot, values, values.size());
+  };
+  arena.at<CommandPlan>(0).ids = command.ids;
+  whole(offsetof(CommandPlan, ids.groups), command.groups);
+  whole(offsetof(CommandPlan, pass), fds.pass);
+  whole(offsetof(CommandPlan, rlimits), with_defaults(ground.rlimits));
+  list(offsetof(CommandPlan, seccomp), ground.seccomp, ground.seccomp.size() / kInstruction);
+  put_exec(offsetof(CommandPlan, exec), command.exec, arena);
+  auto& plan = arena.at<CommandPlan>(0);
+  plan.kind = command.kind;
+  plan.joins = fds.joins;
+  plan.terminal = fds.terminal ? 1 : 0;
+  plan.capabilities = command.capabilities;
+  plan.barrier = ground.barrier;
+  plan.umask = ground.umask;
+  for (uint32_t i = 0; i < 3; ++i) {
+    if (fds.stdio[i] != kNullDevice) plan.sent |= 1U << i;
+  }
 }
 
 void build_plan(const PlanSpec& spec, const ExecSpec& exec, const std::vector<OpSpec>& mounts,

@@ -14,4 +14,16 @@ void build_plan(const PlanSpec& spec, const ExecSpec& exec, const std::vector<Op
 void build_run(const ExecSpec& exec, const int (&stdio)[3], const std::vector<int>& pass,
                Arena& arena);
 
+// What is sent along with a command.
+struct CommandFds {
+  const int (&stdio)[3];
+  bool terminal;
+  const std::vector<int>& pass;
+  uint32_t joins;
+};
+
+// Lays out a CommandPlan at the beginning of `arena`.
+void build_command(const CommandSpec& command, const CommandGround& ground, const CommandFds& fds,
+                   Arena& arena);
+
 }  // namespace pyminicon::parent

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "base/plan.h"
+#include "base/command.h"
 #include "parent/cgroup/cgroup.h"
 #include "parent/plan/witness.h"
 
@@ -28,6 +28,24 @@ struct OpSpec {
 struct ExecSpec {
   std::vector<std::string> candidates, argv, env;
   std::string cwd = "/";
+};
+
+// What a command does and who it is.
+struct CommandSpec {
+  CommandKind kind = CommandKind::kExecute;
+  ExecSpec exec;
+  IdPlan ids{};  // but for the groups
+  std::vector<uint32_t> groups;
+  uint64_t capabilities = 0;
+};
+
+// What holds for all commands of a container.
+struct CommandGround {
+  CommandSpec usual;  // who they are where nothing else is said
+  std::vector<RlimitPlan> rlimits;
+  uint32_t umask = 022;
+  Barrier barrier = kNoBarrier;
+  std::string seccomp;  // a filter that each loads itself, or empty
 };
 
 struct PlanSpec {
@@ -62,6 +80,7 @@ struct PlanSpec {
   bool new_keyring = false;
   std::string seccomp;  // packed sock_filter, empty for none
   bool has_seccomp = false;
+  bool own_seccomp = false;  // a profile of the user's
 
   bool init = false;
   bool init_barrier = false;  // the program could trace its init
@@ -93,7 +112,7 @@ struct LaunchFds {
   std::vector<int> pass;
   std::vector<int> tasks;
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
-      handout = -1, park = -1;
+      handout = -1, park = -1, commands = -1, control = -1;
   std::string scratch_dir;
   std::string id;  // empty: the plan's name for it stays
 };

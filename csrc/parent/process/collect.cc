@@ -44,12 +44,6 @@ void receive_pair(int socket, Fd& first, Fd& second) {
   second = Fd(fds[1]);
 }
 
-namespace {
-
-constexpr char kRegularOnly[] = "only a regular file, reached without a link, is collected";
-
-// Where the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may
-// mount can lay such a file over the one that is collected.
 bool is_made_up(int fd) {
   constexpr uint32_t kMadeUp[] = {PROC_SUPER_MAGIC,
                                   SYSFS_MAGIC,
@@ -74,6 +68,10 @@ bool is_made_up(int fd) {
   const auto type = static_cast<uint32_t>(info.f_type);
   return std::find(std::begin(kMadeUp), std::end(kMadeUp), type) != std::end(kMadeUp);
 }
+
+namespace {
+
+constexpr char kRegularOnly[] = "only a regular file, reached without a link, is collected";
 
 Collected refused(int error, const std::string& hint = {}) { return {{}, error, hint}; }
 

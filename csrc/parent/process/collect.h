@@ -14,6 +14,10 @@ namespace pyminicon::parent {
 // Receives the two descriptors that child/root.cc hands out; leaves them empty if none came.
 void receive_pair(int socket, Fd& first, Fd& second);
 
+// Whether the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may
+// mount can lay such a file over the one that is collected.
+bool is_made_up(int fd);
+
 // The bytes of a file, or why there are none: an errno, and what it means here.
 struct Collected {
   std::string bytes;

@@ -1,0 +1,71 @@
+// What is said between the caller and the init of a container: one message begins a command, with
+// its descriptors; what becomes of it comes back through a socket of its own.
+#pragma once
+
+#include "base/plan.h"
+
+namespace pyminicon {
+
+// What a command's first process does when all is set up for it.
+enum class CommandKind : uint32_t {
+  kExecute,     // execve
+  kServeFiles,  // works on files for the caller, who talks with it through stdio[0] (child/files.h)
+};
+
+// A command, as plain bytes that are settled for kCommandAddress, where a worker of init's reads
+// them. All that it takes is in here: nothing of it is looked up inside.
+struct CommandPlan {
+  CommandKind kind;
+  uint32_t number;     // by which the caller has it ended
+  uint32_t size;       // of the whole, this struct first
+  uint32_t in_file;    // the rest is in a file that comes with it: no message is that long
+  uint32_t sent;       // bit i: stdio[i] was sent; else it is kNullDevice
+  uint32_t terminal;   // stdio[0] becomes the controlling terminal
+  View<int32_t> pass;  // the numbers of the descriptors behind those of stdio
+  uint32_t joins;      // how many descriptors come before those of stdio: cgroups to write 0 into
+  IdPlan ids;
+  uint64_t capabilities;  // the container's: root's commands keep these
+  uint32_t barrier;       // Barrier
+  uint32_t umask;
+  View<RlimitPlan> rlimits;
+  SeccompPlan seccomp;  // where init has none of its own to be inherited
+  ExecPlan exec;
+};
+
+constexpr uint64_t kCommandAddress = 0x210000000000ULL;
+constexpr uint32_t kMostInline = 48 << 10;  // bytes of a message, well below a socket's buffer
+constexpr uint32_t kMostCommand = 16 << 20;
+
+// The descriptors of the message: where its words go, the file if there is one, the cgroups', then
+// stdio's and those to be passed.
+constexpr int kReplyFd = 0, kFirstFd = 1;
+
+enum class CommandWord : uint32_t {
+  kBegan,   // it executes its program; its pidfd comes along
+  kFailed,  // it couldn't begin
+  kEnded,   // its first process has
+};
+
+// Through the reply's socket, by its worker. The end of the socket's other side: nothing that
+// descends from it is left.
+struct CommandReply {
+  CommandWord word;
+  int32_t pid;                  // kBegan: as the container counts
+  int32_t status;               // kEnded: as wait(2) tells it
+  uint32_t stage;               // kFailed: Stage, the element of its list, errno
+  int32_t index, error;         //
+  uint64_t user_us, system_us;  // kEnded: of its first process and the children that it waited for
+};
+
+enum class InitOrder : uint32_t {
+  kEnd,        // all that descends from the command `number`
+  kTerminate,  // signal `number` to every process, and then the end of the container
+};
+
+// Through the control socket, to init itself.
+struct ControlMessage {
+  InitOrder order;
+  uint32_t number;
+};
+
+}  // namespace pyminicon

@@ -1,0 +1,202 @@
+#include "bind/command.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+
+#include "base/kernel.h"
+#include "bind/from_python.h"
+#include "bind/run.h"
+#include "parent/launch/command.h"
+#include "parent/process/collect.h"
+#include "parent/process/failure.h"
+#include "parent/process/patience.h"
+#include "parent/process/plain_file.h"
+
+namespace pyminicon::bind {
+namespace {
+
+using parent::CommandSpec;
+
+// What it takes to reach the init of a container, whoever closes that meanwhile.
+std::shared_ptr<parent::Living> living_of(Handle& handle) {
+  const py::gil_scoped_release nogil;
+  if (!handle.container().owned()) return nullptr;
+  const std::lock_guard lock(handle.guarded->lock);
+  if (handle.container().reaped) return nullptr;
+  return handle.container().living;
+}
+
+std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
+  auto living = living_of(handle);
+  if (!living) throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  return living;
+}
+
+// `who`: (uid, gid, groups), or None for whom the container is run as.
+CommandSpec command_of(const parent::Living& living, const py::object& told,
+                       const py::object& who) {
+  CommandSpec command = living.ground().usual;
+  if (!told.is_none()) command.exec = make_exec(told);
+  if (who.is_none()) return command;
+  const auto row = py::reinterpret_borrow<py::tuple>(who);
+  command.ids.change = 1;
+  command.ids.uid = row[0].cast<uint32_t>();
+  command.ids.gid = row[1].cast<uint32_t>();
+  command.groups.clear();
+  if (command.ids.set_groups != 0) command.groups = row[2].cast<std::vector<uint32_t>>();
+  return command;
+}
+
+void begin(Handle& handle, Handle& container, const CommandSpec& command,
+           parent::LaunchOptions& options) {
+  const auto living = insist_on_living(container);
+  handle.id = container.id;
+  options.interrupted = check_signals;
+  const py::gil_scoped_release nogil;
+  handle.container() = parent::start_command(living, command, options);
+}
+
+py::tuple run_command(Handle& container, const py::tuple& told, const py::object& who,
+                      const py::tuple& stdio, std::vector<int> pass, bool trace,
+                      const py::object& input, Seconds timeout, Seconds wall_time, double cpu_time,
+                      uint64_t max_output, const py::object& collect, uint64_t collect_max,
+                      int cancel) {
+  const int64_t begun = parent::now_ns();
+  const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
+  Released<Handle> handle(new Handle);
+  {
+    const CommandSpec command = command_of(*insist_on_living(container), told, who);
+    parent::LaunchOptions options;
+    ChildEnds ends;
+    open_stdio(stdio, options, ends, handle->streams);
+    options.pass = std::move(pass);
+    options.trace = trace;
+    options.deadline = std::min(by_caller, by_wall);
+    options.cancel = cancel;
+    try {
+      begin(*handle, container, command, options);
+    } catch (const parent::SetupTimeout&) {
+      return timed_out_in_setup(by_caller <= by_wall);
+    }
+  }
+  const RunRequest request{input,      timeout, wall_time,   cpu_time,
+                           max_output, collect, collect_max, cancel};
+  return finish_run(std::move(handle), request, told, begun, nullptr, {});
+}
+
+Released<Handle> start_command(Handle& container, const py::tuple& told, const py::object& who,
+                               const py::tuple& stdio, std::vector<int> pass, bool terminal,
+                               bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
+                               int cancel) {
+  Released<Handle> handle(new Handle);
+  {
+    const CommandSpec command = command_of(*insist_on_living(container), told, who);
+    parent::LaunchOptions options;
+    ChildEnds ends;
+    open_stdio(stdio, options, ends, handle->streams);
+    options.pass = std::move(pass);
+    options.terminal = terminal;
+    options.trace = trace;
+    options.deadline = deadline_in(wall_time, parent::now_ns());
+    options.cancel = cancel;
+    begin(*handle, container, command, options);
+  }
+  hold_limits(*handle, wall_time, cpu_time, max_output);
+  return handle;
+}
+
+// A process inside that works on files for whoever has the other end of `socket`. `strict`: without
+// capabilities, so that modes hold for root as well.
+Released<Handle> serve_files(Handle& container, const py::object& who, bool strict, int socket) {
+  Released<Handle> handle(new Handle);
+  CommandSpec command = command_of(*insist_on_living(container), py::none(), who);
+  command.kind = CommandKind::kServeFiles;
+  if (strict) command.capabilities = 0;
+  parent::LaunchOptions options;
+  options.stdio[0] = socket;
+  options.stdio[1] = options.stdio[2] = kNullDevice;
+  constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
+  options.deadline = parent::now_ns() + kPatience;
+  begin(*handle, container, command, options);
+  return handle;
+}
+
+// A small regular file as the container sees it, its links followed inside alone; None where there
+// is none. Whatever its file system does, no longer than `timeout`.
+py::object read_inside(Handle& handle, const std::string& path, uint64_t most, Seconds timeout) {
+  const auto bytes = std::make_shared<std::optional<std::string>>();
+  const auto error = std::make_shared<int>(ENOENT);
+  const parent::Patience patience{deadline_in(timeout, parent::now_ns()), -1, check_signals};
+  bool done = true;
+  {
+    const py::gil_scoped_release nogil;
+    std::shared_ptr<parent::Fd> root;
+    {
+      const std::lock_guard lock(handle.guarded->lock);
+      root = std::make_shared<parent::Fd>(fcntl(handle.container().root.get(), F_DUPFD_CLOEXEC, 3));
+    }
+    if (*root) {
+      done = parent::done_within(patience, [root, path, most, bytes, error] {
+        const parent::Way way{root->get(), path, 0,
+                              kernel::kResolveInRoot | kernel::kResolveNoMagiclinks};
+        const parent::Fd file = parent::open_plain(way);
+        *error = errno;
+        if (!file) return;
+        const bool made_up = parent::is_made_up(file.get());
+        if (!made_up) *bytes = parent::read_at_most(file.get(), most);
+        *error = made_up ? EINVAL : errno;
+      });
+    }
+  }
+  if (done && *bytes) return py::bytes(**bytes);
+  if (done && (*error == ENOENT || *error == ENOTDIR)) return py::none();
+  errno = done ? *error : ETIMEDOUT;
+  PyErr_SetFromErrno(PyExc_OSError);
+  throw py::error_already_set();
+}
+
+// As the caller's own PID namespace counts; None where that can't be told.
+py::object host_pid(const Handle& handle) {
+  const parent::Launched& one = handle.container();
+  const int pidfd = one.command ? one.command->pidfd() : one.pidfd.get();
+  char path[48], text[256];
+  std::snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+  const parent::Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return py::none();
+  text[got] = 0;
+  const char* line = std::strstr(text, "\nPid:");
+  const long pid = line != nullptr ? std::strtol(line + 5, nullptr, 10) : 0;
+  return pid > 0 ? py::object(py::int_(pid)) : py::none();
+}
+
+}  // namespace
+
+void bind_commands(py::class_<Handle, Released<Handle>>& handle) {
+  handle
+      .def("run_command", &run_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+           py::arg("cancel_fd") = -1)
+      .def("start_command", &start_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+           py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
+      .def("serve_files", &serve_files)
+      .def("read_inside", &read_inside)
+      .def_property_readonly("host_pid", &host_pid)
+      .def_property_readonly("ending",
+                             [](Handle& h) {
+                               const auto living = living_of(h);
+                               return !living || living->ended();
+                             })
+      .def_property_readonly("uid",
+                             [](Handle& h) {
+                               const auto living = living_of(h);
+                               return living ? living->ground().usual.ids.uid : 0;
+                             })
+      .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
+      .def("terminate", [](Handle& h, uint32_t number) {
+        if (const auto living = living_of(h)) living->order(InitOrder::kTerminate, number);
+      });
+}
+
+}  // namespace pyminicon::bind

@@ -1,0 +1,238 @@
+// A worker: one command, from the message to its last process.
+#include <linux/wait.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "base/command.h"
+#include "base/kernel.h"
+#include "base/syscall.h"
+#include "child/files.h"
+#include "child/handed.h"
+#include "child/living.h"
+#include "child/own_memory.h"
+
+namespace pyminicon::child {
+namespace {
+
+struct Step {
+  Stage stage;
+  long (*run)(Child&);
+};
+
+// A command's birth: what init's own hasn't done for all of them already. Namespaces, mounts,
+// bounding set, no_new_privs, keyring and filter are inherited.
+constexpr Step kCommandBirth[] = {
+    {Stage::kCgroupJoin, join_cgroups},
+    {Stage::kLandlock, raise_barrier},  // off init, for who may trace
+    {Stage::kStdio, move_stdio},
+    {Stage::kSession, start_session},
+    {Stage::kTerminal, take_terminal},
+    {Stage::kRlimit, set_rlimits},
+    {Stage::kCwd, try_directory},
+    {Stage::kFds, close_descriptors},
+    {Stage::kUser, become_user},
+    {Stage::kCwd, enter_directory},
+    {Stage::kCapabilities, drop_capabilities},
+    {Stage::kSeccomp, load_seccomp},
+};
+
+// What a worker and the command that it forks have in common; the report is in shared memory.
+struct Command {
+  Handed got;
+  CommandPlan* plan = reinterpret_cast<CommandPlan*>(kCommandAddress);
+  Report* report = nullptr;
+  int rest = kFirstFd;  // the first descriptor that isn't ours
+};
+
+long take(Child& child, Stage stage, long (*run)(Child&)) {
+  child.report.stage = static_cast<uint32_t>(stage);
+  child.report.index = -1;
+  return run(child);
+}
+
+long be_born(Child& child, Command& command, const CommandPlan& asked) {
+  child.report.stage = static_cast<uint32_t>(Stage::kStdio);
+  child.report.index = -1;
+  const int streams = command.rest + static_cast<int>(asked.joins);
+  if (const long r = place_handed(child, command.got, streams, asked.sent, asked.pass, {}); r < 0) {
+    return r;
+  }
+  for (const Step& step : kCommandBirth) {
+    if (const long r = take(child, step.stage, step.run); r < 0) return r;
+  }
+  if (asked.kind == CommandKind::kExecute) return take(child, Stage::kExec, execute);
+  child.report.stage = static_cast<uint32_t>(Stage::kExec);
+  return 0;
+}
+
+[[noreturn]] void become_command(Command& command, int proc) {
+  const CommandPlan& asked = *command.plan;
+  LaunchPlan plan{};
+  plan.helper_fd = -1;
+  plan.tasks_fds = {command.got.fds + command.rest, asked.joins};
+  plan.umask = asked.umask;
+  plan.barrier = asked.barrier;
+  plan.rlimits = asked.rlimits;
+  plan.stdio.terminal = static_cast<int32_t>(asked.terminal);
+  plan.ids = asked.ids;
+  plan.capabilities.keep = asked.capabilities;
+  plan.seccomp = asked.seccomp;
+  plan.exec = asked.exec;
+  Child child(plan, *command.report);
+  child.proc = proc;
+  const long result = be_born(child, command, asked);
+  if (result < 0) {
+    command.report->error = static_cast<int32_t>(-result);
+    sys::exit_group(127);
+  }
+  const int kept[] = {0, proc};
+  close_all_but({kept, 2});
+  serve_files(0, proc);
+}
+
+// Where the command didn't fit into a message it lies in a file, before the other descriptors.
+long map_file(Command& command) {
+  if (command.plan->in_file == 0) return 0;
+  if (command.got.count <= kFirstFd) return -EPROTO;
+  const int file = command.got.fds[command.rest++];
+  const long at = sys::call(SYS_mmap, static_cast<long>(kCommandAddress), command.plan->size,
+                            PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0);
+  return at == static_cast<long>(kCommandAddress) ? 0 : at < 0 ? at : -ENOMEM;
+}
+
+long tell(int reply, const CommandReply& word, int pidfd) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  iovec data{const_cast<CommandReply*>(&word), sizeof word};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  if (pidfd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    *reinterpret_cast<int*>(CMSG_DATA(header)) = pidfd;
+  }
+  return sys::call(SYS_sendmsg, reply, sys::arg(&message), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {
+  CommandReply word{};
+  word.word = CommandWord::kFailed;
+  word.stage = static_cast<uint32_t>(stage);
+  word.index = index;
+  word.error = error;
+  return tell(reply, word, -1);
+}
+
+uint64_t microseconds(const timeval& time) {
+  return static_cast<uint64_t>(time.tv_sec) * 1000000 + static_cast<uint64_t>(time.tv_usec);
+}
+
+// Reaps what ends until nothing that descends from the command is left. Only an end is an end: one
+// that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well.
+[[noreturn]] void attend(int32_t program, int reply) {
+  for (;;) {
+    CommandReply word{};
+    rusage used{};
+    const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), __WALL, sys::arg(&used));
+    if (pid == -ECHILD) sys::exit_group(0);
+    if (pid != program || (word.status & 0xff) == 0x7f) continue;
+    word.word = CommandWord::kEnded;
+    word.user_us = microseconds(used.ru_utime);
+    word.system_us = microseconds(used.ru_stime);
+    tell(reply, word, -1);
+  }
+}
+
+// Until exec, or the end of a command that failed: the kernel wakes who waits for a vfork then.
+long fork_command(Command& command, int proc, int* pidfd) {
+  constexpr long kFlags = SIGCHLD | CLONE_VFORK | static_cast<long>(kernel::kClonePidfd);
+  const bool waits = command.plan->kind == CommandKind::kExecute;
+  const long pid = sys::call(SYS_clone, waits ? kFlags : kFlags & ~static_cast<long>(CLONE_VFORK),
+                             0, sys::arg(pidfd), 0, 0);
+  if (pid == 0) become_command(command, proc);
+  return pid;
+}
+
+[[noreturn]] void begin(Command& command, int proc) {
+  Handed& got = command.got;
+  const int reply = got.fds[kReplyFd];
+  // Whose parent has ended becomes this process's child, and not init's.
+  sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  int pidfd = -1;
+  long pid = map_file(command);
+  if (pid == 0) pid = fork_command(command, proc, &pidfd);
+  if (pid < 0) {
+    tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
+    sys::exit_group(0);
+  }
+  const Report& report = *command.report;
+  if (report.error != 0) {
+    tell_failure(reply, static_cast<Stage>(report.stage), report.index, report.error);
+  } else {
+    CommandReply word{};
+    word.pid = static_cast<int32_t>(pid);
+    tell(reply, word, pidfd);
+  }
+  // A pipe that the worker held would never read as ended.
+  for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);
+  sys::close(pidfd);
+  sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
+  attend(static_cast<int32_t>(pid), reply);
+}
+
+// Before a command comes: whatever can be done without it.
+bool make_ready(const InitFds& fds, Command& command) {
+  sys::prctl(PR_SET_NAME, sys::arg("pyminicon-work"));
+  sys::close(fds.control);
+  sys::close(fds.signals);
+  sys::close(fds.status);
+  sys::close(fds.taken_read);
+  constexpr int kAnonymous = MAP_ANONYMOUS | MAP_PRIVATE | MAP_FIXED;
+  const long room = sys::call(SYS_mmap, static_cast<long>(kCommandAddress), kMostInline,
+                              PROT_READ | PROT_WRITE, kAnonymous, -1, 0);
+  const long shared = sys::call(SYS_mmap, 0, sizeof(Report), PROT_READ | PROT_WRITE,
+                                MAP_ANONYMOUS | MAP_SHARED, -1, 0);
+  command.report = reinterpret_cast<Report*>(shared);
+  return room == static_cast<long>(kCommandAddress) && (shared > 0 || shared < -4095);
+}
+
+}  // namespace
+
+void work(const InitFds& fds) {
+  Command command;
+  if (!make_ready(fds, command)) sys::exit_group(1);
+  const long size =
+      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  const Taken taken{static_cast<int32_t>(sys::call(SYS_getpid)), command.plan->number};
+  sys::write(fds.taken_write, &taken, sizeof taken);
+  const bool whole = size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd;
+  if (!whole) {
+    // Nobody is left who could send one, or descriptors were lost on the way, for want of room.
+    if (command.got.count > kReplyFd) {
+      tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
+    }
+    sys::exit_group(0);
+  }
+  sys::close(fds.taken_write);
+  sys::close(fds.commands);
+  sys::close(fds.parent);
+  begin(command, fds.proc);
+}
+
+void refuse_command(int commands, int error) {
+  Handed got;
+  CommandPlan plan;
+  receive(commands, &plan, sizeof plan, got);  // what is longer is cut off
+  if (got.count > kReplyFd) tell_failure(got.fds[kReplyFd], Stage::kClone, -1, error);
+  for (int i = 0; i < got.count; ++i) sys::close(got.fds[i]);
+}
+
+}  // namespace pyminicon::child

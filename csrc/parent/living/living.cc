@@ -1,0 +1,165 @@
+#include "parent/living/living.h"
+
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "parent/process/failure.h"
+
+namespace pyminicon::parent {
+namespace {
+
+constexpr int64_t kMillisecond = 1000000;
+
+// Lays the command out; where it is too long for a message it goes by a file, but for its
+// beginning.
+Fd settle(Arena& arena) {
+  auto& plan = arena.at<CommandPlan>(0);
+  plan.size = static_cast<uint32_t>(arena.size());
+  if (arena.size() > kMostCommand) {
+    throw LaunchFailure(E2BIG, Stage::kExec, "", "arguments and environment take 16M at most");
+  }
+  Fd file;
+  if (arena.size() > kMostInline) {
+    plan.in_file = 1;
+    const MakingFds making;
+    file = Fd(memfd_create("pyminicon-command", MFD_CLOEXEC));
+    if (!file) throw LaunchFailure(errno, Stage::kPrepare, "memfd_create");
+  }
+  arena.settle(kCommandAddress);
+  for (size_t done = 0; file && done < arena.size();) {
+    const ssize_t written = ::write(file.get(), arena.data() + done, arena.size() - done);
+    if (written < 0) throw LaunchFailure(errno, Stage::kPrepare, "memfd_create");
+    done += static_cast<size_t>(written);
+  }
+  return file;
+}
+
+// Room for one more message. There may be only so many descriptors under way (ETOOMANYREFS), and
+// nobody tells when one has arrived.
+void await_room(int socket, int error, const Patience& patience) {
+  const bool full = error == EAGAIN;
+  pollfd watched[] = {{socket, full ? short{POLLOUT} : short{0}, 0}, {patience.cancel, POLLIN, 0}};
+  const int64_t left = (patience.deadline - now_ns()) / kMillisecond + 1;
+  const int ready =
+      poll(watched, 2, static_cast<int>(std::clamp<int64_t>(left, 0, full ? 1000 : 1)));
+  if (ready < 0 && errno == EINTR && patience.interrupted) patience.interrupted();
+  if (now_ns() >= patience.deadline || (ready > 0 && watched[1].revents != 0)) throw SetupTimeout{};
+}
+
+// What came is 0 bytes at the end of the socket, and -1 with EAGAIN where there is nothing yet.
+ssize_t receive(int socket, CommandReply& word, Fd& pidfd, int flags) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  iovec data{&word, sizeof word};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  const MakingFds making;
+  const ssize_t got = recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
+  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+    int fd = -1;
+    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
+    pidfd = Fd(fd);
+  }
+  if (got > 0 && got != static_cast<ssize_t>(sizeof word)) return 0;
+  return got < 0 && errno != EAGAIN && errno != EINTR ? 0 : got;
+}
+
+}  // namespace
+
+void Living::send(Arena& arena, const std::vector<int>& fds, const Patience& patience) {
+  const Fd file = settle(arena);
+  std::vector<int> all = fds;
+  if (file) all.insert(all.begin() + kFirstFd, file.get());
+  const size_t bytes = all.size() * sizeof(int);
+  std::vector<char> control(CMSG_SPACE(bytes));
+  iovec data{arena.data(), file ? sizeof(CommandPlan) : arena.size()};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(bytes);
+  std::memcpy(CMSG_DATA(header), all.data(), bytes);
+  while (sendmsg(commands_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    const int error = errno;
+    if (error == EAGAIN || error == ETOOMANYREFS) {
+      await_room(commands_.get(), error, patience);
+    } else if (error != EINTR) {
+      const bool gone = error == EPIPE || error == ECONNRESET || error == ENOTCONN;
+      throw LaunchFailure(gone ? ESHUTDOWN : error, Stage::kClone, "");
+    }
+  }
+}
+
+void Living::order(InitOrder what, uint32_t number) {
+  const ControlMessage message{what, number};
+  // A full socket: init has been asked often enough.
+  ::send(control_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void Living::close() { shutdown(control_.get(), SHUT_RDWR); }
+
+bool Living::ended() const {
+  pollfd watched{control_.get(), 0, 0};
+  return poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+bool CommandEnd::await_birth(const Patience& patience, CommandReply& word) {
+  for (;;) {
+    const ssize_t got = receive(reply_, word, pidfd_, 0);
+    if (got >= 0) return got > 0;
+    if (!readable_within(patience, reply_)) throw SetupTimeout{};
+  }
+}
+
+void CommandEnd::end() {
+  asked_ = true;
+  remind();
+}
+
+void CommandEnd::remind() { container_->order(InitOrder::kEnd, number_); }
+
+// Until the worker has no more children.
+bool CommandEnd::drained(int64_t deadline) {
+  constexpr int kPatience = 20;  // milliseconds until init is reminded
+  for (;;) {
+    CommandReply word{};
+    Fd none;
+    if (receive(reply_, word, none, 0) == 0) return true;
+    if (now_ns() >= deadline) return false;
+    pollfd watched{reply_, POLLIN, 0};
+    if (poll(&watched, 1, kPatience) == 0) remind();
+  }
+}
+
+std::optional<CommandEnd::Ended> CommandEnd::look() {
+  for (;;) {
+    CommandReply word{};
+    Fd pidfd;
+    const ssize_t got = receive(reply_, word, pidfd, MSG_PEEK);
+    if (got < 0) return std::nullopt;
+    if (got == 0) return Ended{};
+    if (word.word == CommandWord::kEnded) {
+      // The word stays, and the socket readable.
+      constexpr int64_t kPatience = 5000 * kMillisecond;
+      if (asked_) drained(now_ns() + kPatience);
+      return Ended{true, word.status, static_cast<double>(word.user_us) * 1e-6,
+                   static_cast<double>(word.system_us) * 1e-6};
+    }
+    receive(reply_, word, pidfd_, 0);
+  }
+}
+
+}  // namespace pyminicon::parent

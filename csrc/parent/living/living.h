@@ -1,0 +1,81 @@
+// A container whose init takes commands: what the caller holds of it, and of each command.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/command.h"
+#include "parent/plan/arena.h"
+#include "parent/plan/spec.h"
+#include "parent/process/fd.h"
+#include "parent/process/patience.h"
+
+namespace pyminicon::parent {
+
+// The caller's ends of the sockets to init. Several threads may send at once: a message is whole.
+class Living {
+ public:
+  Living(Fd commands, Fd control, CommandGround ground, bool lives)
+      : lives_(lives),
+        commands_(std::move(commands)),
+        control_(std::move(control)),
+        ground_(std::move(ground)) {}
+
+  // Without a program of its own: it ends when it is told to.
+  bool lives() const { return lives_; }
+  const CommandGround& ground() const { return ground_; }
+  uint32_t next_number() { return ++number_; }
+
+  // Sends a command that is laid out in `arena`, with its descriptors. Throws LaunchFailure
+  // (ESHUTDOWN where init has ended), SetupTimeout.
+  void send(Arena& arena, const std::vector<int>& fds, const Patience& patience);
+
+  void order(InitOrder what, uint32_t number);
+  void close();  // init ends, and all with it
+  bool ended() const;
+
+ private:
+  const bool lives_;
+  const Fd commands_, control_;
+  const CommandGround ground_;
+  std::atomic<uint32_t> number_{0};
+};
+
+// The caller's end of one command: init is asked to end it, its worker tells what becomes of it
+// through `reply`, which is readable when its first process has ended, and from then on.
+class CommandEnd {
+ public:
+  CommandEnd(std::shared_ptr<Living> container, int reply, uint32_t number)
+      : container_(std::move(container)), reply_(reply), number_(number) {}
+
+  int pidfd() const { return pidfd_.get(); }  // of its first process
+
+  // Waits until it executes its program, or can't. False: it has ended before, with its container
+  // or by a hand inside.
+  bool await_birth(const Patience& patience, CommandReply& word);
+
+  void end();     // all that descends from it; doesn't wait
+  void remind();  // once more: init may not have known it when it was told
+
+  struct Ended {
+    bool known = false;  // else it has gone with its container, or somebody has killed its worker
+    int status = 0;      // as wait(2) tells it
+    double user = 0, system = 0;
+  };
+  // How it has ended, or nothing: it goes on. After end() the last of its processes is waited for,
+  // which is a matter of moments then, or hopeless.
+  std::optional<Ended> look();
+
+ private:
+  bool drained(int64_t deadline);
+
+  std::shared_ptr<Living> container_;
+  int reply_;  // Launched has it
+  Fd pidfd_;
+  uint32_t number_;
+  bool asked_ = false;
+};
+
+}  // namespace pyminicon::parent

@@ -1,0 +1,124 @@
+"""What is asked of a container that takes commands, checked: before anything is sent to it."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.errors import LaunchError, SpecError
+from pyminicon.options import EACH_COMMAND, LIVES, OF_A_PROGRAM, Spec
+from pyminicon.options import parse as specs
+from pyminicon.plan import build as plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, Protocol
+
+    from pyminicon import _core
+    from pyminicon.plan import Plan, Told
+
+    class Box(Protocol):
+        """A container, as far as commands depend on it."""
+
+        id: str
+        pid: int
+        _handle: _core.Handle
+        _spec: Spec
+        _plan: Plan
+
+
+_MOST_READ = 1 << 20  # bytes of passwd or group
+_PATIENCE = 10.0  # seconds for a file system inside to tell of them
+
+
+class Command:
+    """One command: its options, what is executed, and as whom (None: as the container is)."""
+
+    __slots__ = ("spec", "told", "who")
+
+    def __init__(self, spec: Spec, told: Told, who: tuple[int, int, list[int]] | None) -> None:
+        self.spec: Spec = spec
+        self.told: Told = told
+        self.who: tuple[int, int, list[int]] | None = who
+
+
+def container(options: dict[str, Any]) -> tuple[list[str | bytes], dict[str, Any]]:
+    """Args and options of a container that is started without args. Raises SpecError."""
+    for name in options:
+        if name in OF_A_PROGRAM:
+            raise SpecError(name, "is a program's: give it to the commands, as in c.run([...])")
+    if options.get("init", True) is False:
+        raise SpecError("init", "can't be False without args: nothing but an init would be there")
+    return LIVES, {**options, "init": True}
+
+
+def without_init() -> SpecError:
+    """For a container that can't take commands."""
+    return SpecError("init", "commands take a container with one: start it without args, or with init=True")
+
+
+def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()) -> Command:
+    """What is asked of ``box``. Raises SpecError."""
+    for name in options:
+        if name not in EACH_COMMAND and name != "tty":
+            known = name in specs.EACH_RUN or name in specs.LIMITS or hasattr(Spec, name)
+            raise SpecError(name, "is the container's, not a command's" if known else "no such option")
+    spec = specs.parse(args, options, refused)
+    _check(spec)
+    environment = {**box._plan.environment, **(box._spec.env or {})}
+    if environment.get("HOSTNAME") == box._plan.id:
+        environment["HOSTNAME"] = box.id
+    who = None
+    if spec.user is not None:
+        who = _identity(box, spec, environment)
+    return Command(spec, _told(box, spec, {**environment, **(spec.env or {})}), who)
+
+
+def _check(spec: Spec) -> None:
+    if spec.cpu_time is not None:
+        raise SpecError("cpu_time", "isn't counted for a command")
+
+
+def _identity(box: Box, spec: Spec, environment: dict[str, str]) -> tuple[int, int, list[int]]:
+    """The user, by the container's own passwd as it is now."""
+    from pyminicon.options import users
+
+    patience = min(_PATIENCE, spec.timeout or _PATIENCE)
+
+    def read(path: str) -> bytes | None:
+        try:
+            return box._handle.read_inside(path, _MOST_READ, patience)
+        except OSError as error:
+            raise SpecError("user", f"the container's /{path} can't be read: {error.strerror}") from None
+
+    who = users.resolve(spec.user or "", read)
+    if "HOME" not in (box._spec.env or {}):
+        environment["HOME"] = who.home
+    return who.uid, who.gid, [who.gid, *who.groups]
+
+
+def _told(box: Box, spec: Spec, environment: Mapping[str, str]) -> Told:
+    if not spec.args:
+        raise SpecError("args", "is empty: there is no program to run")
+    program = spec.args[0]
+    if not program:
+        raise LaunchError(2, "exec", "", "the program's name is empty")
+    return (
+        plans.candidates(program, environment.get("PATH", "")),
+        list(spec.args),
+        [f"{key}={value}" for key, value in environment.items()],
+        spec.cwd or box._spec.cwd or box._plan.told[3],
+    )
+
+
+def outer_uid(box: Box, uid: int) -> int:
+    """As this machine counts, for what a user inside is to own."""
+    try:
+        with open(f"/proc/{box.pid}/uid_map", "rb") as file:
+            rows = [[int(word) for word in line.split()] for line in file]
+    except OSError:
+        return uid
+    for inside, outside, count in rows:
+        if inside <= uid < inside + count:
+            return uid - inside + outside
+    return os.geteuid()

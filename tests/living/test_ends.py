@@ -1,0 +1,111 @@
+"""How a container that lives ends, and what becomes of its commands then."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from typing import Any
+
+import pytest
+
+import pyminicon
+from tests.living.conftest import names
+
+Home = Any
+
+
+def test_close_is_0_and_kill_is_9() -> None:
+    with pyminicon.start() as c:
+        assert c.poll() is None
+    assert (c.returncode, c.limit) == (0, None)
+    c = pyminicon.start()
+    c.kill()
+    assert c.wait(10) == -9
+    c.close()
+
+
+def test_after_the_end_everything_that_needs_it_alive_says_so(home: Home) -> None:
+    home.kill()
+    for call in (home.run, home.start):
+        with pytest.raises(pyminicon.ContainerEnded) as caught:
+            call(["true"])
+        assert (caught.value.id, caught.value.returncode, caught.value.limit) == (home.id, -9, None)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.id, again.returncode, str(again)) == (home.id, -9, str(caught.value))
+
+
+def test_running_commands_end_with_it() -> None:
+    with pyminicon.start() as c:
+        p = c.start(["sleep", "100"])
+    assert (c.returncode, p.wait(10), p.limit) == (0, -9, None)
+    with pyminicon.start() as c:
+        p = c.start(["sleep", "100"])
+        threading.Timer(0.2, c.kill).start()
+        r = c.run(["sleep", "100"])
+        assert (r.returncode, r.limit, p.wait(10), c.wait(10)) == (-9, None, -9, -9)
+
+
+def test_its_limit_is_told_of_its_commands() -> None:
+    with pyminicon.start(wall_time=0.4) as c:
+        p = c.start(["sleep", "100"])
+        r = c.run(["sleep", "100"])
+        assert (r.returncode, r.limit) == (-9, "wall_time")
+        assert (p.wait(10), p.limit, c.wait(10), c.limit) == (-9, "wall_time", -9, "wall_time")
+        with pytest.raises(pyminicon.ContainerEnded, match="wall_time"):
+            c.run(["true"])
+
+
+def test_terminate_tells_every_process_and_then_closes() -> None:
+    script = "trap 'echo told; exit 7' TERM; echo ready; while :; do sleep 0.01; done"
+    with pyminicon.start() as c:
+        p = c.start(["sh", "-c", script], stdout=pyminicon.PIPE)
+        assert p.stdout is not None and p.stdout.readline() == b"ready\n"
+        c.terminate()
+        assert p.stdout.readline() == b"told\n"
+        assert (p.wait(10), c.wait(10)) == (7, 0)
+    with pyminicon.start() as c:  # who doesn't listen isn't waited for
+        c.run(["sh", "-c", "(trap '' TERM; sleep 100) & exit 0"])
+        begun = time.monotonic()
+        c.terminate()
+        assert c.wait(10) == 0 and time.monotonic() - begun < 5
+
+
+def test_a_container_that_nobody_holds_warns_and_is_ended_with_the_program() -> None:
+    c = pyminicon.start()
+    pidfd = os.dup(c.pidfd)
+    try:
+        with pytest.warns(ResourceWarning, match="still running"):
+            del c
+        from pyminicon import container
+
+        for kept in list(container._running.values()):
+            kept.end()
+        import select
+
+        assert select.select([pidfd], [], [], 10)[0]
+    finally:
+        os.close(pidfd)
+
+
+def test_a_forked_child_ends_nothing_and_can_ask_nothing(home: Home) -> None:
+    p = home.start(["sleep", "100"])
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            p.kill()
+            home.kill()
+            home.close()
+            home.run(["true"])
+        except pyminicon.ContainerEnded:
+            code = 2
+        except pyminicon.Error:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert p.poll() is None and home.run(["true"]).returncode == 0
+    p.kill()
+    assert p.wait(10) == -9 and names(home) == []
