@@ -6,7 +6,7 @@ SOURCES = $(wildcard csrc/*.cc csrc/*/*.cc csrc/*/*.h csrc/*/*/*.cc csrc/*/*/*.h
 PACKAGE = pyminicon tools tests benchmarks
 BUILD = build/tests
 
-.PHONY: check quick nightly programs soak foreign venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference wheel wheel-test clean
+.PHONY: check quick nightly programs soak foreign venv format lint types tidy cpp-tests tests slow unit fuzz fresh-test reference wheel wheel-test sdist sdist-test clean
 check: venv format lint types cpp-tests tidy unit fuzz
 
 # What runs before each commit, in less than two minutes; `make check` is for before a change is sent.
@@ -110,6 +110,19 @@ wheel:
 wheel-test: wheel
 	$(PYTHON) tests/fresh/run.py --packages python3-venv --also $(abspath dist) --command \
 	    "! command -v cc && python3 -m venv ~/v && ~/v/bin/pip install -q --no-index $(abspath dist)/*.whl && cd / && ~/v/bin/python -m pyminicon run host echo runs"
+
+# The source archive installs, and its own tests pass, where there is nothing else of the repository.
+sdist:
+	$(PYTHON) -m venv $(WHEELS)/venv
+	$(WHEELS)/venv/bin/pip install -q --disable-pip-version-check build
+	rm -f dist/*.tar.gz
+	$(WHEELS)/venv/bin/python -m build -q --sdist .
+
+SDIST_TESTS =
+sdist-test: sdist
+	rm -rf build/sdist && mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist --strip-components=1
+	cd build/sdist && $(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check '.[test]'
+	cd build/sdist && .venv/bin/python -m pytest -q $(SDIST_TESTS)
 
 clean:
 	rm -rf build $(VENV)

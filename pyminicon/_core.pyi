@@ -38,6 +38,7 @@ class PlanFields(TypedDict, total=False):
     groups: list[int]
     hostname: str
     loopback: bool
+    only_unix_sockets: bool
     private_clock: bool
     root: int
     read_only: bool

@@ -76,7 +76,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
       files=None              {"target": bytes or path}, put in before the start
       collect=None            paths that are taken out after the end, in Result.files
       collect_max=16777216    bytes of each of them
-      network='none'          "none": its own loopback; "host"
+      network='none'          "none": its own loopback; "off": no sockets but AF_UNIX; "host"
       pid='private'           PID namespace, or "host"
       ipc='private'           IPC namespace, or "host"
       uts='private'           UTS namespace (host name), or "host"

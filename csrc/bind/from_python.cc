@@ -6,6 +6,7 @@
 #include "parent/launch/launch.h"
 #include "parent/launch/vehicle.h"
 #include "parent/plan/own_id.h"
+#include "parent/plan/socket_filter.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
 
 namespace pyminicon::bind {
@@ -183,13 +184,15 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
   fields.value("own_seccomp", spec.own_seccomp);
   const py::handle seccomp = fields.get("seccomp");
   if (!seccomp) throw py::key_error("a plan says whether it has a filter: seccomp");
-  if (seccomp.is_none()) return;
-  spec.has_seccomp = true;
   if (seccomp.is(py::bool_(true))) {  // the default profile, compiled when this module was
     spec.seccomp.assign(reinterpret_cast<const char*>(kDefaultSeccomp), sizeof kDefaultSeccomp);
-  } else {
+  } else if (!seccomp.is_none()) {
     spec.seccomp = bytes_of(seccomp);
   }
+  bool only_unix_sockets = false;
+  fields.value("only_unix_sockets", only_unix_sockets);
+  if (only_unix_sockets) spec.seccomp = without_sockets(spec.seccomp);
+  spec.has_seccomp = !spec.seccomp.empty();
 }
 
 }  // namespace

@@ -57,7 +57,7 @@ TABLE: tuple[tuple[str, str, int, str, str], ...] = (
     ("ulimit", "", MANY, "NAME=SOFT[:HARD]", "resource limit of a process, as nofile=256:512"),
     ("add-host", "", MANY, "NAME:ADDRESS", "a line of /etc/hosts"),
     ("dns", "", MANY, "ADDRESS", "a name server for /etc/resolv.conf"),
-    ("network", "", ONE, "none|host", "its own loopback only, or this machine's network"),
+    ("network", "", ONE, "none|off|host", "its own loopback only, no sockets, or this machine's network"),
     ("pid", "", ONE, "private|host", "PID namespace"),
     ("ipc", "", ONE, "private|host", "IPC namespace"),
     ("uts", "", ONE, "private|host", "UTS namespace (host name)"),

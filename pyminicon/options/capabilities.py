@@ -129,6 +129,20 @@ def for_filter(capabilities: int, cap_add: Iterable[str] | None) -> int:
     return capabilities | (PACKETS if _read("cap_add", cap_add)[0] & mask_of(("NET_RAW",)) else 0)
 
 
+def without_network(capabilities: int, cap_add: Iterable[str] | None) -> int:
+    """The set ``capabilities`` where there is no network: docker's NET_RAW would be for nothing.
+
+    Raises SpecError where one that configures a network was asked for: a socket of AF_UNIX is enough to set
+    an interface up with it (netdevice(7)).
+    """
+    asked, everything = _read("cap_add", cap_add)
+    wanted = (capabilities if everything else asked) & mask_of(("NET_ADMIN", "NET_RAW"))
+    if wanted:
+        word = names(wanted)[0]
+        raise SpecError("cap_add", f"{word} is for a network, and network='off' has none: leave one of them")
+    return capabilities & ~mask_of(("NET_ADMIN", "NET_RAW"))
+
+
 def _read(option: str, words: Iterable[str] | None) -> tuple[int, bool]:
     """(the capabilities named, whether ALL is among the words)."""
     if words is None:

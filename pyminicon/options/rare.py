@@ -324,7 +324,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "files": _files,
     "collect": _collect,
     "collect_max": _size,
-    "network": _choice("none", "host"),
+    "network": _choice("none", "off", "host"),
     "pid": _choice("private", "host"),
     "ipc": _choice("private", "host"),
     "uts": _choice("private", "host"),

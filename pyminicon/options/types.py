@@ -56,7 +56,7 @@ class ContainerOptions(LimitOptions, total=False):
     dns: Iterable[str]
     volumes: Iterable[AnyPath | tuple[AnyPath, ...]] | None
     tmpfs: Iterable[AnyPath] | None
-    network: Literal["none", "host"]
+    network: Literal["none", "off", "host"]
     pid: Namespace
     ipc: Namespace
     uts: Namespace

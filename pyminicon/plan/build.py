@@ -77,6 +77,10 @@ class _Builder(Draft):
 
             self.capabilities = resolve(spec.cap_add, spec.cap_drop)
             self.filtered_by = for_filter(self.capabilities, spec.cap_add)
+        if spec.network == "off":
+            from pyminicon.options.capabilities import without_network
+
+            self.capabilities = without_network(self.capabilities, spec.cap_add)
 
     def build(self) -> Plan:
         try:
@@ -142,9 +146,10 @@ class _Builder(Draft):
         flags |= _NEWIPC if spec.ipc == "private" else 0
         flags |= _NEWUTS if spec.uts == "private" else 0
         flags |= _NEWCGROUP if spec.cgroupns == "private" else 0
-        flags |= _NEWNET if spec.network == "none" else 0
+        flags |= _NEWNET if spec.network != "host" else 0
         fields["namespaces"] = flags
         fields["loopback"] = spec.network == "none"
+        fields["only_unix_sockets"] = spec.network == "off"
         fields["private_clock"] = spec.time == "private"
         fields["kill_by_cgroup"] = spec.pid == "host"
         fields["init"] = spec.init
