@@ -607,13 +607,14 @@ class _Attended(Held, _Generic[AnyStr]):
         if self.returncode is None:
             if not self._mine():
                 raise errors.Error("another process has started this container, and waits for it")
-            greenlets = among_greenlets()
-            if not (
-                self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)
-            ):
-                raise errors.TimeoutExpired(self.args, timeout or 0.0)
+            self._wait(timeout)
             self.poll()
         return errors.check_status(self.returncode)
+
+    def _wait(self, timeout: float | None) -> None:
+        greenlets = among_greenlets()
+        if not (self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)):
+            raise errors.TimeoutExpired(self.args, timeout or 0.0)
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
@@ -967,6 +968,12 @@ class Process(_Attended[AnyStr]):
     def terminate(self) -> None:
         """SIGTERM to its first process."""
         self.send_signal(15)
+
+    def _wait(self, timeout: float | None) -> None:
+        """One that was killed tells of its end, and then that the last of what has come of it is gone."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            super()._wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
 
     def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
         gone = ended == (-9, None) and self._container._handle.ending

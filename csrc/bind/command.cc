@@ -106,6 +106,57 @@ Released<Handle> start_command(Handle& container, const py::tuple& told, const p
   return handle;
 }
 
+// What is begun by an event loop: sent at once or not at all (EAGAIN), and heard of later.
+class Begun {
+ public:
+  Begun(Handle& container, const py::object& told, const py::object& who, const py::tuple& stdio,
+        std::vector<int> pass, bool terminal, bool trace, Seconds wall_time, double cpu_time,
+        uint64_t max_output)
+      : living_(insist_on_living(container)),
+        command_(command_of(*living_, told, who)),
+        wall_time_(wall_time),
+        cpu_time_(cpu_time),
+        max_output_(max_output) {
+    parent::LaunchOptions options;
+    ChildEnds ends;
+    open_stdio(stdio, options, ends, handle_->streams);
+    options.pass = std::move(pass);
+    options.terminal = terminal;
+    options.trace = trace;
+    options.deadline = 0;
+    handle_->id = container.id;
+    try {
+      handle_->container() = parent::send_command(living_, command_, options);
+    } catch (const parent::SetupTimeout&) {
+      throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+    }
+  }
+
+  int fd() const { return handle_ ? handle_->container().pidfd.get() : -1; }
+
+  // The command once it runs; None: not yet.
+  py::object result() {
+    if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
+    hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
+    return py::cast(std::move(handle_));
+  }
+
+  // It is to be ended, whatever has become of it: its handle.
+  py::object given_up() {
+    handle_->container().unborn = false;
+    handle_->container().kill();
+    return py::cast(std::move(handle_));
+  }
+
+ private:
+  std::shared_ptr<parent::Living> living_;
+  CommandSpec command_;
+  Seconds wall_time_;
+  double cpu_time_;
+  uint64_t max_output_;
+  Released<Handle> handle_{new Handle};
+};
+
 // A process inside that works on files for whoever has the other end of `socket`. `strict`: without
 // capabilities, so that modes hold for root as well.
 Released<Handle> serve_files(Handle& container, const py::object& who, bool strict, int socket) {
@@ -173,7 +224,13 @@ py::object host_pid(const Handle& handle) {
 
 }  // namespace
 
-void bind_commands(py::class_<Handle, Released<Handle>>& handle) {
+void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& handle) {
+  py::class_<Begun, Released<Begun>>(module, "Begun")
+      .def(py::init<Handle&, py::object, py::object, py::tuple, std::vector<int>, bool, bool,
+                    Seconds, double, uint64_t>())
+      .def_property_readonly("fd", &Begun::fd)
+      .def("result", &Begun::result)
+      .def("given_up", &Begun::given_up);
   handle
       .def("run_command", &run_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),

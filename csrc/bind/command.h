@@ -10,6 +10,6 @@
 namespace pyminicon::bind {
 
 // Adds to the class what is said to a container whose init takes commands.
-void bind_commands(py::class_<Handle, Released<Handle>>& handle);
+void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& handle);
 
 }  // namespace pyminicon::bind

@@ -197,7 +197,9 @@ bool end_handle(Handle& handle) {
   while (ended && ::poll(&watched, 1, 100) <= 0) {
     if (handle.container().hopeless(parent::now_ns() - killed_at)) return false;
   }
-  return true;
+  if (!handle.container().command) return true;
+  const std::lock_guard lock(handle.guarded->lock);
+  return handle.container().reap(true);  // the last of its processes
 }
 
 // It was killed and can't die: nobody waits for it any more.

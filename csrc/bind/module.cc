@@ -75,7 +75,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("collect", [](const Handle& h, const py::object& paths, uint64_t max, Seconds timeout) {
         return collected(h, paths, max, deadline_in(timeout, parent::now_ns()));
       });
-  bind_commands(handle);
+  bind_commands(module, handle);
   module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,

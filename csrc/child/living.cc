@@ -85,11 +85,14 @@ class Init {
     return true;
   }
 
+  // To the program; where there is none, what the caller sends is for all processes (he has no pid in
+  // here), and what comes from inside for nobody.
   void forward() {
     signalfd_siginfo info;
     while (sys::read(fds_.signals, &info, sizeof info) == static_cast<long>(sizeof info)) {
       const int number = static_cast<int>(info.ssi_signo);
-      if (number != SIGCHLD) sys::call(SYS_kill, program_ != 0 ? program_ : -1, number);
+      if (number == SIGCHLD || (program_ == 0 && info.ssi_pid != 0)) continue;
+      sys::call(SYS_kill, program_ != 0 ? program_ : -1, number);
     }
   }
 

@@ -145,7 +145,8 @@ def test_check_raises(home: Home) -> None:
 def test_a_process_has_popens_words(home: Home) -> None:
     with home.start(["cat"], stdin=PIPE, stdout=PIPE, text=True) as p:
         assert p.poll() is None and p.pid > 1 and p.args == ["cat"]
-        assert p.host_pid is not None and Path(f"/proc/{p.host_pid}/comm").read_text() == "cat\n"
+        assert p.host_pid is not None
+        assert soon(lambda: Path(f"/proc/{p.host_pid}/comm").read_text() == "cat\n")
         with pytest.raises(subprocess.TimeoutExpired):
             p.wait(0.05)
         assert p.communicate("words") == ("words", None)

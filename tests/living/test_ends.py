@@ -72,6 +72,14 @@ def test_terminate_tells_every_process_and_then_closes() -> None:
         assert c.wait(10) == 0 and time.monotonic() - begun < 5
 
 
+def test_a_signal_goes_to_every_process_inside() -> None:
+    with pyminicon.start() as c:
+        both = [c.start(["sleep", "100"]) for _ in range(2)]
+        c.send_signal(10)
+        assert [p.wait(10) for p in both] == [-10, -10]
+        assert c.run(["true"]).returncode == 0
+
+
 def test_a_container_that_nobody_holds_warns_and_is_ended_with_the_program() -> None:
     c = pyminicon.start()
     pidfd = os.dup(c.pidfd)

@@ -50,8 +50,8 @@ void insist_on_open(const LaunchOptions& options) {
 
 }  // namespace
 
-Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
-                       const LaunchOptions& options) {
+Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
+                      const LaunchOptions& options) {
   reap_abandoned();
   Pipe ends = make_socketpair();
   const uint32_t number = container->next_number();
@@ -68,17 +68,34 @@ Launched start_command(const std::shared_ptr<Living>& container, const CommandSp
     throw;
   }
   made.reaped = false;
-  ends.write.reset();
+  made.unborn = true;
+  if (options.trace) made.trace.emplace_back("prepare", 0);
+  return made;
+}
+
+bool heard_of(Launched& made, const Living& container, const CommandSpec& command) {
+  if (!made.unborn) return true;
   CommandReply word{};
-  const bool told = made.command->await_birth(patience_of(options), word);
+  const std::optional<bool> told = made.command->heard(word);
+  if (!told) return false;
+  made.unborn = false;
+  made.started = now_ns();
   // Without a word and with its container alive it was killed by somebody inside, its worker first:
   // a command that has ended.
-  made.reaped = told ? word.word == CommandWord::kFailed : container->ended();
-  if (made.reaped && !told) throw LaunchFailure(ESHUTDOWN, Stage::kClone, "");
-  if (made.reaped) fail(word, command, container->ground());
+  made.reaped = *told ? word.word == CommandWord::kFailed : container.ended();
+  if (made.reaped && !*told) throw LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  if (made.reaped) fail(word, command, container.ground());
   made.pid = word.pid;
-  made.started = now_ns();
-  if (options.trace) made.trace = {{"prepare", 0}, {"started", made.started - made.begun}};
+  if (!made.trace.empty()) made.trace.emplace_back("started", made.started - made.begun);
+  return true;
+}
+
+Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
+                       const LaunchOptions& options) {
+  Launched made = send_command(container, command, options);
+  while (!heard_of(made, *container, command)) {
+    if (!readable_within(patience_of(options), made.pidfd.get())) throw SetupTimeout{};
+  }
   return made;
 }
 

@@ -116,12 +116,9 @@ bool Living::ended() const {
   return poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
 }
 
-bool CommandEnd::await_birth(const Patience& patience, CommandReply& word) {
-  for (;;) {
-    const ssize_t got = receive(reply_, word, pidfd_, 0);
-    if (got >= 0) return got > 0;
-    if (!readable_within(patience, reply_)) throw SetupTimeout{};
-  }
+std::optional<bool> CommandEnd::heard(CommandReply& word) {
+  const ssize_t got = receive(reply_, word, pidfd_, 0);
+  return got < 0 ? std::nullopt : std::optional(got > 0);
 }
 
 void CommandEnd::end() {
@@ -131,32 +128,17 @@ void CommandEnd::end() {
 
 void CommandEnd::remind() { container_->order(InitOrder::kEnd, number_); }
 
-// Until the worker has no more children.
-bool CommandEnd::drained(int64_t deadline) {
-  constexpr int kPatience = 20;  // milliseconds until init is reminded
-  for (;;) {
-    CommandReply word{};
-    Fd none;
-    if (receive(reply_, word, none, 0) == 0) return true;
-    if (now_ns() >= deadline) return false;
-    pollfd watched{reply_, POLLIN, 0};
-    if (poll(&watched, 1, kPatience) == 0) remind();
-  }
-}
-
 std::optional<CommandEnd::Ended> CommandEnd::look() {
   for (;;) {
     CommandReply word{};
     Fd pidfd;
     const ssize_t got = receive(reply_, word, pidfd, MSG_PEEK);
     if (got < 0) return std::nullopt;
-    if (got == 0) return Ended{};
+    if (got == 0) return end_;
     if (word.word == CommandWord::kEnded) {
-      // The word stays, and the socket readable.
-      constexpr int64_t kPatience = 5000 * kMillisecond;
-      if (asked_) drained(now_ns() + kPatience);
-      return Ended{true, word.status, static_cast<double>(word.user_us) * 1e-6,
-                   static_cast<double>(word.system_us) * 1e-6};
+      end_ = {true, word.status, static_cast<double>(word.user_us) * 1e-6,
+              static_cast<double>(word.system_us) * 1e-6};
+      if (!asked_) return end_;  // the word stays, and the socket readable
     }
     receive(reply_, word, pidfd_, 0);
   }

@@ -52,9 +52,9 @@ class CommandEnd {
 
   int pidfd() const { return pidfd_.get(); }  // of its first process
 
-  // Waits until it executes its program, or can't. False: it has ended before, with its container
-  // or by a hand inside.
-  bool await_birth(const Patience& patience, CommandReply& word);
+  // The first word, that it executes its program or can't; false: there will be none. It has ended
+  // before, with its container or by a hand inside. Nothing: not yet.
+  std::optional<bool> heard(CommandReply& word);
 
   void end();     // all that descends from it; doesn't wait
   void remind();  // once more: init may not have known it when it was told
@@ -64,18 +64,17 @@ class CommandEnd {
     int status = 0;      // as wait(2) tells it
     double user = 0, system = 0;
   };
-  // How it has ended, or nothing: it goes on. After end() the last of its processes is waited for,
-  // which is a matter of moments then, or hopeless.
+  // How it has ended, or nothing: it goes on. After end() that is the end of the last of its
+  // processes, and the reply is readable once more then.
   std::optional<Ended> look();
 
  private:
-  bool drained(int64_t deadline);
-
   std::shared_ptr<Living> container_;
   int reply_;  // Launched has it
   Fd pidfd_;
   uint32_t number_;
   bool asked_ = false;
+  Ended end_;
 };
 
 }  // namespace pyminicon::parent
