@@ -89,6 +89,33 @@ class KnownPlans:
 
     def keep(self, key: bytes, plan: Any, /) -> None: ...
 
+class Begun:
+    """A command that an event loop has sent; LaunchError EAGAIN where it can't be sent at once."""
+
+    def __init__(
+        self,
+        container: Handle,
+        told: Told,
+        who: Who | None,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        terminal: bool,
+        trace: bool,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+        /,
+    ) -> None: ...
+    @property
+    def fd(self) -> int:
+        """Readable when there is news."""
+
+    def result(self) -> Handle | None:
+        """The command, once it runs."""
+
+    def given_up(self) -> Handle:
+        """The command, which is being ended, whatever has become of it."""
+
 def is_root() -> bool:
     """Whether this process is all of root: uid 0, its capabilities, and not merely in a user namespace."""
 
@@ -146,6 +173,9 @@ class Handle:
 
     def terminate(self, number: int, /) -> None:
         """Sends a signal to all processes; it ends with the last of them, or after a second."""
+
+    def close_living(self) -> bool:
+        """Has its init end; False where it has a program of its own."""
 
     @property
     def takes_commands(self) -> bool:

@@ -136,16 +136,18 @@ class Begun {
 
   // The command once it runs; None: not yet.
   py::object result() {
+    if (!handle_) throw std::logic_error("the command has been handed over");
     if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
     hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
-    return py::cast(std::move(handle_));
+    return py::cast(Released<Handle>(handle_.release()));
   }
 
   // It is to be ended, whatever has become of it: its handle.
   py::object given_up() {
+    if (!handle_) throw std::logic_error("the command has been handed over");
     handle_->container().unborn = false;
     handle_->container().kill();
-    return py::cast(std::move(handle_));
+    return py::cast(Released<Handle>(handle_.release()));
   }
 
  private:
@@ -154,7 +156,8 @@ class Begun {
   Seconds wall_time_;
   double cpu_time_;
   uint64_t max_output_;
-  Released<Handle> handle_{new Handle};
+  std::unique_ptr<Handle> handle_ =
+      std::make_unique<Handle>();  // let go of without the GIL, as this
 };
 
 // A process inside that works on files for whoever has the other end of `socket`. `strict`: without
@@ -251,6 +254,12 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
                                return living ? living->ground().usual.ids.uid : 0;
                              })
       .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
+      .def("close_living",
+           [](Handle& h) {
+             const auto living = living_of(h);
+             if (living && living->lives()) living->close();
+             return living && living->lives();
+           })
       .def("terminate", [](Handle& h, uint32_t number) {
         if (const auto living = living_of(h)) living->order(InitOrder::kTerminate, number);
       });

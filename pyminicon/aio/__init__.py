@@ -20,7 +20,7 @@ import asyncio
 import os
 
 from pyminicon import errors, result
-from pyminicon.aio.container import PRIVATE, AsyncContainer
+from pyminicon.aio.container import PRIVATE, AsyncContainer, AsyncProcess
 from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
@@ -32,6 +32,7 @@ from pyminicon.container import (
     input_bytes,
     too_late,
     wants_terminal,
+    without_args,
 )
 from pyminicon.options import parse as specs
 
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Unpack, overload
 
     from pyminicon.options import Spec
-    from pyminicon.options.types import Args, Buffer, RunOptions, StartOptions
+    from pyminicon.options.types import Args, Buffer, LivingOptions, RunOptions, StartOptions
     from pyminicon.plan import Plan
     from pyminicon.result import Result
     from pyminicon.terminal import Terminal
 
-__all__ = ["AsyncContainer", "run", "start"]
+__all__ = ["AsyncContainer", "AsyncProcess", "run", "start"]
 
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ async def run(args: Any, **options: Any) -> Result[Any]:
 if TYPE_CHECKING:
 
     @overload
+    async def start(args: None = None, **options: Unpack[LivingOptions]) -> AsyncContainer[bytes]: ...
+    @overload
     async def start(
         args: Args,
         *,
@@ -212,16 +215,18 @@ if TYPE_CHECKING:
     ) -> AsyncContainer[Any]: ...
 
 
-async def start(args: Any, **options: Any) -> AsyncContainer[Any]:
+async def start(args: Any = None, **options: Any) -> AsyncContainer[Any]:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
     announce(args, options.get("image", "host"))
-    if wants_terminal(options):
+    if wants_terminal(options) and args is not None:
         return await _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     return await _start(args, *await _planned_start(args, options), trace, None)
 
 
 async def _planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:
+    if args is None:
+        args, options = without_args(options)
     try:
         return await planned(asyncio.get_running_loop(), args, options, specs.ONLY_RUN)
     except errors.Expired:

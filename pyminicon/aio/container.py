@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from typing import AnyStr, Generic
 
 from pyminicon import errors
+from pyminicon.aio.commands import begin
 from pyminicon.aio.ending import Ending
+from pyminicon.aio.job import Job
+from pyminicon.aio.launching import Limits, sooner
+from pyminicon.aio.loop import enter
 from pyminicon.aio.streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio.thread import despite_cancelling, in_thread
-from pyminicon.container import Running, warn_running
+from pyminicon.container import NOT_RUN, Held, Running, announce, input_bytes, wants_terminal, warn_running
+from pyminicon.errors import ContainerEnded, Error, LaunchError
+from pyminicon.living.asked import command, outer_uid, without_init
+from pyminicon.options import ONLY_RUN
+from pyminicon.result import ended_in_setup, make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,48 +27,29 @@ if TYPE_CHECKING:
 
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
+    from pyminicon.living.asked import Command
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
+    from pyminicon.result import Result
     from pyminicon.terminal import Terminal
 
 PRIVATE = object()
 
 
-class AsyncContainer(Running, Generic[AnyStr]):
-    """A running container on an event loop, made by :func:`start`; ``async with`` leaves nothing behind.
-
-    ``pid`` ``pidfd`` ``id`` ``args`` ``returncode`` ``limit`` ``startup`` as :class:`pyminicon.Container`
-    has them. ``stdout`` ``stderr``: asyncio.StreamReader (with ``text=True`` a reader of str with the
-    same read, readline and ``async for``). ``stdin``: ``write`` and ``await drain()``, ``close()`` for its
-    end of file. Each is None where no PIPE was asked for. ``terminal``, with ``tty=True``: a Terminal that
-    doesn't block: watch its ``fileno()`` with the loop's add_reader.
-
-    It belongs to the loop that started it; in a process that didn't make it (after os.fork) every
-    method does nothing to the container.
-    """
+class _Attended(Held, Generic[AnyStr]):
+    """What a loop waits for, talks with and ends: a container, or a command in one."""
 
     def __init__(
-        self,
-        private: object,
-        watch: Watch,
-        handle: _core.Handle,
-        spec: Spec,
-        plan: Plan,
-        args: Any,
+        self, watch: Watch, handle: _core.Handle, spec: Spec, args: Any, lasts: bool, command: bool
     ) -> None:
-        if private is not PRIVATE:
-            raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
         self._loop = watch.loop
         self._handle = handle
         self._spec = spec
-        self._plan = plan
-        self.stop_signal: int = plan.stop_signal
         self._outputs: dict[int, OutputPipe] = {}
         self._readers: dict[int, asyncio.StreamReader] = {}
         self.args = args
         self.id: str = handle.id
         self.pid: int = handle.pid
-        self.pidfd: int = handle.pidfd
         self.startup: float = handle.startup
         self.returncode: int | None = None
         self.limit: str | None = None
@@ -68,7 +58,7 @@ class AsyncContainer(Running, Generic[AnyStr]):
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
         self.stderr: Any = self._output(2)
-        self._ending = Ending(watch, handle, "disk_parent" in plan.fields)
+        self._ending = Ending(watch, handle, lasts, command)
         self._ending.on_end = self._ended
 
     def _input(self) -> InputStream | None:
@@ -99,11 +89,11 @@ class AsyncContainer(Running, Generic[AnyStr]):
             self._settle(self._handle.poll())
 
     def fileno(self) -> int:
-        """The pidfd: readable when the container has ended (pidfd_open(2)); -1 once it is closed."""
-        return self.pidfd
+        """Readable when it has ended; -1 once it is closed. Of a container the pidfd (pidfd_open(2))."""
+        return self._handle.pidfd
 
     def poll(self) -> int | None:
-        """The returncode if the container has ended, else None; doesn't wait."""
+        """The returncode if it has ended, else None; doesn't wait."""
         if not self._settled and self._handle.owned:
             self._settle(self._handle.poll())
         return errors.check_status(self.returncode) if self._settled else None
@@ -112,13 +102,20 @@ class AsyncContainer(Running, Generic[AnyStr]):
         if ended is None or self._settled:
             return
         self._settled = True
-        self.returncode, self.limit = self._status_of(ended[0]), ended[1]
-        locks = self._plan.rootfs.lock_fds
-        while locks:
-            os.close(locks.pop())
+        self.returncode, self.limit = self._status_of(ended[0]), self._limit_of(ended)
+        self._let_go()
+
+    def _status_of(self, code: int | None) -> int | None:
+        return code
+
+    def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
+        return ended[1]
+
+    def _let_go(self) -> None:
+        """Of what was kept for it until its end."""
 
     async def wait(self) -> int:
-        """Waits until the container has ended; the returncode. For a timeout: asyncio.wait_for."""
+        """Waits until it has ended; the returncode. For a timeout: asyncio.wait_for."""
         await self._ending.wait()
         if not self._settled and self._handle.owned:
             if self._ending.gone:
@@ -157,14 +154,14 @@ class AsyncContainer(Running, Generic[AnyStr]):
         self.stdin.close()
 
     def kill(self) -> None:
-        """Ends the container with all that is in it, at once; :meth:`wait` tells when it is gone."""
+        """Ends it with all that is in it, or has come of it, at once; :meth:`wait` tells when it is gone."""
         self._ending.kill()
 
     async def aclose(self) -> None:
-        """Kills the container if it still runs and waits until it is gone, also when cancelled."""
+        """Ends it if it still runs and waits until it is gone, also when cancelled."""
         if not self._handle.owned:
             return
-        cancelled = await self._ending.kill_and_wait()
+        cancelled = await self._ending.kill_and_wait(self._close)
         for output in self._outputs.values():
             output.close()
         if self.stdin is not None:
@@ -175,12 +172,12 @@ class AsyncContainer(Running, Generic[AnyStr]):
             await despite_cancelling(self.wait())
         self._ending.forget()
         self._handle.release()
-        self.pidfd = -1
         if cancelled is not None:
             raise cancelled
 
-    async def __aenter__(self) -> AsyncContainer[AnyStr]:
-        return self
+    def _close(self) -> bool:
+        """Has it end in its own way; False: it has none, and is killed."""
+        return False
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
@@ -189,6 +186,171 @@ class AsyncContainer(Running, Generic[AnyStr]):
         if not getattr(self, "_settled", True) and self._handle.owned:
             warn_running(self)
 
+    def _state(self) -> str:
+        return "running" if not self._settled else f"returncode={self.returncode}"
+
+
+class AsyncContainer(_Attended[AnyStr], Running):
+    """A running container on an event loop, made by :func:`start`; ``async with`` leaves nothing behind.
+
+    ``pid`` ``pidfd`` ``id`` ``args`` ``returncode`` ``limit`` ``startup`` as :class:`pyminicon.Container`
+    has them. ``stdout`` ``stderr``: asyncio.StreamReader (with ``text=True`` a reader of str with the
+    same read, readline and ``async for``). ``stdin``: ``write`` and ``await drain()``, ``close()`` for its
+    end of file. Each is None where no PIPE was asked for. ``terminal``, with ``tty=True``: a Terminal that
+    doesn't block: watch its ``fileno()`` with the loop's add_reader.
+
+    It belongs to the loop that started it; in a process that didn't make it (after os.fork) every
+    method does nothing to the container.
+    """
+
+    def __init__(
+        self, private: object, watch: Watch, handle: _core.Handle, spec: Spec, plan: Plan, args: Any
+    ) -> None:
+        if private is not PRIVATE:
+            raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
+        super().__init__(watch, handle, spec, args, "disk_parent" in plan.fields, False)
+        self._plan = plan
+        self._lives = args is None
+        self._takes_commands: bool = handle.takes_commands
+        self.stop_signal: int = plan.stop_signal
+        self.pidfd: int = handle.pidfd
+
+    def _let_go(self) -> None:
+        locks = self._plan.rootfs.lock_fds
+        while locks:
+            os.close(locks.pop())
+
+    def _close(self) -> bool:
+        return self._handle.close_living()
+
+    async def aclose(self) -> None:
+        await super().aclose()
+        if self._handle.owned:
+            self.pidfd = -1
+
+    aclose.__doc__ = _Attended.aclose.__doc__
+
+    async def run(self, args: Any, **options: Any) -> Result[Any]:
+        """:meth:`pyminicon.Container.run` on the loop: the same options, the same Result, the same errors.
+
+        Cancelling ends all that has come of the command, waits until it is gone and leaves nothing.
+        """
+        begun = self._loop.time()
+        trace = bool(options.pop("trace", False))
+        asked = await self._asked(args, options, NOT_RUN)
+        spec = asked.spec
+        data = input_bytes(spec)
+        watch = enter(self._loop)
+        try:
+            handle = await begin(watch, self._handle, asked, Limits(None, trace), sooner(begun, spec))
+            deadline = None if spec.timeout is None else begun + spec.timeout
+            job = Job(watch, handle, spec, data or b"", deadline, False, True)
+            await job.finished()
+            limit = await self._limit_on(handle)
+            return await job.result(args, limit)
+        except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
+            return make_result(spec, args, ended_in_setup(spec))
+        except LaunchError as error:
+            await self._insist_on_life(error)
+            raise
+        finally:
+            watch.leave()
+
+    async def start(self, args: Any, **options: Any) -> AsyncProcess[Any]:
+        """:meth:`pyminicon.Container.start` on the loop; gives an AsyncProcess."""
+        trace = bool(options.pop("trace", False))
+        terminal = None
+        if wants_terminal(options):
+            from pyminicon.terminal import Terminal
+
+            terminal = Terminal()
+            os.set_blocking(terminal.fileno(), False)
+            options = {**options, **dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)}
+        watch = enter(self._loop)
+        try:
+            asked = await self._asked(args, options, ONLY_RUN)
+            if terminal is not None:
+                terminal.give_to(outer_uid(self, asked.who[0] if asked.who else self._handle.uid))
+            handle = await begin(watch, self._handle, asked, Limits(asked.spec, trace), None)
+            made: AsyncProcess[Any] = AsyncProcess(PRIVATE, self, watch, handle, asked.spec, args)
+        except BaseException as error:
+            if terminal is not None:
+                terminal.close()
+            if isinstance(error, LaunchError):
+                await self._insist_on_life(error)
+            raise
+        finally:
+            watch.leave()
+        if terminal is not None:
+            terminal.close_inner()
+            made.terminal = terminal
+        return made
+
+    async def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
+        announce(args, self._spec.image)
+        if self._settled:
+            raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        if not self._takes_commands:
+            raise without_init()
+        if options.get("user") is None:
+            return command(self, args, options, refused)
+        # Users are looked up in files inside, which may lie wherever their owner has put them.
+        return await in_thread(self._loop, lambda: command(self, args, options, refused), None)
+
+    async def _insist_on_life(self, error: LaunchError) -> None:
+        if error.errno != errno.ESHUTDOWN:
+            return
+        if not self._handle.owned:
+            raise Error("another process has started this container, and speaks with it") from None
+        raise ContainerEnded(self.id, await self.wait(), self.limit) from None
+
+    async def _limit_on(self, handle: _core.Handle) -> str | None:
+        """The container's limit, where a command has ended with it."""
+        if handle.poll() == (-9, None) and self._handle.ending:
+            await self.wait()
+            return self.limit
+        return None
+
+    async def __aenter__(self) -> AsyncContainer[AnyStr]:
+        return self
+
     def __repr__(self) -> str:
-        state = "running" if not self._settled else f"returncode={self.returncode}"
-        return f"<AsyncContainer {self.id} pid={self.pid} {state}>"
+        return f"<AsyncContainer {self.id} pid={self.pid} {self._state()}>"
+
+
+class AsyncProcess(_Attended[AnyStr]):
+    """A command that runs in a container, made by :meth:`AsyncContainer.start`: :class:`pyminicon.Process` with
+    ``wait``, ``communicate`` and ``aclose`` to be awaited, and an AsyncContainer's streams."""
+
+    def __init__(
+        self,
+        private: object,
+        container: AsyncContainer[Any],
+        watch: Watch,
+        handle: _core.Handle,
+        spec: Spec,
+        args: Any,
+    ) -> None:
+        if private is not PRIVATE:
+            raise TypeError("an AsyncProcess is made by AsyncContainer.start()")
+        self._container = container
+        self.host_pid: int | None = handle.host_pid
+        super().__init__(watch, handle, spec, args, False, True)
+
+    def terminate(self) -> None:
+        """SIGTERM to its first process."""
+        self.send_signal(15)
+
+    async def wait(self) -> int:
+        await super().wait()
+        if self.limit is None and self.returncode == -9 and self._handle.owned:
+            self.limit = await self._container._limit_on(self._handle)
+        return errors.check_status(self.returncode)
+
+    wait.__doc__ = _Attended.wait.__doc__
+
+    async def __aenter__(self) -> AsyncProcess[AnyStr]:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<AsyncProcess {self.args!r:.80} pid={self.pid} in {self.id} {self._state()}>"

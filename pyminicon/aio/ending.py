@@ -18,17 +18,19 @@ _PATIENCE_IN_D = 0.3
 
 
 class Ending:
-    """Waits for the pidfd of one container; kills it; gives up on what can't die.
+    """Waits for the pidfd of one container, or for a command in one; kills it; gives up on what can't die.
 
-    ``lasts``: what it leaves, a layer on disk, takes long to remove.
+    ``lasts``: what it leaves, a layer on disk, takes long to remove. ``command``: one that was killed tells of its
+    end, and then that the last of what has come of it is gone.
     """
 
-    def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool) -> None:
+    def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool, command: bool = False) -> None:
         self.watch = watch
         self.loop: asyncio.AbstractEventLoop = watch.loop
         self.handle = handle
         self.pidfd: int = handle.pidfd
         self.lasts = lasts
+        self.command = command
         self.gone: bool = False
         self.given_up: bool = False
         self.killed_at: float = 0.0
@@ -40,12 +42,17 @@ class Ending:
 
     def ended(self, _: int = -1) -> None:
         """The pidfd is readable: the kernel has ended everything in the container."""
+        if not self.is_over():
+            return
         self.forget()
         self.gone = True
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
             on_end()
         self.wake()
+
+    def is_over(self) -> bool:
+        return not self.command or self.handle.poll() is not None
 
     def wake(self) -> None:
         waiters, self.waiters = self.waiters, []
@@ -79,9 +86,13 @@ class Ending:
         else:
             self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
 
-    async def kill_and_wait(self) -> asyncio.CancelledError | None:
-        """Kills and waits, however often this task is cancelled meanwhile; the last such cancellation."""
-        self.kill()
+    async def kill_and_wait(self, close: Callable[[], bool] = lambda: False) -> asyncio.CancelledError | None:
+        """Kills and waits, however often this task is cancelled meanwhile; the last such cancellation. ``close``
+        ends it in another way, if it can, for which it has a moment."""
+        if self.gone or not close():
+            self.kill()
+        else:
+            self.loop.call_later(_PATIENCE_IN_D, self.kill)
         cancelled = None
         while not self.gone and not self.given_up:
             try:

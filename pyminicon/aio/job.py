@@ -10,7 +10,7 @@ import select
 from pyminicon import errors, result
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import NO_LIMIT
-from pyminicon.aio.streams import PIECE
+from pyminicon.aio.streams import PIECE, waiting_in
 from pyminicon.aio.thread import in_thread
 
 TYPE_CHECKING = False
@@ -36,8 +36,9 @@ class Job(Ending):
         data: bytes,
         deadline: float | None,
         lasts: bool,
+        command: bool = False,
     ) -> None:
-        super().__init__(watch, handle, lasts)
+        super().__init__(watch, handle, lasts, command)
         loop = watch.loop
         self.spec = spec
         self.deadline = deadline
@@ -119,9 +120,13 @@ class Job(Ending):
     def ended(self, _: int = -1) -> None:
         # Every writer is dead: what the pipes still hold is all there will be. Their end need not come,
         # a worker forked meanwhile may hold a write end, and may even write.
+        if not self.is_over():
+            return
         for fd in list(self.open):
-            while fd in self.open and self._read(fd):
-                pass
+            left = waiting_in(fd)
+            while left > 0 and fd in self.open:
+                self._read(fd)
+                left -= PIECE
         super().ended()
 
     def release(self) -> None:
@@ -165,7 +170,7 @@ class Job(Ending):
             await self.bury()
             raise
 
-    async def result(self, args: Any) -> Result[Any]:
+    async def result(self, args: Any, limit: str | None = None) -> Result[Any]:
         handle, spec = self.handle, self.spec
         files = await self._collected()
         cancelled = await self.bury() if self.gone else None
@@ -173,8 +178,8 @@ class Job(Ending):
         handle.release()
         if cancelled is not None:
             raise cancelled
-        returncode, limit = handle.poll() or (-9, None)
-        limit = self.limit or limit
+        returncode, own = handle.poll() or (-9, None)
+        limit = self.limit or own or limit
         if limit == "memory" and spec.limits and (spec.limits.memory or _SMALLEST_MEMORY) < _SMALLEST_MEMORY:
             program = os.fsdecode((spec.args or [""])[0])
             raise errors.LaunchError(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import fcntl
 import os
+import sys
+import termios
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 PIECE = 1 << 16
 #: The longest line that a StreamReader gives; asyncio's own 64 KiB is short for a line of JSON.
 LINE_LIMIT = 1 << 20
+
+
+def waiting_in(fd: int) -> int:
+    """How many bytes a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class OutputPipe(asyncio.ReadTransport):
@@ -71,12 +79,11 @@ class OutputPipe(asyncio.ReadTransport):
         """The end of the stream, whoever else may hold the write end; what is in the pipe is read first."""
         if self._fd < 0:
             return
-        data = b""
         try:
-            while data := os.read(self._fd, PIECE):  # its writers are dead; who else has it may even write
+            left = waiting_in(self._fd)  # who else has the other end may go on writing
+            while left > 0 and (data := os.read(self._fd, PIECE)):
                 self._reader.feed_data(data)
-                if len(data) < PIECE:
-                    break
+                left -= len(data)
         except OSError:
             pass
         self.close()
