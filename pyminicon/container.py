@@ -410,6 +410,7 @@ class Held:
 
     _handle: _core.Handle
     _spec: Spec
+    id: str
     pid: int
 
     @property
@@ -452,6 +453,13 @@ class Running(Held):
     _plan: Plan
     _lives: bool  # it has no program: only commands run in it
     _ended_for: int = 0  # the signal that terminate() ended it in the place of
+
+    def _serve_files(self, user: str | None, strict: bool, socket: int) -> _core.Handle:
+        """A process inside that works on files for whoever has the other end of ``socket``, with the rights of
+        ``user``; its ``kill`` ends it. Raises as a command does."""
+        from pyminicon.living.asked import user_inside
+
+        return self._handle.serve_files(user_inside(self, user), strict, socket)
 
     def stats(self) -> Stats:
         """What it is using at this moment, and has used so far (:class:`Stats`)."""

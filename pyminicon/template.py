@@ -20,6 +20,7 @@ from pyminicon.container import (
     start_plan,
     stdio_choices,
     too_late,
+    without_args,
 )
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
@@ -31,7 +32,14 @@ if TYPE_CHECKING:
     from typing import Any, Literal, Unpack, overload
 
     from pyminicon.options import Spec
-    from pyminicon.options.types import Args, Buffer, ContainerOptions, RunOfTemplate, StartOfTemplate
+    from pyminicon.options.types import (
+        Args,
+        Buffer,
+        ContainerOptions,
+        RunOfTemplate,
+        StartLivingOfTemplate,
+        StartOfTemplate,
+    )
     from pyminicon.plan import Plan
     from pyminicon.result import Result
 
@@ -200,6 +208,8 @@ class Template:
     if TYPE_CHECKING:
 
         @overload
+        def start(self, args: None = None, **options: Unpack[StartLivingOfTemplate]) -> Container[bytes]: ...
+        @overload
         def start(
             self,
             args: Args,
@@ -266,15 +276,21 @@ class Template:
             **options: Unpack[StartOfTemplate],
         ) -> Container[Any]: ...
 
-    def start(self, args: Any, **options: Any) -> Container[Any]:
+    def start(self, args: Any = None, **options: Any) -> Container[Any]:
         """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
-        but ``input timeout check capture_output collect``."""
+        but ``input timeout check capture_output collect``. Without ``args`` it is one for commands; those wait in
+        stock where the template has ``init=True``."""
         announce(args, self._options.get("image", "host"))
+        told = args
         try:
+            if args is None:
+                args, living = without_args(options)
+                if not self._plan.fields.get("init"):
+                    return self._start_cold(args, living)
             spec = self._parse_in_time(args, options, specs.ONLY_RUN)
             if self._core is None or (spec.files and self._files_go_cold):
                 merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
-                return start_plan(merged, plan, args)
+                return start_plan(merged, plan, told)
         except errors.Expired:
             raise too_late(self._options) from None
         handle = self._core.start(
@@ -285,7 +301,12 @@ class Template:
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
         )
-        return made_container(handle, spec, self._plan, args)
+        return made_container(handle, spec, self._plan, told)
+
+    def _start_cold(self, args: Any, options: dict[str, Any]) -> Container[Any]:
+        self._parse(args, {name: value for name, value in options.items() if name != "init"}, specs.ONLY_RUN)
+        merged, plan = self._cold_plan(args, options, specs.ONLY_RUN)
+        return start_plan(merged, plan, None)
 
     def _cold_plan(
         self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()

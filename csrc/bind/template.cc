@@ -6,6 +6,7 @@
 #include "bind/from_python.h"
 #include "bind/run.h"
 #include "bind/to_python.h"
+#include "parent/launch/vehicle.h"
 #include "parent/plan/own_id.h"
 #include "parent/process/collect.h"
 
@@ -123,7 +124,11 @@ Released<Handle> template_start(TemplateCore& core, const py::tuple& what, const
   parent::Parked parked = dispatch(core, told, stdio, pass,
                                    deadline_in(wall_time, parent::now_ns()), -1, true, *handle);
   handle->container() = std::move(parked.container);
-  settle_times(handle->container(), parked, false);
+  Launched& container = handle->container();
+  if (told.exec.argv.empty()) {
+    container.living = container.living->without_program(parent::ground_of(*core.spec, true));
+  }
+  settle_times(container, parked, false);
   hold_limits(*handle, wall_time, cpu_time, max_output);
   return handle;
 }

@@ -85,8 +85,8 @@ class Init {
     return true;
   }
 
-  // To the program; where there is none, what the caller sends is for all processes (he has no pid in
-  // here), and what comes from inside for nobody.
+  // To the program; where there is none, what the caller sends is for all processes (he has no pid
+  // in here), and what comes from inside for nobody.
   void forward() {
     signalfd_siginfo info;
     while (sys::read(fds_.signals, &info, sizeof info) == static_cast<long>(sizeof info)) {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from pyminicon import _core
+    from pyminicon.options.users import Identity
     from pyminicon.plan import Plan, Told
 
     class Box(Protocol):
@@ -70,7 +71,10 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         environment["HOSTNAME"] = box.id
     who = None
     if spec.user is not None:
-        who = _identity(box, spec, environment)
+        found = _identity(box, spec.user, spec.timeout)
+        who = found.uid, found.gid, [found.gid, *found.groups]
+        if "HOME" not in (box._spec.env or {}):
+            environment["HOME"] = found.home
     return Command(spec, _told(box, spec, {**environment, **(spec.env or {})}), who)
 
 
@@ -79,11 +83,19 @@ def _check(spec: Spec) -> None:
         raise SpecError("cpu_time", "isn't counted for a command")
 
 
-def _identity(box: Box, spec: Spec, environment: dict[str, str]) -> tuple[int, int, list[int]]:
+def user_inside(box: Box, user: str | None) -> tuple[int, int, list[int]] | None:
+    """Who that is, for what is done in ``box``; None for whom it is run as. Raises SpecError."""
+    if user is None:
+        return None
+    found = _identity(box, user, None)
+    return found.uid, found.gid, [found.gid, *found.groups]
+
+
+def _identity(box: Box, user: str, timeout: float | None) -> Identity:
     """The user, by the container's own passwd as it is now."""
     from pyminicon.options import users
 
-    patience = min(_PATIENCE, spec.timeout or _PATIENCE)
+    patience = min(_PATIENCE, timeout or _PATIENCE)
 
     def read(path: str) -> bytes | None:
         try:
@@ -91,10 +103,7 @@ def _identity(box: Box, spec: Spec, environment: dict[str, str]) -> tuple[int, i
         except OSError as error:
             raise SpecError("user", f"the container's /{path} can't be read: {error.strerror}") from None
 
-    who = users.resolve(spec.user or "", read)
-    if "HOME" not in (box._spec.env or {}):
-        environment["HOME"] = who.home
-    return who.uid, who.gid, [who.gid, *who.groups]
+    return users.resolve(user, read)
 
 
 def _told(box: Box, spec: Spec, environment: Mapping[str, str]) -> Told:

@@ -108,14 +108,19 @@ class StartOptions(ContainerOptions, StartOfTemplate, total=False):
     trace: bool
 
 
-class LivingOptions(ContainerOptions, total=False):
-    """What start takes without args: nothing of what is a program's."""
+class StartLivingOfTemplate(TypedDict, total=False):
+    """What start takes without args, of a Template too: nothing of what is a program's."""
 
     env: Mapping[str, str] | None
     cwd: AnyPath | None
     wall_time: float | None
     cpu_time: float | None
     files: Mapping[str, bytes | os.PathLike[str] | str] | None
+
+
+class LivingOptions(ContainerOptions, StartLivingOfTemplate, total=False):
+    """What :func:`pyminicon.start` takes without args."""
+
     trace: bool
 
 

@@ -296,6 +296,26 @@ def test_what_is_a_programs_is_refused_without_args(options: dict[str, Any]) -> 
     assert caught.value.option in options
 
 
+@pytest.mark.parametrize(
+    "options", [{"init": True}, {}, {"init": True, "memory": "64M"}, {"read_only": True}], ids=str
+)
+def test_a_template_has_containers_to_live_in(options: dict[str, Any]) -> None:
+    with pyminicon.Template(stock=1, **options) as t:
+        for _ in range(3):
+            with t.start(env={"A": "1"}) as c:
+                assert c.args is None
+                r = c.run(["sh", "-c", "echo $A $HOSTNAME"], capture_output=True, text=True)
+                assert r.stdout.split() == ["1", c.id]
+            assert c.returncode == 0
+        with pytest.raises(pyminicon.SpecError, match="stdin"):
+            t.start(stdin=PIPE)
+        with pytest.raises(pyminicon.SpecError, match="memory"):
+            t.start(memory="1G")
+        with t.start(["sleep", "100"]) as c:
+            if "init" in options:
+                assert c.run(["true"]).returncode == 0
+
+
 def test_without_init_true_is_what_it_is_anyway() -> None:
     with pyminicon.start(init=True) as c:
         assert c.run(["true"]).returncode == 0

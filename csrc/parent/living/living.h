@@ -25,6 +25,11 @@ class Living {
 
   // Without a program of its own: it ends when it is told to.
   bool lives() const { return lives_; }
+  // What a template's container is that has been told to run none.
+  std::shared_ptr<Living> without_program(CommandGround ground) {
+    return std::make_shared<Living>(std::move(commands_), std::move(control_), std::move(ground),
+                                    true);
+  }
   const CommandGround& ground() const { return ground_; }
   uint32_t next_number() { return ++number_; }
 
@@ -38,7 +43,7 @@ class Living {
 
  private:
   const bool lives_;
-  const Fd commands_, control_;
+  Fd commands_, control_;
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
 };

@@ -303,7 +303,8 @@ void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, 
 
 void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
   const Report& report = *parked.report;
-  const bool reached = report.stage == static_cast<uint32_t>(Stage::kExec);
+  const bool lives = exec.argv.empty() && report.init_ready != 0;
+  const bool reached = report.stage == static_cast<uint32_t>(lives ? Stage::kInit : Stage::kExec);
   if (report.error == 0 && (reached || stopped)) return;
   LaunchOptions told;
   told.exec = exec;
