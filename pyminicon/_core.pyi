@@ -239,6 +239,10 @@ class Handle:
     def release(self) -> None:
         """Closes the descriptors of a container whose poll() has answered."""
 
+    @staticmethod
+    def is_local(directory: str, /) -> bool:
+        """Whether files there are read without a server that may never answer. Asks the file system, which may hang."""
+
     def freeze(self, frozen: bool, /) -> bool: ...
     def update(self, changes: Iterable[tuple[int, bytes, bytes]], /) -> bool: ...
     def collect(

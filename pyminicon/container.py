@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
 
     from pyminicon.communicate import Talk
+    from pyminicon.inside.home import Home
+    from pyminicon.inside.lexical import PathWords
+    from pyminicon.inside.path import ContainerPath
     from pyminicon.living.asked import Command
     from pyminicon.options import Spec
     from pyminicon.options.types import Args, Buffer, LimitOptions, ProcessOptions, RunOfCommand
@@ -698,10 +701,13 @@ class Container(_Attended[AnyStr], Running):
         self._takes_commands: bool = handle.takes_commands
         self.stop_signal: int = plan.stop_signal
         self.pidfd: int = handle.pidfd
+        self._files: Home | None = None
 
     def close(self) -> None:
         super().close()
         self.pidfd = -1
+        if self._files is not None:
+            self._files.close()
 
     close.__doc__ = _Attended.close.__doc__
 
@@ -896,6 +902,58 @@ class Container(_Attended[AnyStr], Running):
             terminal.close_inner()
             made.terminal = terminal
         return made
+
+    def path(self, p: PathWords, user: str | None = None, strict: bool = False) -> ContainerPath:
+        """A path inside, with pathlib's methods: ``c.path("/src/a.c").read_text()``.
+
+        ``p``: a str or PurePosixPath; a relative one begins at the container's working directory. What is done with
+        it has the rights of ``user`` (default: the container's); ``strict``: modes hold for root as well. A container
+        that takes no commands has none (SpecError); once it has ended everything raises ContainerEnded.
+        """
+        from pyminicon.inside import calls
+
+        return calls.path(self._home(), p, user, strict)
+
+    def copy_in(self, src: str | os.PathLike[str], dst: PathWords, user: str | None = None) -> None:
+        """Copies ``src``, a file or directory, to ``dst`` inside, or beneath it where that is a directory.
+
+        Links stay links; devices, pipes and sockets are refused; what is made is ``user``'s, without setuid bits.
+        """
+        from pyminicon.inside import calls
+
+        calls.copy_in(self._home(), src, dst, user)
+
+    def copy_out(self, src: PathWords, dst: str | os.PathLike[str]) -> None:
+        """Copies ``src`` inside to ``dst``, or beneath it where that is a directory; never through a link, whoever made
+        it. What is made is the caller's, without setuid bits."""
+        from pyminicon.inside import calls
+
+        calls.copy_out(self._home(), src, dst)
+
+    def put_archive(self, dst: PathWords, tar: bytes | IO[bytes]) -> None:
+        """Unpacks ``tar`` (bytes or a binary file; gzip, bzip2 and xz as well) into the directory ``dst`` inside.
+        What would lead out of it is an OSError."""
+        from pyminicon.inside import calls
+
+        calls.put_archive(self._home(), dst, tar)
+
+    def get_archive(self, src: PathWords) -> IO[bytes]:
+        """``src`` inside as a tar archive: a binary file, which the caller closes."""
+        from pyminicon.inside import calls
+
+        return calls.get_archive(self._home(), src)
+
+    def _home(self) -> Home:
+        if self.returncode is not None:
+            raise errors.ContainerEnded(self.id, self.returncode, self.limit)
+        if self._files is None:
+            from pyminicon.living.files import home_of
+
+            self._files = home_of(self)
+        return self._files
+
+    def _insist_on_life_here(self, error: errors.LaunchError) -> None:
+        self._insist_on_life(error)
 
     def _begun(self, args: Any, asked: Command, terminal: Terminal | None, trace: bool) -> Process[Any]:
         spec = asked.spec

@@ -8,6 +8,7 @@
 #include "bind/from_python.h"
 #include "bind/run.h"
 #include "parent/launch/command.h"
+#include "parent/launch/vehicle.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
@@ -173,7 +174,15 @@ Released<Handle> serve_files(Handle& container, const py::object& who, bool stri
   constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
   options.deadline = parent::now_ns() + kPatience;
   begin(*handle, container, command, options);
+  handle->container().alone = true;
+  handle->container().given_up = true;  // nobody waits for its end: a file system may hold it
   return handle;
+}
+
+// Whether a file there can be read without a server that may never answer.
+bool is_local(const std::string& directory) {
+  const py::gil_scoped_release nogil;
+  return parent::is_local(directory);
 }
 
 // A small regular file as the container sees it, its links followed inside alone; None where there
@@ -241,6 +250,7 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
       .def("start_command", &start_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
       .def("serve_files", &serve_files)
+      .def_static("is_local", &is_local)
       .def("read_inside", &read_inside)
       .def_property_readonly("host_pid", &host_pid)
       .def_property_readonly("ending",

@@ -14,7 +14,7 @@ from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
-from pyminicon.aio.thread import despite_cancelling, in_thread
+from pyminicon.aio.thread import PATIENCE, despite_cancelling, in_thread
 from pyminicon.container import NOT_RUN, Held, Running, announce, input_bytes, wants_terminal, warn_running
 from pyminicon.errors import ContainerEnded, Error, LaunchError
 from pyminicon.living.asked import command, outer_uid, without_init
@@ -23,10 +23,13 @@ from pyminicon.result import ended_in_setup, make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import IO, Any
 
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
+    from pyminicon.aio.path import AsyncContainerPath
+    from pyminicon.inside.home import Home
+    from pyminicon.inside.lexical import PathWords
     from pyminicon.living.asked import Command
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
@@ -214,6 +217,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         self._takes_commands: bool = handle.takes_commands
         self.stop_signal: int = plan.stop_signal
         self.pidfd: int = handle.pidfd
+        self._files: Home | None = None
 
     def _let_go(self) -> None:
         locks = self._plan.rootfs.lock_fds
@@ -227,6 +231,8 @@ class AsyncContainer(_Attended[AnyStr], Running):
         await super().aclose()
         if self._handle.owned:
             self.pidfd = -1
+        if self._files is not None:
+            self._files.close()
 
     aclose.__doc__ = _Attended.aclose.__doc__
 
@@ -285,6 +291,56 @@ class AsyncContainer(_Attended[AnyStr], Running):
             terminal.close_inner()
             made.terminal = terminal
         return made
+
+    def path(self, p: PathWords, user: str | None = None, strict: bool = False) -> AsyncContainerPath:
+        """A path inside, as :meth:`pyminicon.Container.path` gives it; its methods are awaited."""
+        from pyminicon.aio.path import AsyncContainerPath
+        from pyminicon.inside.home import Rights
+
+        return AsyncContainerPath(Rights(self._home(), user, strict), p)
+
+    async def copy_in(self, src: str | os.PathLike[str], dst: PathWords, user: str | None = None) -> None:
+        """See Container.copy_in. Cancelled, it ends at once, and what was copied so far stays."""
+        from pyminicon.aio import files
+
+        await files.copy_in(self._home(), src, dst, user)
+
+    async def copy_out(self, src: PathWords, dst: str | os.PathLike[str]) -> None:
+        """See Container.copy_out."""
+        from pyminicon.aio import files
+
+        await files.copy_out(self._home(), src, dst)
+
+    async def put_archive(self, dst: PathWords, tar: bytes | IO[bytes]) -> None:
+        """See Container.put_archive; the file is read in a thread."""
+        from pyminicon.aio import files
+
+        await files.put_archive(self._home(), dst, tar)
+
+    async def get_archive(self, src: PathWords) -> IO[bytes]:
+        """See Container.get_archive: an ordinary binary file."""
+        from pyminicon.aio import files
+
+        return await files.get_archive(self._home(), src)
+
+    def _home(self) -> Home:
+        if self._settled:
+            raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        if self._files is None:
+            from pyminicon.living.files import home_of
+
+            self._files = home_of(self)
+        return self._files
+
+    def _insist_on_life_here(self, error: LaunchError) -> None:
+        """As _insist_on_life, in a thread that may wait."""
+        if error.errno != errno.ESHUTDOWN or not self._handle.owned:
+            return
+        self._handle.wait(PATIENCE)
+        ended = self._handle.poll()
+        if ended is not None:
+            code = errors.check_status(self._status_of(ended[0]))
+            raise ContainerEnded(self.id, code, self._limit_of(ended)) from None
 
     async def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
         announce(args, self._spec.image)

@@ -1,9 +1,11 @@
-"""One container to live in, and words for what is inside."""
+"""Containers to live in, and words for what is inside."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -36,3 +38,49 @@ def soon(what: Callable[[], bool], seconds: float = 10.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+_ODD_FILES = """
+import os, socket
+os.mkfifo("/tmp/place/fifo")
+socket.socket(socket.AF_UNIX).bind("/tmp/place/socket")
+"""
+
+
+@pytest.fixture(scope="module")
+def living() -> Iterator[Any]:
+    """One for all tests of a module, which leave it as it was."""
+    with pyminicon.start(image="host") as box:
+        yield box
+
+
+@pytest.fixture
+def other() -> Iterator[Any]:
+    """Another one."""
+    with pyminicon.start(image="host", read_only=True) as box:
+        yield box
+
+
+@pytest.fixture
+def at_tmp() -> Iterator[Any]:
+    """One whose working directory is /tmp."""
+    with pyminicon.start(image="host", cwd="/tmp") as box:
+        yield box
+
+
+@pytest.fixture
+def odd_files(living: Any) -> Callable[[], None]:
+    """Makes a pipe and a socket in /tmp/place."""
+    return lambda: living.run(["python3", "-c", _ODD_FILES], check=True)
+
+
+@pytest.fixture
+def with_volume() -> Callable[[str], AbstractContextManager[Any]]:
+    """``with with_volume(source) as box``: it has that as /volume."""
+
+    @contextlib.contextmanager
+    def made(source: str) -> Iterator[Any]:
+        with pyminicon.start(image="host", volumes=[f"{source}:/volume"]) as box:
+            yield box
+
+    return made

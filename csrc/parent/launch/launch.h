@@ -68,7 +68,8 @@ class Launched {
   uint64_t memory_limit = 0;
   std::shared_ptr<Living> living;  // where it takes commands
   std::unique_ptr<CommandEnd> command;
-  bool unborn = false;                                 // a command that hasn't been heard of
+  bool unborn = false;  // a command that hasn't been heard of
+  bool alone = false;   // a command that never has a child: its own end is all of it
   std::vector<std::pair<std::string, int64_t>> trace;  // stage, ns since `begun`
 
   bool reaped = false;

@@ -148,7 +148,7 @@ bool Launched::owned() const { return generation_ == fork_generation(); }
 void Launched::kill() {
   if (!owned() || reaped || !pidfd) return;
   if (kill_by_cgroup && cgroup) cgroup->kill();
-  if (command) {
+  if (command && !alone) {
     command->end();
   } else {
     signal(SIGKILL);

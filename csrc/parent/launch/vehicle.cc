@@ -44,18 +44,6 @@ bool kernel_has_fresh_mounts() {
   });
 }
 
-// An image may lie where a read can hang (FUSE, NFS), and a borrowed thread can't be called back.
-bool is_local(const std::string& directory) {
-  struct statfs info{};
-  if (statfs(directory.c_str(), &info) < 0) return false;
-  constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
-                                 TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
-                                 RAMFS_MAGIC,      SQUASHFS_MAGIC,        EROFS_SUPER_MAGIC_V1,
-                                 0x2fc12fc1 /* ZFS */};
-  return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
-         std::end(kLocal);
-}
-
 bool can_landlock(const PlanSpec& spec) { return spec.may_landlock && kernel_has_landlock(); }
 
 // What can't come along as a clone: the host's own proc, sysfs, device nodes and terminals.
@@ -86,6 +74,17 @@ bool lies_on_what_stays(const std::string& directory) {
 }
 
 }  // namespace
+
+bool is_local(const std::string& directory) {
+  struct statfs info{};
+  if (statfs(directory.c_str(), &info) < 0) return false;
+  constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
+                                 TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
+                                 RAMFS_MAGIC,      SQUASHFS_MAGIC,        EROFS_SUPER_MAGIC_V1,
+                                 0x2fc12fc1 /* ZFS */};
+  return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
+         std::end(kLocal);
+}
 
 bool needs_own_memory(const PlanSpec& spec) {
   const bool unsafe = spec.cgroup && (spec.cgroup->shared_memory_is_unsafe ||

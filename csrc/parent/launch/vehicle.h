@@ -2,6 +2,7 @@
 // and what this kernel can do, which is found out by trying, once a process.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "parent/plan/spec.h"
@@ -20,6 +21,10 @@ Barrier barrier_of(const PlanSpec& spec);
 
 // What holds for the commands of a container; `lives`: it has no program of its own.
 CommandGround ground_of(const PlanSpec& spec, bool lives);
+
+// Whether what lies in the directory is read without a server that may never answer (FUSE, NFS): a
+// borrowed thread can't be called back from there. Asks the file system, which may hang.
+bool is_local(const std::string& directory);
 
 // Fills in what the plan has of file systems. Asks them, which may hang.
 void look_at_file_systems(PlanSpec& spec);

@@ -1,0 +1,189 @@
+"""Archives in tar's format, put in and taken out without a program on either side."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat as modes
+import tarfile
+import tempfile
+
+from pyminicon.inside import ops, wire
+from pyminicon.inside.copying import Beneath, refuse, write_all
+from pyminicon.inside.ops import Name
+from pyminicon.inside.pour import pour
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import IO, Any, ClassVar
+
+    from pyminicon.inside.home import Hold
+
+_MOST_HEADER = 1 << 20  # of a member's own words, which tarfile reads into memory
+
+
+class _Member(tarfile.TarInfo):
+    _WORDS: ClassVar[tuple[bytes, ...]] = (
+        tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+    )  # fmt: skip
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in cls._WORDS and member.size > _MOST_HEADER:
+            raise tarfile.HeaderError("a header longer than 1M")
+        return member
+
+
+def put(hold: Hold, target: Name, archive: Any) -> None:
+    """Unpacks ``archive``, bytes or a binary file, compressed or not, into the directory ``target``."""
+    whole = io.BytesIO(archive) if isinstance(archive, (bytes, bytearray, memoryview)) else archive
+    if not hasattr(whole, "read"):
+        raise TypeError(f"an archive is bytes or a binary file, not {type(archive).__name__}")
+    beneath = Beneath(hold, target, links=0)
+    later: list[tuple[bytes, int, int]] = []
+    try:
+        with tarfile.open(fileobj=whole, mode="r|*", tarinfo=_Member) as tar:
+            for member in tar:
+                vars(tar)["members"] = []  # it would keep them all
+                _put_one(beneath, tar, member, later)
+    except (tarfile.TarError, EOFError) as error:
+        raise OSError(errno.EINVAL, f"not an archive: {error}") from None
+    for name, mode, time in reversed(later):
+        beneath.settle(name, mode, time)
+
+
+def _beneath(name: str) -> bytes:
+    """A member's name as one beneath the directory. Raises OSError for what leads out of it."""
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or "\0" in name:
+        raise wire.failure(errno.EINVAL, name)
+    return os.fsencode("/".join(parts))
+
+
+def _put_one(
+    beneath: Beneath, tar: tarfile.TarFile, member: tarfile.TarInfo, later: list[tuple[bytes, int, int]]
+) -> None:
+    name = _beneath(member.name)
+    time = int(member.mtime * 1_000_000_000)
+    if not name:
+        return  # "./": that directory is there
+    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+        raise refuse(member.name)
+    _above(beneath, name)
+    if member.isdir():
+        if beneath.mkdir(name, 0o700):
+            later.append((name, member.mode, time))
+            if len(later) > ops.MOST_NAMES:
+                raise wire.failure(errno.EOVERFLOW, member.name)
+    elif member.issym():
+        beneath.symlink(name, os.fsencode(member.linkname))
+    elif member.islnk():
+        beneath.link(name, _beneath(member.linkname))
+    else:
+        source = tar.extractfile(member)
+        if source is None:
+            raise wire.failure(errno.EINVAL, member.name)
+        beneath.file(name, member.mode, time, source.read)
+
+
+def _above(beneath: Beneath, name: bytes) -> None:
+    """The directories on the way to ``name``, which not every archive has as members."""
+    parts = name.split(b"/")[:-1]
+    try:
+        if parts:
+            beneath.ask(wire.STAT, b"/".join(parts))
+    except FileNotFoundError:
+        for i in range(len(parts)):
+            try:
+                beneath.ask(wire.MKDIR, b"/".join(parts[: i + 1]), mode=0o777)
+            except FileExistsError:
+                pass
+
+
+# ---- out
+
+
+def get(hold: Hold, source: Name) -> IO[bytes]:
+    """An archive of the file or directory, in a temporary file that nobody else has a name of."""
+    made: Any = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+        _pack(hold, source, made.fileno())
+        made.seek(0)
+    except BaseException:
+        made.close()
+        raise
+    archive: IO[bytes] = made
+    return archive
+
+
+def _pack(hold: Hold, source: Name, out: int) -> None:
+    info = hold.rights.held(ops.stat(source, False), hold)
+    name = os.path.basename(source.name)
+    if modes.S_ISDIR(info.st_mode):
+        beneath = Beneath(hold, source)
+        waiting = [(b"", info.st_mode)]
+    else:
+        beneath = Beneath(hold, Name(os.path.dirname(source.name), os.path.dirname(source.told)))
+        waiting = [(name, info.st_mode)]
+    while waiting:
+        inner, mode = waiting.pop()
+        told = os.path.join(name, inner) if modes.S_ISDIR(info.st_mode) else name
+        _pack_one(beneath, inner, told, mode, out)
+        if not modes.S_ISDIR(mode):
+            continue
+        for found, _ in sorted(beneath.names(inner), reverse=True):
+            whole = os.path.join(inner, os.fsencode(found))
+            waiting.append((whole, beneath.lstat(whole).st_mode))
+        if len(waiting) > ops.MOST_NAMES:
+            raise wire.failure(errno.EOVERFLOW, source.told)
+    write_all(out, bytes(2 * tarfile.BLOCKSIZE))
+
+
+def _pack_one(beneath: Beneath, name: bytes, told: bytes, mode: int, out: int) -> None:
+    info = beneath.lstat(name)
+    member = tarfile.TarInfo(os.fsdecode(told) or ".")
+    member.mode = modes.S_IMODE(info.st_mode)
+    member.uid, member.gid = info.st_uid, info.st_gid
+    member.mtime = info.st_mtime_ns / 1e9
+    kind = modes.S_IFMT(info.st_mode)
+    if kind == modes.S_IFREG:
+        _pack_file(beneath, name, member, out)
+        return
+    if kind == modes.S_IFDIR:
+        member.type = tarfile.DIRTYPE
+    elif kind == modes.S_IFLNK:
+        member.type = tarfile.SYMTYPE
+        member.linkname = os.fsdecode(beneath.readlink(name))
+    else:
+        raise refuse(beneath.told(name))
+    write_all(out, _header(member))
+
+
+def _pack_file(beneath: Beneath, name: bytes, member: tarfile.TarInfo, out: int) -> None:
+    fd = beneath.open(name)
+    if fd < 0:
+        with tempfile.TemporaryFile() as whole:  # nobody knows yet how long it is
+            beneath.piped(name, whole.fileno())
+            _put_contents(beneath, whole.fileno(), member, out)
+        return
+    try:
+        _put_contents(beneath, fd, member, out)
+    finally:
+        os.close(fd)
+
+
+def _put_contents(beneath: Beneath, source: int, member: tarfile.TarInfo, out: int) -> None:
+    member.size = os.fstat(source).st_size
+    write_all(out, _header(member))
+    start = os.lseek(out, 0, os.SEEK_CUR)
+    pour(beneath.hold, source, out, member.size)
+    end = start + member.size  # also where it has become shorter
+    end += -end % tarfile.BLOCKSIZE
+    os.ftruncate(out, end)
+    os.lseek(out, end, os.SEEK_SET)
+
+
+def _header(member: tarfile.TarInfo) -> bytes:
+    return member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
