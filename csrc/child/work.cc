@@ -152,13 +152,31 @@ uint64_t microseconds(const timeval& time) {
 }
 
 // Until exec, or the end of a command that failed: the kernel wakes who waits for a vfork then.
-long fork_command(Command& command, int proc, int* pidfd) {
+long fork_program(Command& command, int proc, int* pidfd) {
   constexpr long kFlags = SIGCHLD | CLONE_VFORK | static_cast<long>(kernel::kClonePidfd);
-  const bool waits = command.plan->kind == CommandKind::kExecute;
-  const long pid = sys::call(SYS_clone, waits ? kFlags : kFlags & ~static_cast<long>(CLONE_VFORK),
-                             0, sys::arg(pidfd), 0, 0);
+  const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
   if (pid == 0) become_command(command, proc);
   return pid;
+}
+
+// What never executes anything closes a pipe instead, when it begins to serve and when it fails.
+long fork_server(Command& command, int proc, int* pidfd) {
+  int ready[2];
+  if (const long r = sys::call(SYS_pipe2, sys::arg(ready), O_CLOEXEC); r < 0) return r;
+  constexpr long kFlags = SIGCHLD | static_cast<long>(kernel::kClonePidfd);
+  const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
+  if (pid == 0) become_command(command, proc);
+  sys::close(ready[1]);
+  char byte;
+  while (pid > 0 && sys::read(ready[0], &byte, 1) == -EINTR) {
+  }
+  sys::close(ready[0]);
+  return pid;
+}
+
+long fork_command(Command& command, int proc, int* pidfd) {
+  const bool executes = command.plan->kind == CommandKind::kExecute;
+  return executes ? fork_program(command, proc, pidfd) : fork_server(command, proc, pidfd);
 }
 
 [[noreturn]] void begin(Command& command, int proc) {
