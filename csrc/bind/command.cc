@@ -6,6 +6,7 @@
 
 #include "base/kernel.h"
 #include "bind/from_python.h"
+#include "bind/gil.h"
 #include "bind/run.h"
 #include "parent/launch/command.h"
 #include "parent/launch/vehicle.h"
@@ -21,7 +22,7 @@ using parent::CommandSpec;
 
 // What it takes to reach the init of a container, whoever closes that meanwhile.
 std::shared_ptr<parent::Living> living_of(Handle& handle) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   if (!handle.container().owned()) return nullptr;
   const std::lock_guard lock(handle.guarded->lock);
   if (handle.container().reaped) return nullptr;
@@ -54,7 +55,7 @@ void begin(Handle& handle, Handle& container, const CommandSpec& command,
   const auto living = insist_on_living(container);
   handle.id = container.id;
   options.interrupted = check_signals;
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   handle.container() = parent::start_command(living, command, options);
 }
 
@@ -193,7 +194,7 @@ py::object read_inside(Handle& handle, const std::string& path, uint64_t most, S
   const parent::Patience patience{deadline_in(timeout, parent::now_ns()), -1, check_signals};
   bool done = true;
   {
-    const py::gil_scoped_release nogil;
+    const NoGil nogil;
     std::shared_ptr<parent::Fd> root;
     {
       const std::lock_guard lock(handle.guarded->lock);

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.support.python import environment
+
+TOP = Path(__file__).resolve().parents[2]
 
 SLOW = {
     "argparse", "asyncio", "contextlib", "dataclasses", "enum", "functools", "inspect", "json", "logging", "pathlib",
@@ -64,3 +67,11 @@ def test_the_exceptions_are_subprocess_own_and_made_once() -> None:
     from pyminicon import errors
 
     assert errors.TimeoutExpired is pyminicon.TimeoutExpired
+
+
+def test_the_interpreters_lock_is_let_go_of_in_one_way() -> None:
+    """What takes it back in between (bind/gil.h) knows of no other: it would call Python without the lock."""
+    sources = [*(TOP / "csrc").rglob("*.cc"), *(TOP / "csrc").rglob("*.h")]
+    others = ("gil_scoped_release", "gil_scoped_acquire", "PyEval_SaveThread", "PyGILState")
+    found = {path.name for path in sources for word in others if word in path.read_text()}
+    assert found == {"gil.cc"}
