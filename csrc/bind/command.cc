@@ -182,7 +182,7 @@ Released<Handle> serve_files(Handle& container, const py::object& who, bool stri
 
 // Whether a file there can be read without a server that may never answer.
 bool is_local(const std::string& directory) {
-  const py::gil_scoped_release nogil;
+  const NoGil nogil;
   return parent::is_local(directory);
 }
 
