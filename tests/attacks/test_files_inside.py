@@ -188,7 +188,7 @@ def test_a_name_that_no_kernel_gives_is_left_out(name: str) -> None:
 
 
 def test_a_directory_without_end_takes_no_memory(box: Any) -> None:
-    many = 300_000
+    many = 100_000
     box.run(
         [
             "python3",
@@ -235,7 +235,7 @@ def test_a_tree_deeper_than_any_name_can_be_told_ends(box: Any, tmp_path: Path) 
     deep = """
 import os
 os.chdir("/tmp/play")
-for _ in range(20000):
+for _ in range(5000):
     os.mkdir("d"); os.chdir("d")
 open("file", "w").write("x")
 """

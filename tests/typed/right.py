@@ -1,6 +1,7 @@
 """Right uses, to be checked and never run: what each call gives, as a type checker sees it."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import assert_type
 
@@ -52,6 +53,15 @@ def living() -> None:
             assert_type(p.communicate("x"), tuple[str, str])
             assert_type(p.host_pid, int | None)
         assert_type(c.start(["sh"], tty=True), pyminicon.Process[bytes])
+        path = c.path("/src", user="1000", strict=True) / "a.c"
+        assert_type(path.read_text(), str)
+        assert_type(path.read_bytes(), bytes)
+        assert_type(path.stat(), os.stat_result)
+        assert_type(path.parent.with_suffix(".o").name, str)
+        assert_type([one.exists() for one in path.glob("*")], list[bool])
+        c.copy_in(Path("project"), "/src", user="1000")
+        c.copy_out(path, "result")
+        c.put_archive("/src", c.get_archive(path))
 
 
 def templates(word: str) -> None:

@@ -1,5 +1,7 @@
 """Wrong uses, to be checked and never run: each marked line must be refused."""
 
+import os
+
 import pyminicon
 from pyminicon import aio
 
@@ -29,5 +31,10 @@ async def wrong() -> None:
     pyminicon.start().run(["true"], memory="1G")  # wrong
     pyminicon.start().start(["true"], timeout=1)  # wrong
     pyminicon.start().run()  # wrong
+    os.fspath(pyminicon.start().path("/etc/passwd"))  # wrong
+    pyminicon.start().path(b"/etc/passwd")  # wrong
+    pyminicon.start().path("/a").write_text(b"x")  # wrong
+    pyminicon.start().copy_in("/a")  # wrong
+    (await aio.start()).path("/a").read_text().strip()  # wrong
     await aio.run(["true"], memroy=1)  # wrong
     await aio.start(["true"], check=True)  # wrong
