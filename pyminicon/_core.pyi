@@ -178,6 +178,10 @@ class Handle:
         """Has its init end; False where it has a program of its own."""
 
     @property
+    def counts_cpu_time(self) -> bool:
+        """Whether it has a cgroup that does."""
+
+    @property
     def takes_commands(self) -> bool:
         """Whether it has an init for them, and that hasn't ended."""
 

@@ -55,6 +55,7 @@ struct CommandReply {
   uint32_t stage;               // kFailed: Stage, the element of its list, errno
   int32_t index, error;         //
   uint64_t user_us, system_us;  // kEnded: of its first process and the children that it waited for
+  int64_t at;  // kBegan, kEnded: nanoseconds, of a clock that counts otherwise than the caller's
 };
 
 enum class InitOrder : uint32_t {

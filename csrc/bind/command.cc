@@ -35,6 +35,15 @@ std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
   return living;
 }
 
+parent::CommandGroup group_for(Handle& handle) {
+  const NoGil nogil;
+  const std::lock_guard lock(handle.guarded->lock);
+  if (handle.container().reaped || !handle.container().living) {
+    throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  }
+  return parent::group_for_command(handle.container());
+}
+
 // `who`: (uid, gid, groups), or None for whom the container is run as.
 CommandSpec command_of(const parent::Living& living, const py::object& told,
                        const py::object& who) {
@@ -54,9 +63,10 @@ void begin(Handle& handle, Handle& container, const CommandSpec& command,
            parent::LaunchOptions& options) {
   const auto living = insist_on_living(container);
   handle.id = container.id;
+  parent::CommandGroup group = group_for(container);
   options.interrupted = check_signals;
   const NoGil nogil;
-  handle.container() = parent::start_command(living, command, options);
+  handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
 py::tuple run_command(Handle& container, const py::tuple& told, const py::object& who,
@@ -128,7 +138,7 @@ class Begun {
     options.deadline = 0;
     handle_->id = container.id;
     try {
-      handle_->container() = parent::send_command(living_, command_, options);
+      handle_->container() = parent::send_command(living_, command_, options, group_for(container));
     } catch (const parent::SetupTimeout&) {
       throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
     }
@@ -265,6 +275,13 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
                                return living ? living->ground().usual.ids.uid : 0;
                              })
       .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
+      .def_property_readonly("counts_cpu_time",
+                             [](Handle& h) {
+                               const NoGil nogil;
+                               const std::lock_guard lock(h.guarded->lock);
+                               const auto& cgroup = h.container().cgroup;
+                               return cgroup && cgroup->cpu_seconds().has_value();
+                             })
       .def("close_living",
            [](Handle& h) {
              const auto living = living_of(h);

@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/command.h"
 #include "base/kernel.h"
@@ -48,6 +49,12 @@ struct Command {
   int rest = kFirstFd;  // the first descriptor that isn't ours
 };
 
+int64_t now() {
+  timespec time{};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
+  return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
 long take(Child& child, Stage stage, long (*run)(Child&)) {
   child.report.stage = static_cast<uint32_t>(stage);
   child.report.index = -1;
@@ -64,6 +71,7 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   for (const Step& step : kCommandBirth) {
     if (const long r = take(child, step.stage, step.run); r < 0) return r;
   }
+  child.report.stamps[static_cast<uint32_t>(Stage::kExec)] = static_cast<uint64_t>(now());
   if (asked.kind == CommandKind::kExecute) return take(child, Stage::kExec, execute);
   child.report.stage = static_cast<uint32_t>(Stage::kExec);
   return 0;
@@ -145,6 +153,7 @@ uint64_t microseconds(const timeval& time) {
     if (pid == -ECHILD) sys::exit_group(0);
     if (pid != program || (word.status & 0xff) == 0x7f) continue;
     word.word = CommandWord::kEnded;
+    word.at = now();
     word.user_us = microseconds(used.ru_utime);
     word.system_us = microseconds(used.ru_stime);
     tell(reply, word, -1);
@@ -197,6 +206,7 @@ long fork_command(Command& command, int proc, int* pidfd) {
   } else {
     CommandReply word{};
     word.pid = static_cast<int32_t>(pid);
+    word.at = static_cast<int64_t>(report.stamps[static_cast<uint32_t>(Stage::kExec)]);
     tell(reply, word, pidfd);
   }
   // A pipe that the worker held would never read as ended.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         _handle: _core.Handle
         _spec: Spec
         _plan: Plan
+        _lives: bool
 
 
 _MOST_READ = 1 << 20  # bytes of passwd or group
@@ -65,7 +66,10 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
             known = name in specs.EACH_RUN or name in specs.LIMITS or hasattr(Spec, name)
             raise SpecError(name, "is the container's, not a command's" if known else "no such option")
     spec = specs.parse(args, options, refused)
-    _check(spec)
+    if spec.cpu_time is not None and not (box._lives and box._handle.counts_cpu_time):
+        raise SpecError(
+            "cpu_time", "needs a container without args, with usage=True or cpu_time, whose cgroup counts"
+        )
     environment = {**box._plan.environment, **(box._spec.env or {})}
     if environment.get("HOSTNAME") == box._plan.id:
         environment["HOSTNAME"] = box.id
@@ -76,11 +80,6 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
     return Command(spec, _told(box, spec, {**environment, **(spec.env or {})}), who)
-
-
-def _check(spec: Spec) -> None:
-    if spec.cpu_time is not None:
-        raise SpecError("cpu_time", "isn't counted for a command")
 
 
 def user_inside(box: Box, user: str | None) -> tuple[int, int, list[int]] | None:

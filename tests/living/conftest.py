@@ -14,7 +14,7 @@ import pyminicon
 
 
 @pytest.fixture
-def home() -> Iterator[pyminicon.Container[bytes]]:
+def home(leftovers: None) -> Iterator[pyminicon.Container[bytes]]:
     with pyminicon.start() as c:
         yield c
 

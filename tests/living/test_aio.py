@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Coroutine
@@ -105,8 +106,10 @@ def test_a_storm_of_cancelling_leaves_nothing() -> None:
             assert await none_left(c)
             assert threading.active_count() == 1
 
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     on_a_loop(work())
+    gc.collect()
     assert len(os.listdir("/proc/self/fd")) == before
 
 

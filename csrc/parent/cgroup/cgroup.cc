@@ -69,7 +69,7 @@ bool births_are_outside() { return outside.load(std::memory_order_relaxed); }
 void have_births_outside() { outside = true; }
 
 Cgroup::~Cgroup() {
-  if (!places_.empty() && is_mine() && !remove(0)) {
+  if (!places_.empty() && is_mine() && !remove(0) && !of_command_) {
     kill();
     remove();
   }
@@ -89,6 +89,7 @@ Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   std::swap(v2_fd_, other.v2_fd_);
   std::swap(oom_fd_, other.oom_fd_);
   std::swap(owner_, other.owner_);
+  std::swap(of_command_, other.of_command_);
   return *this;
 }
 
@@ -109,6 +110,35 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     return made;
   }
 }
+
+// Memory limits of v2's are held there by the container's own cgroup.
+bool Cgroup::shares() const {
+  const Place* memory = with(kRoleMemory);
+  return memory == nullptr || (memory->roles & kRoleV2) == 0;
+}
+
+Cgroup Cgroup::below(const Cgroup& container, uint32_t number, bool watch_oom) {
+  constexpr uint32_t kTold = kRoleMemory | kRolePids | kRoleIo | kRoleCpuTime;
+  Cgroup made;
+  if (!container.is_mine() || !container.shares()) return made;
+  made.owner_ = ::getpid();
+  made.of_command_ = true;
+  const std::string name = "/command-" + std::to_string(number);
+  for (const Place& above : container.places_) {
+    if (above.path.empty() || (above.roles & kTold) == 0 || (above.roles & kRoleShown) != 0)
+      continue;
+    const std::string path = above.path + name;
+    if (::mkdir(path.c_str(), 0755) != 0) {
+      throw LaunchFailure(errno, Stage::kCgroup, path, hint_for(errno, ""));
+    }
+    made.places_.push_back({path, "", above.roles & (kTold | kRoleV2)});
+  }
+  made.open_join_fds(true);
+  if (watch_oom) made.watch_oom();
+  return made;
+}
+
+bool Cgroup::remove_if_empty() { return remove(0); }
 
 // False when the name is taken in one of the trees.
 bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {

@@ -95,6 +95,13 @@ class Cgroup {
   // cgroup, the subject is the path) with everything undone.
   static Cgroup make(const CgroupSpec& spec);
 
+  // One for a command in a container, below that container's own: in the trees that tell what is
+  // used and whose process was killed for memory. Empty where there are none, and where the kernel
+  // counts such kills for all above as well and lets no process be beside a cgroup (v2).
+  static Cgroup below(const Cgroup& container, uint32_t number, bool watch_oom);
+  // Removes it, but for processes that are left in there: false then, and it is left alone.
+  bool remove_if_empty();
+
   explicit operator bool() const { return !places_.empty(); }
 
   // v2: for CLONE_INTO_CGROUP, else -1. The child is born in there, without the wait for an RCU
@@ -153,6 +160,7 @@ class Cgroup {
     uint32_t roles = 0;
   };
 
+  bool shares() const;
   bool make_directories(const CgroupSpec& spec, const std::string& name);
   void write_limits(const CgroupSpec& spec);
   void hold_devices() const;
@@ -171,6 +179,7 @@ class Cgroup {
   bool late_freezer_v2_ = false;
   Fd v2_fd_, oom_fd_;
   pid_t owner_ = 0;
+  bool of_command_ = false;  // who is in there may stay
 };
 
 }  // namespace pyminicon::parent

@@ -1,4 +1,5 @@
 // Stopping, continuing and killing all that is in a container's cgroups.
+#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -17,10 +18,9 @@
 namespace pyminicon::parent {
 namespace {
 
-std::vector<pid_t> pids_in(const std::string& path) {
-  std::vector<pid_t> pids;
+void add_pids(const std::string& path, std::vector<pid_t>& pids) {
   const auto text = read_file(path + "/cgroup.procs");
-  if (!text) return pids;
+  if (!text) return;
   const char* at = text->data();
   const char* const end = at + text->size();
   for (pid_t pid = 0; at < end;) {
@@ -29,6 +29,19 @@ std::vector<pid_t> pids_in(const std::string& path) {
     at = std::find(stop, end, '\n');
     if (at < end) ++at;
   }
+}
+
+// Its own, and those of the commands in it.
+std::vector<pid_t> pids_in(const std::string& path) {
+  std::vector<pid_t> pids;
+  add_pids(path, pids);
+  DIR* stream = ::opendir(path.c_str());
+  if (stream == nullptr) return pids;
+  while (const dirent* entry = ::readdir(stream)) {
+    if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
+      add_pids(path + "/" + entry->d_name, pids);
+  }
+  ::closedir(stream);
   return pids;
 }
 

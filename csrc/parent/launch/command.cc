@@ -13,8 +13,9 @@
 namespace pyminicon::parent {
 namespace {
 
-std::vector<int> fds_of(int reply, const LaunchOptions& options) {
+std::vector<int> fds_of(int reply, const LaunchOptions& options, const Cgroup& cgroup) {
   std::vector<int> fds{reply};
+  for (const Fd& fd : cgroup.join_fds()) fds.push_back(fd.get());
   for (const int fd : options.stdio) {
     if (fd != kNullDevice) fds.push_back(fd);
   }
@@ -50,23 +51,40 @@ void insist_on_open(const LaunchOptions& options) {
 
 }  // namespace
 
+CommandGroup group_for_command(const Launched& container) {
+  CommandGroup group;
+  Living& living = *container.living;
+  living.remove_kept();
+  group.number = living.next_number();
+  if (!container.cgroup || !living.lives()) return group;
+  group.memory_limit = container.memory_limit;
+  group.cgroup = Cgroup::below(*container.cgroup, group.number, group.memory_limit != 0);
+  return group;
+}
+
 Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
-                      const LaunchOptions& options) {
+                      const LaunchOptions& options, CommandGroup group) {
   reap_abandoned();
   Pipe ends = make_socketpair();
-  const uint32_t number = container->next_number();
-  Launched made(container, std::move(ends.read), number);
+  Launched made(container, std::move(ends.read), group.number);
+  made.counted = static_cast<bool>(group.cgroup);
+  made.memory_limit = made.counted ? group.memory_limit : 0;
+  if (made.counted) made.cgroup.emplace(std::move(group.cgroup));
   Arena arena;
-  const CommandFds fds{options.stdio, options.terminal, options.pass, 0};
+  const Cgroup none;
+  const Cgroup& cgroup = made.counted ? *made.cgroup : none;
+  const auto joins = static_cast<uint32_t>(cgroup.join_fds().size());
+  const CommandFds fds{options.stdio, options.terminal, options.pass, joins};
   build_command(command, container->ground(), fds, arena);
-  arena.at<CommandPlan>(0).number = number;
+  arena.at<CommandPlan>(0).number = group.number;
   made.reaped = true;  // until it was sent there is nothing to be ended
   try {
-    container->send(arena, fds_of(ends.write.get(), options), patience_of(options));
+    container->send(arena, fds_of(ends.write.get(), options, cgroup), patience_of(options));
   } catch (const LaunchFailure& failure) {
     if (failure.error == EBADF) insist_on_open(options);
     throw;
   }
+  if (made.counted) made.cgroup->close_join_fds();
   made.reaped = false;
   made.unborn = true;
   if (options.trace) made.trace.emplace_back("prepare", 0);
@@ -91,8 +109,8 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
 }
 
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
-                       const LaunchOptions& options) {
-  Launched made = send_command(container, command, options);
+                       const LaunchOptions& options, CommandGroup group) {
+  Launched made = send_command(container, command, options, std::move(group));
   while (!heard_of(made, *container, command)) {
     if (!readable_within(patience_of(options), made.pidfd.get())) throw SetupTimeout{};
   }

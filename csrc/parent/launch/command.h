@@ -7,16 +7,27 @@
 
 namespace pyminicon::parent {
 
+// The cgroup of one command, if it has one, and the memory that it shares with its container.
+struct CommandGroup {
+  uint32_t number = 0;
+  Cgroup cgroup;
+  uint64_t memory_limit = 0;
+};
+
+// Call it with nobody else at `container`. Where that is one to live in, each command has a cgroup:
+// in others a kill for memory ends all.
+CommandGroup group_for_command(const Launched& container);
+
 // Sends it and doesn't wait: heard_of() tells more when its pidfd is readable. Throws LaunchFailure
 // (ESHUTDOWN where the container has ended) or SetupTimeout; then nothing is left.
 Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
-                      const LaunchOptions& options);
+                      const LaunchOptions& options, CommandGroup group);
 
 // True when it executes its program, or has ended; false: not yet. Throws LaunchFailure.
 bool heard_of(Launched& made, const Living& container, const CommandSpec& command);
 
 // Both: returns when it executes its program.
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
-                       const LaunchOptions& options);
+                       const LaunchOptions& options, CommandGroup group);
 
 }  // namespace pyminicon::parent

@@ -213,6 +213,7 @@ bool Launched::reap_command(bool block) {
   ended = now_ns();
   returncode = end->known ? as_returncode(end->status) : -SIGKILL;
   if (!end->known) return true;
+  if (started != 0) ended = started + end->lasted;
   user = end->user;
   system = end->system;
   return true;
@@ -237,7 +238,8 @@ void Launched::keep_usage() {
 bool Launched::remove_leftovers() {
   if (!owned()) return true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
-  if (cgroup) cgroup->remove();
+  if (command && cgroup && !cgroup->remove_if_empty()) command->leave(std::move(*cgroup));
+  if (!command && cgroup) cgroup->remove();
   // Locked it stays, and is tried again.
   if (!scratch_dir_.empty() && !remove_scratch(scratch_dir_)) return false;
   scratch_dir_.clear();

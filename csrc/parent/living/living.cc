@@ -109,6 +109,22 @@ void Living::order(InitOrder what, uint32_t number) {
   ::send(control_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+void Living::keep(Cgroup cgroup) {
+  const std::lock_guard guard(lock_);
+  kept_.push_back(std::move(cgroup));
+}
+
+// A few at each command, so that whoever starts many servers doesn't ask for all of them each time.
+void Living::remove_kept() {
+  constexpr size_t kAtOnce = 4;
+  const std::lock_guard guard(lock_);
+  for (size_t i = std::min(kept_.size(), kAtOnce); i > 0; --i) {
+    Cgroup cgroup = std::move(kept_.front());
+    kept_.pop_front();
+    if (!cgroup.remove_if_empty()) kept_.push_back(std::move(cgroup));
+  }
+}
+
 void Living::close() { shutdown(control_.get(), SHUT_RDWR); }
 
 bool Living::ended() const {
@@ -118,6 +134,7 @@ bool Living::ended() const {
 
 std::optional<bool> CommandEnd::heard(CommandReply& word) {
   const ssize_t got = receive(reply_, word, pidfd_, 0);
+  began_ = word.at;
   return got < 0 ? std::nullopt : std::optional(got > 0);
 }
 
@@ -137,10 +154,11 @@ std::optional<CommandEnd::Ended> CommandEnd::look() {
     if (got == 0) return end_;
     if (word.word == CommandWord::kEnded) {
       end_ = {true, word.status, static_cast<double>(word.user_us) * 1e-6,
-              static_cast<double>(word.system_us) * 1e-6};
+              static_cast<double>(word.system_us) * 1e-6, word.at - began_};
       if (!asked_) return end_;  // the word stays, and the socket readable
     }
     receive(reply_, word, pidfd_, 0);
+    if (word.word == CommandWord::kBegan) began_ = word.at;
   }
 }
 

@@ -2,11 +2,14 @@
 #pragma once
 
 #include <atomic>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
 #include "base/command.h"
+#include "parent/cgroup/cgroup.h"
 #include "parent/plan/arena.h"
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
@@ -38,6 +41,9 @@ class Living {
   void send(Arena& arena, const std::vector<int>& fds, const Patience& patience);
 
   void order(InitOrder what, uint32_t number);
+  // A command's cgroup, in which it has left processes: removed when these have gone.
+  void keep(Cgroup cgroup);
+  void remove_kept();
   void close();  // init ends, and all with it
   bool ended() const;
 
@@ -46,6 +52,8 @@ class Living {
   Fd commands_, control_;
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
+  std::mutex lock_;
+  std::deque<Cgroup> kept_;  // under lock_
 };
 
 // The caller's end of one command: init is asked to end it, its worker tells what becomes of it
@@ -61,13 +69,15 @@ class CommandEnd {
   // before, with its container or by a hand inside. Nothing: not yet.
   std::optional<bool> heard(CommandReply& word);
 
-  void end();     // all that descends from it; doesn't wait
+  void end();  // all that descends from it; doesn't wait
+  void leave(Cgroup cgroup) { container_->keep(std::move(cgroup)); }
   void remind();  // once more: init may not have known it when it was told
 
   struct Ended {
     bool known = false;  // else it has gone with its container, or somebody has killed its worker
     int status = 0;      // as wait(2) tells it
     double user = 0, system = 0;
+    int64_t lasted = 0;  // ns
   };
   // How it has ended, or nothing: it goes on. After end() that is the end of the last of its
   // processes, and the reply is readable once more then.
@@ -78,6 +88,7 @@ class CommandEnd {
   int reply_;  // Launched has it
   Fd pidfd_;
   uint32_t number_;
+  int64_t began_ = 0;  // by the worker's clock
   bool asked_ = false;
   Ended end_;
 };
