@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pyminicon.inside.lexical import PathWords
     from pyminicon.inside.path import ContainerPath
     from pyminicon.living.asked import Command
+    from pyminicon.living.processes import ProcessInfo
     from pyminicon.options import Spec
     from pyminicon.options.types import Args, Buffer, LimitOptions, ProcessOptions, RunOfCommand
     from pyminicon.plan import Plan
@@ -454,8 +455,14 @@ class Running(Held):
 
     stop_signal: int
     _plan: Plan
+    _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
     _ended_for: int = 0  # the signal that terminate() ended it in the place of
+
+    def _processes(self) -> list[ProcessInfo]:
+        from pyminicon.living.processes import inside
+
+        return inside(self, self._takes_commands)
 
     def _serve_files(self, user: str | None, strict: bool, socket: int) -> _core.Handle:
         """A process inside that works on files for whoever has the other end of ``socket``, with the rights of
@@ -978,6 +985,13 @@ class Container(_Attended[AnyStr], Running):
             self._insist_on_life(error)
             raise
         return Process(_PRIVATE, self, handle, spec, args)
+
+    def processes(self) -> list[ProcessInfo]:
+        """What runs inside (:class:`pyminicon.living.processes.ProcessInfo`), but for our init and its workers.
+        Raises ContainerEnded once it has ended."""
+        if self.poll() is not None:
+            raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        return self._processes()
 
     def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
         from pyminicon.living import asked

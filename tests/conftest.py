@@ -34,7 +34,7 @@ os.umask(0o022)
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(_soft, 20_000), _hard), _hard))
 
-PAYLOADS = ("container", "attacks", "living")  # the folders whose tests start containers
+PAYLOADS = ("container", "attacks")  # the folders whose tests start containers
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

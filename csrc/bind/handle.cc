@@ -249,6 +249,7 @@ void release(Handle& handle) {
   container.pidfd.reset();
   container.root.reset();
   container.mount_namespace.reset();
+  container.living.reset();
   if (container.reaped) container.cgroup.reset();  // what is left of it are descriptors
 }
 

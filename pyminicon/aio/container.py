@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pyminicon.inside.home import Home
     from pyminicon.inside.lexical import PathWords
     from pyminicon.living.asked import Command
+    from pyminicon.living.processes import ProcessInfo
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
     from pyminicon.result import Result
@@ -341,6 +342,12 @@ class AsyncContainer(_Attended[AnyStr], Running):
         if ended is not None:
             code = errors.check_status(self._status_of(ended[0]))
             raise ContainerEnded(self.id, code, self._limit_of(ended)) from None
+
+    async def processes(self) -> list[ProcessInfo]:
+        """:meth:`pyminicon.Container.processes`."""
+        if self.poll() is not None:
+            raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        return await in_thread(self._loop, self._processes, None)
 
     async def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
         announce(args, self._spec.image)

@@ -71,6 +71,15 @@ def _group_id(option: str, name: str, read: Callable[[str], bytes | None]) -> in
     return int(found[2]) if found else int(name)
 
 
+def names(table: bytes | None) -> dict[int, str]:
+    """{uid: name} of a passwd file, the first of each."""
+    found: dict[int, str] = {}
+    for row in _rows(table):
+        if len(row) > 3 and _is_id(row[2]):
+            found.setdefault(int(row[2]), row[0])
+    return found
+
+
 def _rows(table: bytes | None) -> list[list[str]]:
     lines = (table or b"").decode("utf-8", "surrogateescape").split("\n")
     return [line.split(":") for line in lines if line and not line.startswith("#")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,9 +15,11 @@ import pyminicon
 
 
 @pytest.fixture
-def home(leftovers: None) -> Iterator[pyminicon.Container[bytes]]:
+def home() -> Iterator[pyminicon.Container[bytes]]:
     with pyminicon.start() as c:
         yield c
+    del c
+    gc.collect()  # what pytest.raises has seen holds the frames that hold it
 
 
 def names(c: Any) -> list[str]:

@@ -1,0 +1,63 @@
+"""What many commands leave: nothing, of the machine's, the caller's and the container's."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from typing import Any
+
+import pytest
+
+import pyminicon
+from tests.living.conftest import names
+
+
+def descriptors_of(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd")) if os.geteuid() == 0 else 0
+
+
+def many(count: int, **options: Any) -> None:
+    with pyminicon.start(**options) as c:
+        c.run(["true"])
+        before = len(os.listdir("/proc/self/fd")), descriptors_of(c.pid)
+        for number in range(count):
+            assert c.run(["true"]).returncode == 0
+            if number % 50 == 0:
+                with pytest.raises(pyminicon.LaunchError):
+                    c.run(["no-such-program"])
+                with c.start(["sleep", "100"], stdout=pyminicon.PIPE):
+                    pass
+        gc.collect()
+        assert (len(os.listdir("/proc/self/fd")), descriptors_of(c.pid)) == before
+        assert names(c) == [] and c.processes() == []
+
+
+@pytest.mark.parametrize("options", [{}, {"userns": "private"}, {"read_only": True}], ids=str)
+def test_three_hundred_commands_leave_nothing(leftovers: None, options: dict[str, Any]) -> None:
+    many(300, **options)
+
+
+def test_nor_do_they_with_a_cgroup_for_each(leftovers: None) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root for a limit wherever this runs")
+    many(100, memory="64M")
+
+
+@pytest.mark.slow
+def test_twenty_thousand_commands_leave_nothing(leftovers: None) -> None:
+    with pyminicon.start() as c:
+        c.run(["true"])
+        before = len(os.listdir("/proc/self/fd")), descriptors_of(c.pid)
+
+        def go() -> None:
+            for _ in range(5000):
+                assert c.run(["true"]).returncode == 0
+
+        threads = [threading.Thread(target=go) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(os.listdir("/proc/self/fd")), descriptors_of(c.pid)) == before
+        assert names(c) == []

@@ -1,0 +1,63 @@
+"""What runs inside, as the caller sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+import pyminicon
+from pyminicon import aio
+from tests.living.conftest import soon
+
+Home = Any
+
+
+def test_it_has_each_process_and_none_of_ours(home: Home) -> None:
+    assert home.processes() == []
+    with home.start(["sh", "-c", "sleep 71 & exec sleep 72"]) as p:
+        assert soon(
+            lambda: [one.command_line for one in home.processes()] == [["sleep", "72"], ["sleep", "71"]]
+        )
+        first, second = home.processes()
+        assert (first.pid, second.ppid, first.state) == (p.pid, p.pid, "S")
+        assert first.cpu_seconds >= 0 and first.resident_bytes > 0
+        assert "sleep" in repr(first)
+    home.close()
+    with pytest.raises(pyminicon.ContainerEnded):
+        home.processes()
+
+
+def test_users_are_those_inside() -> None:
+    with pyminicon.start() as c, c.start(["sleep", "70"]):
+        assert [one.user for one in c.processes()] == ["root"]
+    if os.geteuid() == 0:
+        with (
+            pyminicon.start() as c,
+            c.start(["sleep", "70"], user="nobody"),
+            c.start(["sleep", "71"], user="4321"),
+        ):
+            assert sorted(one.user for one in c.processes()) == ["4321", "nobody"]
+
+
+def lines(c: Any) -> list[list[str]]:
+    return [one.command_line for one in c.processes()]
+
+
+def test_a_program_that_is_pid_1_is_among_them() -> None:
+    with pyminicon.start(["sleep", "70"]) as c:
+        assert soon(lambda: lines(c) == [["sleep", "70"]])
+        assert [(one.pid, one.ppid) for one in c.processes()] == [(1, 0)]
+    with pyminicon.start(["sleep", "70"], init=True) as c:
+        assert soon(lambda: lines(c) == [["sleep", "70"]])
+
+
+def test_on_a_loop() -> None:
+    async def work() -> None:
+        async with await aio.start() as c, await c.start(["sleep", "70"]):
+            await asyncio.sleep(0.1)
+            assert [one.ppid > 1 for one in await c.processes()] == [True]
+
+    asyncio.run(work())
