@@ -179,7 +179,7 @@ class Handle:
 
     @property
     def counts_cpu_time(self) -> bool:
-        """Whether it has a cgroup that does."""
+        """Whether its commands have cgroups that do."""
 
     @property
     def takes_commands(self) -> bool:

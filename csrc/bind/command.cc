@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <tuple>
 
 #include "base/kernel.h"
 #include "bind/from_python.h"
@@ -275,13 +276,14 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
                                return living ? living->ground().usual.ids.uid : 0;
                              })
       .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
-      .def_property_readonly("counts_cpu_time",
-                             [](Handle& h) {
-                               const NoGil nogil;
-                               const std::lock_guard lock(h.guarded->lock);
-                               const auto& cgroup = h.container().cgroup;
-                               return cgroup && cgroup->cpu_seconds().has_value();
-                             })
+      .def_property_readonly(
+          "counts_cpu_time",
+          [](Handle& h) {
+            const NoGil nogil;
+            const std::lock_guard lock(h.guarded->lock);
+            const auto& [cgroup, living] = std::tie(h.container().cgroup, h.container().living);
+            return living && living->lives() && cgroup && cgroup->cpu_seconds().has_value();
+          })
       .def("close_living",
            [](Handle& h) {
              const auto living = living_of(h);

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         _handle: _core.Handle
         _spec: Spec
         _plan: Plan
-        _lives: bool
 
 
 _MOST_READ = 1 << 20  # bytes of passwd or group
@@ -66,7 +65,7 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
             known = name in specs.EACH_RUN or name in specs.LIMITS or hasattr(Spec, name)
             raise SpecError(name, "is the container's, not a command's" if known else "no such option")
     spec = specs.parse(args, options, refused)
-    if spec.cpu_time is not None and not (box._lives and box._handle.counts_cpu_time):
+    if spec.cpu_time is not None and not box._handle.counts_cpu_time:
         raise SpecError(
             "cpu_time", "needs a container without args, with usage=True or cpu_time, whose cgroup counts"
         )

@@ -132,7 +132,7 @@ def test_three_hundred_commands_at_once_in_thirty_containers() -> None:
 
 def test_commands_end_with_their_container_and_its_limit() -> None:
     async def work() -> None:
-        async with await aio.start(wall_time=0.4) as c:
+        async with await aio.start(wall_time=1.5) as c:
             p = await c.start(["sleep", "100"])
             r = await c.run(["sleep", "100"])
             assert (r.returncode, r.limit) == (-9, "wall_time")

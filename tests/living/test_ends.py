@@ -48,7 +48,7 @@ def test_running_commands_end_with_it() -> None:
 
 
 def test_its_limit_is_told_of_its_commands() -> None:
-    with pyminicon.start(wall_time=0.4) as c:
+    with pyminicon.start(wall_time=1.5) as c:
         p = c.start(["sleep", "100"])
         r = c.run(["sleep", "100"])
         assert (r.returncode, r.limit) == (-9, "wall_time")

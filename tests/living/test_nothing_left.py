@@ -38,7 +38,14 @@ def test_three_hundred_commands_leave_nothing(leftovers: None, options: dict[str
     many(300, **options)
 
 
-def test_nor_do_they_with_a_cgroup_for_each(leftovers: None) -> None:
+@pytest.fixture
+def watchdog() -> None:
+    """The thread that holds limits is made once a process."""
+    with pyminicon.start(wall_time=60):
+        pass
+
+
+def test_nor_do_they_with_a_cgroup_for_each(watchdog: None, leftovers: None) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root for a limit wherever this runs")
     many(100, memory="64M")
