@@ -42,15 +42,15 @@ def put(hold: Hold, target: Name, archive: Any) -> None:
     if not hasattr(whole, "read"):
         raise TypeError(f"an archive is bytes or a binary file, not {type(archive).__name__}")
     beneath = Beneath(hold, target, links=0)
-    later: list[tuple[bytes, int, int]] = []
+    unpacking = _Unpacking(beneath)
     try:
         with tarfile.open(fileobj=whole, mode="r|*", tarinfo=_Member) as tar:
             for member in tar:
                 vars(tar)["members"] = []  # it would keep them all
-                _put_one(beneath, tar, member, later)
+                unpacking.put(tar, member)
     except (tarfile.TarError, EOFError) as error:
         raise OSError(errno.EINVAL, f"not an archive: {error}") from None
-    for name, mode, time in reversed(later):
+    for name, mode, time in reversed(unpacking.later):
         beneath.settle(name, mode, time)
 
 
@@ -62,44 +62,55 @@ def _beneath(name: str) -> bytes:
     return os.fsencode("/".join(parts))
 
 
-def _put_one(
-    beneath: Beneath, tar: tarfile.TarFile, member: tarfile.TarInfo, later: list[tuple[bytes, int, int]]
-) -> None:
-    name = _beneath(member.name)
-    time = int(member.mtime * 1_000_000_000)
-    if not name:
-        return  # "./": that directory is there
-    if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
-        raise refuse(member.name)
-    _above(beneath, name)
-    if member.isdir():
-        if beneath.mkdir(name, 0o700):
-            later.append((name, member.mode, time))
-            if len(later) > ops.MOST_NAMES:
-                raise wire.failure(errno.EOVERFLOW, member.name)
-    elif member.issym():
-        beneath.symlink(name, os.fsencode(member.linkname))
-    elif member.islnk():
-        beneath.link(name, _beneath(member.linkname))
-    else:
-        source = tar.extractfile(member)
-        if source is None:
-            raise wire.failure(errno.EINVAL, member.name)
-        beneath.file(name, member.mode, time, source.read)
+class _Unpacking:
+    """``later``: the directories that were made, with the modes and times that they get in the end."""
 
+    def __init__(self, beneath: Beneath) -> None:
+        self._beneath = beneath
+        self._there = b""  # the directory of the member before
+        self.later: list[tuple[bytes, int, int]] = []
 
-def _above(beneath: Beneath, name: bytes) -> None:
-    """The directories on the way to ``name``, which not every archive has as members."""
-    parts = name.split(b"/")[:-1]
-    try:
-        if parts:
-            beneath.ask(wire.STAT, b"/".join(parts))
-    except FileNotFoundError:
-        for i in range(len(parts)):
-            try:
-                beneath.ask(wire.MKDIR, b"/".join(parts[: i + 1]), mode=0o777)
-            except FileExistsError:
-                pass
+    def put(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """The next member."""
+        beneath, name = self._beneath, _beneath(member.name)
+        time = int(member.mtime * 1_000_000_000)
+        if not name:
+            return  # "./": that directory is there
+        if not (member.isreg() or member.isdir() or member.issym() or member.islnk()):
+            raise refuse(member.name)
+        self._above(name)
+        if member.isdir():
+            if beneath.mkdir(name, 0o700):
+                self.later.append((name, member.mode, time))
+                if len(self.later) > ops.MOST_NAMES:
+                    raise wire.failure(errno.EOVERFLOW, member.name)
+        elif member.issym():
+            if "\0" in member.linkname:
+                raise wire.failure(errno.EINVAL, member.name)
+            beneath.symlink(name, os.fsencode(member.linkname))
+        elif member.islnk():
+            beneath.link(name, _beneath(member.linkname))
+        else:
+            source = tar.extractfile(member)
+            if source is None:
+                raise wire.failure(errno.EINVAL, member.name)
+            beneath.file(name, member.mode, time, source.read)
+
+    def _above(self, name: bytes) -> None:
+        """Makes the directories on the way, which not every archive has as members."""
+        above = os.path.dirname(name)
+        if above == self._there:
+            return
+        try:
+            self._beneath.ask(wire.STAT, above)
+        except FileNotFoundError:
+            parts = above.split(b"/")
+            for i in range(len(parts)):
+                try:
+                    self._beneath.ask(wire.MKDIR, b"/".join(parts[: i + 1]), mode=0o777)
+                except FileExistsError:
+                    pass
+        self._there = above
 
 
 # ---- out
@@ -123,25 +134,24 @@ def _pack(hold: Hold, source: Name, out: int) -> None:
     name = os.path.basename(source.name)
     if modes.S_ISDIR(info.st_mode):
         beneath = Beneath(hold, source)
-        waiting = [(b"", info.st_mode)]
+        waiting = [b""]
     else:
         beneath = Beneath(hold, Name(os.path.dirname(source.name), os.path.dirname(source.told)))
-        waiting = [(name, info.st_mode)]
+        waiting = [name]
     while waiting:
-        inner, mode = waiting.pop()
+        inner = waiting.pop()
         told = os.path.join(name, inner) if modes.S_ISDIR(info.st_mode) else name
-        _pack_one(beneath, inner, told, mode, out)
-        if not modes.S_ISDIR(mode):
+        if not modes.S_ISDIR(_pack_one(beneath, inner, told, out)):
             continue
-        for found, _ in sorted(beneath.names(inner), reverse=True):
-            whole = os.path.join(inner, os.fsencode(found))
-            waiting.append((whole, beneath.lstat(whole).st_mode))
+        names = sorted((found for found, _ in beneath.names(inner)), reverse=True)
+        waiting += [os.path.join(inner, os.fsencode(found)) for found in names]
         if len(waiting) > ops.MOST_NAMES:
             raise wire.failure(errno.EOVERFLOW, source.told)
     write_all(out, bytes(2 * tarfile.BLOCKSIZE))
 
 
-def _pack_one(beneath: Beneath, name: bytes, told: bytes, mode: int, out: int) -> None:
+def _pack_one(beneath: Beneath, name: bytes, told: bytes, out: int) -> int:
+    """Its mode."""
     info = beneath.lstat(name)
     member = tarfile.TarInfo(os.fsdecode(told) or ".")
     member.mode = modes.S_IMODE(info.st_mode)
@@ -150,7 +160,7 @@ def _pack_one(beneath: Beneath, name: bytes, told: bytes, mode: int, out: int) -
     kind = modes.S_IFMT(info.st_mode)
     if kind == modes.S_IFREG:
         _pack_file(beneath, name, member, out)
-        return
+        return info.st_mode
     if kind == modes.S_IFDIR:
         member.type = tarfile.DIRTYPE
     elif kind == modes.S_IFLNK:
@@ -159,6 +169,7 @@ def _pack_one(beneath: Beneath, name: bytes, told: bytes, mode: int, out: int) -
     else:
         raise refuse(beneath.told(name))
     write_all(out, _header(member))
+    return info.st_mode
 
 
 def _pack_file(beneath: Beneath, name: bytes, member: tarfile.TarInfo, out: int) -> None:

@@ -112,9 +112,11 @@ class Beneath:
             else:
                 while piece := read(1 << 20):
                     write_all(reply.fd, piece)
+            settled = _settled(reply.fd, mode, time)
         finally:
             os.close(reply.fd)
-        self.settle(name, mode, time)
+        if not settled:
+            self.settle(name, mode, time)
 
     def settle(self, name: bytes, mode: int, time: int) -> None:
         """Mode and time, when all is in it."""
@@ -162,6 +164,16 @@ class Beneath:
             None,
             lambda data: os.write(target, data),
         )
+
+
+def _settled(fd: int, mode: int, time: int) -> bool:
+    """Sets what the user has just made, by his descriptor; False: to this machine it is another's."""
+    try:
+        os.fchmod(fd, mode & _PERMISSIONS)
+        os.utime(fd, ns=(time, time))
+    except PermissionError:
+        return False
+    return True
 
 
 def write_all(fd: int, data: bytes) -> None:
