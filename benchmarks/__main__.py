@@ -18,6 +18,7 @@ NAMES = {
     "sustained": "one caller that goes on asking, cold and from a template",
     "density": "1,000 sleeping containers",
     "cli": "the command line against a bare interpreter",
+    "exec": "a command in a container that lives, beside a bare subprocess.run and others' exec",
     "files": "opening, reading and copying files of a container that lives",
     "filters": "loading a system call filter",
 }

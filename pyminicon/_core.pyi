@@ -145,6 +145,7 @@ class Handle:
         collect_max: int,
         /,
         cancel_fd: int = -1,
+        trim: bool = False,
     ) -> tuple[Any, ...]:
         """One command in this container, from its start to its end; answers as :func:`run` does."""
 
@@ -279,6 +280,7 @@ class Template:
         collect_max: int,
         /,
         cancel_fd: int = -1,
+        trim: bool = False,
     ) -> tuple[Any, ...]:
         """``told``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
 
@@ -366,8 +368,9 @@ def run(
     collect_max: int,
     /,
     cancel_fd: int = -1,
+    trim: bool = False,
 ) -> tuple[Any, ...]:
-    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, collected). ``cancel_fd``: readable
+    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, collected, dropped). ``cancel_fd``: readable
     when nobody wants it any more; it ends as at the timeout then."""
 
 def open_plain(path: str | bytes, follow: bool, /) -> int:

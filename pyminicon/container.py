@@ -102,6 +102,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
       wall_time=None          seconds; ends the container and says so in Result.limit
       cpu_time=None           seconds of CPU time; the same
       max_output=None         bytes of stdout and stderr together; the same
+      overflow='kill'         "trim": max_output of each is kept, its first and last half
       usage=False             count memory, processes and I/O even where no limit asks for it
       cgroup_parent=None      make the container's cgroup there
       rlimits=None            {"nofile": (256, 512)}: limits of each process
@@ -173,14 +174,21 @@ def run_plan(
 
         core_plan = plan.core or _core.Plan(plan.fields)
         request = (core_plan, plan.told, *run_request(spec, trace, begun))
-        greenlets = among_greenlets()
-        outcome = _core.run(*request) if greenlets is None else greenlets.call(_core.run, *request)
+        outcome = ask(_core.run, spec, request)
         return make_result(spec, args, outcome)
     except ImportError as error:
         raise errors.not_loaded(error) from error
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
+
+
+def ask(run: Any, spec: Spec, request: tuple[Any, ...]) -> Any:
+    """What the core answers to a run's ``request``."""
+    if spec.overflow == "trim":
+        request = (*request, -1, True)
+    greenlets = among_greenlets()
+    return run(*request) if greenlets is None else greenlets.call(run, *request)
 
 
 def run_request(spec: Spec, trace: bool, begun: float | None = None) -> tuple[Any, ...]:
@@ -806,9 +814,7 @@ class Container(_Attended[AnyStr], Running):
         asked: Command = self._asked(args, options, NOT_RUN)
         request: Any = (asked.told, asked.who, *run_request(asked.spec, trace, begun))
         try:
-            greenlets = among_greenlets()
-            run = self._handle.run_command
-            outcome: Any = run(*request) if greenlets is None else greenlets.call(run, *request)
+            outcome: Any = ask(self._handle.run_command, asked.spec, request)
         except errors.LaunchError as error:
             self._insist_on_life(error)
             raise

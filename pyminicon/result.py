@@ -66,13 +66,15 @@ class Result(_Generic[AnyStr]):
     subprocess.CompletedProcess has them. ``usage`` (:class:`Usage`), ``limit`` (None, or the limit that
     ended it: "memory", "wall_time", "cpu_time", "output"), ``startup`` (float, seconds from the call to
     execve), ``files`` ({path: bytes} of what ``collect`` asked for and could be taken),
-    ``collect_errors`` ({path: OSError} of what couldn't), ``trace`` (with ``trace=True``: a list of (stage,
+    ``collect_errors`` ({path: OSError} of what couldn't), ``dropped`` (with ``overflow="trim"``: bytes of stdout
+    and of stderr that weren't kept, else (0, 0)), ``trace`` (with ``trace=True``: a list of (stage,
     nanoseconds since the call)).
     """
 
     __slots__ = (
         "args",
         "collect_errors",
+        "dropped",
         "files",
         "limit",
         "returncode",
@@ -84,6 +86,7 @@ class Result(_Generic[AnyStr]):
     )
 
     args: Any
+    dropped: tuple[int, int]
     returncode: int
     stdout: AnyStr
     stderr: AnyStr
@@ -111,14 +114,18 @@ class Result(_Generic[AnyStr]):
 
 def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
-    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files = outcome
+    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files, *more = outcome
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
     result: Result[Any] = Result()
     result.args = args
     result.returncode = errors.check_status(returncode)
-    result.stdout = _decode(spec, stdout)
-    result.stderr = _decode(spec, stderr)
+    result.dropped = more[0] if more else (0, 0)
+    out_cut, err_cut = (bool(count) and spec.text for count in result.dropped)
+    result.stdout = None if out_cut else _decode(spec, stdout)
+    result.stderr = None if err_cut else _decode(spec, stderr)
+    if out_cut or err_cut:
+        _decode_halves(spec, result, stdout, stderr)
     result.limit = limit
     result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
     result.startup = startup
@@ -151,6 +158,20 @@ def _collect_errors(
             reason = os.strerror(number)
             errors[path] = OSError(number, f"{reason} ({hint})" if hint else reason, path)
     return errors
+
+
+def _decode_halves(spec: Spec, result: Result[Any], stdout: bytes | None, stderr: bytes | None) -> None:
+    """What was trimmed in its middle, cut at whole characters."""
+    from pyminicon.trimmed import as_text, first_half
+
+    first = first_half(spec.max_output or 0)
+    dropped = list(result.dropped)
+    for which, data in enumerate((stdout, stderr)):
+        if data is not None and dropped[which]:
+            text, more = as_text(data, first, spec.encoding, lambda half: _decode(spec, half))
+            dropped[which] += more
+            setattr(result, ("stdout", "stderr")[which], text)
+    result.dropped = dropped[0], dropped[1]
 
 
 def _decode(spec: Spec, data: bytes | None) -> Any:

@@ -10,8 +10,8 @@ from pyminicon import plan as ops
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
-    among_greenlets,
     announce,
+    ask,
     describe,
     expired,
     made_container,
@@ -200,10 +200,7 @@ class Template:
         except errors.Expired:
             return expired(args, options)
         request = (self._told(spec), *run_request(spec, trace, begun))
-        greenlets = among_greenlets()
-        run = self._core.run
-        outcome = run(*request) if greenlets is None else greenlets.call(run, *request)
-        return make_result(spec, args, outcome)
+        return make_result(spec, args, ask(self._core.run, spec, request))
 
     if TYPE_CHECKING:
 

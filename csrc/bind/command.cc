@@ -74,7 +74,7 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
                       const py::tuple& stdio, std::vector<int> pass, bool trace,
                       const py::object& input, Seconds timeout, Seconds wall_time, double cpu_time,
                       uint64_t max_output, const py::object& collect, uint64_t collect_max,
-                      int cancel) {
+                      int cancel, bool trim) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   Released<Handle> handle(new Handle);
@@ -93,8 +93,8 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
       return timed_out_in_setup(by_caller <= by_wall);
     }
   }
-  const RunRequest request{input,      timeout, wall_time,   cpu_time,
-                           max_output, collect, collect_max, cancel};
+  const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
+                           collect, collect_max, cancel,    trim};
   return finish_run(std::move(handle), request, told, begun, nullptr, {});
 }
 
@@ -258,7 +258,7 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
   handle
       .def("run_command", &run_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg("cancel_fd") = -1)
+           py::arg("cancel_fd") = -1, py::arg("trim") = false)
       .def("start_command", &start_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
       .def("serve_files", &serve_files)

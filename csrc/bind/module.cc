@@ -101,11 +101,12 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
              core.stock.close();
            })
       .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
+           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
+           py::arg("trim") = false)
       .def("start", &template_start);
   module.def("run", &run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg("cancel_fd") = -1);
+             py::arg("cancel_fd") = -1, py::arg("trim") = false);
   module.def("open_plain", &open_plain);
   module.def("read_beneath", &read_beneath);
   module.def("helper", [] { return parent::helper_image().release(); });

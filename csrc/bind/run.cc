@@ -64,6 +64,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
   limits.cpu = request.cpu_time;
   limits.output = request.max_output;
   limits.cancel = request.cancel;
+  limits.trim = request.trim;
   if (stock != nullptr) limits.lasting = [stock] { stock->refill(true); };
   const bool piped_out = static_cast<bool>(handle->streams.output);
   const bool piped_err = static_cast<bool>(handle->streams.error);
@@ -92,7 +93,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
       or_none(container.returncode), piped_out ? bytes_from(outcome.output) : py::none(),
       piped_err ? bytes_from(outcome.error) : py::none(), limit_name(outcome.limit),
       outcome.timed_out, usage_of(container, usage), startup_of(container), trace_of(container),
-      files);
+      files, py::make_tuple(outcome.output.dropped(), outcome.error.dropped()));
   if (stock != nullptr) {
     const NoGil nogil;
     stock->discard(std::move(container.root), std::move(container.mount_namespace));
@@ -103,7 +104,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
 py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
               const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
               Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
-              uint64_t collect_max, int cancel) {
+              uint64_t collect_max, int cancel, bool trim) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   Released<Handle> handle(new Handle);
@@ -112,8 +113,8 @@ py::tuple run(const PlanSpec& spec, const py::tuple& told, const py::tuple& stdi
   } catch (const parent::SetupTimeout&) {
     return timed_out_in_setup(by_caller <= by_wall);
   }
-  const RunRequest request{input,      timeout, wall_time,   cpu_time,
-                           max_output, collect, collect_max, cancel};
+  const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
+                           collect, collect_max, cancel,    trim};
   return finish_run(std::move(handle), request, told, begun, nullptr, {});
 }
 

@@ -31,6 +31,7 @@ struct RunRequest {
   py::object collect;
   uint64_t collect_max;
   int cancel;  // a descriptor that is readable when nobody wants it any more, or -1
+  bool trim;   // max_output of each stream is kept, and it goes on
 };
 
 py::tuple timed_out_in_setup(bool by_caller);
@@ -52,7 +53,7 @@ py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const p
 py::tuple run(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
               const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
               Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
-              uint64_t collect_max, int cancel);
+              uint64_t collect_max, int cancel, bool trim);
 Released<Handle> start(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
                        const std::vector<int>& pass, bool terminal, bool trace, Seconds wall_time,
                        double cpu_time, uint64_t max_output, int cancel, bool undo_later);

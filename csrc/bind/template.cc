@@ -88,7 +88,7 @@ void settle_times(Launched& container, const parent::Parked& parked, bool trace)
 py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                        const std::vector<int>& pass, bool trace, const py::object& input,
                        Seconds timeout, Seconds wall_time, double cpu_time, uint64_t max_output,
-                       const py::object& collect, uint64_t collect_max, int cancel) {
+                       const py::object& collect, uint64_t collect_max, int cancel, bool trim) {
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   const parent::RefillAfter refill(core.stock);
@@ -96,8 +96,8 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
   std::optional<TemplateRun> told;
   parent::Parked parked;
   const int64_t deadline = std::min(by_caller, by_wall);
-  const RunRequest request{input,      timeout, wall_time,   cpu_time,
-                           max_output, collect, collect_max, cancel};
+  const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
+                           collect, collect_max, cancel,    trim};
   try {
     if (launched_directly(core, *handle, what, stdio, pass, trace, deadline, cancel)) {
       return finish_run(std::move(handle), request, what, begun, &core.stock, {});

@@ -23,7 +23,7 @@ struct TemplateCore {
 py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                        const std::vector<int>& pass, bool trace, const py::object& input,
                        Seconds timeout, Seconds wall_time, double cpu_time, uint64_t max_output,
-                       const py::object& collect, uint64_t collect_max, int cancel);
+                       const py::object& collect, uint64_t collect_max, int cancel, bool trim);
 Released<Handle> template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                                 const std::vector<int>& pass, Seconds wall_time, double cpu_time,
                                 uint64_t max_output);

@@ -115,6 +115,9 @@ class _Attended(Held, Generic[AnyStr]):
     def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
         return ended[1]
 
+    def _end_by(self, limit: str | None) -> None:
+        self.limit = limit
+
     def _let_go(self) -> None:
         """Of what was kept for it until its end."""
 
@@ -407,7 +410,7 @@ class AsyncProcess(_Attended[AnyStr]):
     async def wait(self) -> int:
         await super().wait()
         if self.limit is None and self.returncode == -9 and self._handle.owned:
-            self.limit = await self._container._limit_on(self._handle)
+            self._end_by(await self._container._limit_on(self._handle))
         return errors.check_status(self.returncode)
 
     wait.__doc__ = _Attended.wait.__doc__

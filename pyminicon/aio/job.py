@@ -12,6 +12,7 @@ from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import NO_LIMIT
 from pyminicon.aio.streams import PIECE, waiting_in
 from pyminicon.aio.thread import in_thread
+from pyminicon.trimmed import Trimmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Job(Ending):
         self.limit: str | None = None
         self.room: int = NO_LIMIT if spec.max_output is None else spec.max_output
         self.pieces: dict[int, list[bytes]] = {}
+        self.trimmed: dict[int, Trimmed] = {}  # instead, where no more than so much is kept
         self.open: dict[int, int] = {}  # descriptor: 1 or 2
         self.unsent: memoryview[int] = memoryview(data)
         self.input: int = handle.take_stream(0)
@@ -59,6 +61,8 @@ class Job(Ending):
             if fd >= 0:
                 os.set_blocking(fd, False)
                 self.pieces[which] = []
+                if spec.overflow == "trim":
+                    self.trimmed[which] = Trimmed(self.room)
                 self.open[fd] = which
                 watch.add(fd, self._read)
         if self.input >= 0:
@@ -91,6 +95,9 @@ class Job(Ending):
         if not data:
             self._close_output(fd)
             return False
+        if self.trimmed:
+            self.trimmed[self.open[fd]].add(data)
+            return len(data) == PIECE
         full = len(data) > self.room
         kept = data[: self.room] if full else data
         self.room -= len(kept)
@@ -152,6 +159,8 @@ class Job(Ending):
 
     def output(self, which: int) -> bytes | None:
         pieces = self.pieces.get(which)
+        if which in self.trimmed:
+            return self.trimmed[which].value()
         if pieces is None:
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -186,5 +195,6 @@ class Job(Ending):
                 errno.ENOMEM, "exec", program, "killed for memory: below 1M nothing may start"
             )
         streams = self.output(1), self.output(2)
-        facts = handle.usage(), handle.startup, handle.trace, files
+        dropped = tuple(self.trimmed[which].dropped if which in self.trimmed else 0 for which in (1, 2))
+        facts = handle.usage(), handle.startup, handle.trace, files, dropped
         return result.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))

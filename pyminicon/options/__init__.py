@@ -21,12 +21,12 @@ PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its impo
 #: What a Template or a container can't change once it is made, and each run of it can.
 EACH_RUN = frozenset(
     "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output files collect collect_max pass_fds executable".split()
+    "check wall_time cpu_time max_output overflow files collect collect_max pass_fds executable".split()
 )
 #: Those of them that no plan depends on.
 ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
-ONLY_RUN = frozenset("input timeout check capture_output collect collect_max".split())
+ONLY_RUN = frozenset("input timeout check capture_output overflow collect collect_max".split())
 
 #: What stands for the args of a container that is started without: none but its init runs in it.
 LIVES: list[str | bytes] = []
@@ -37,7 +37,7 @@ OF_A_PROGRAM = frozenset(
 #: What each command in a container takes, and what of it only those that are waited for.
 EACH_COMMAND = frozenset(
     "env cwd user stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output pass_fds".split()
+    "check wall_time cpu_time max_output overflow pass_fds".split()
 )
 
 #: What a plan has a cgroup for, made anew for each run.
@@ -87,6 +87,7 @@ class Spec:
     wall_time: float | None = None
     cpu_time: float | None = None
     max_output: int | None = None
+    overflow = "kill"
     rlimits: Sequence[tuple[int, int, int]] = ()
     cap_add: Sequence[str] = ()
     cap_drop: Sequence[str] = ()

@@ -70,7 +70,7 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
         check(spec, name, value)
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
-    if spec.max_output is not None or spec.volumes or spec.tmpfs or spec.host_etc:
+    if spec.max_output is not None or spec.overflow != "kill" or spec.volumes or spec.tmpfs or spec.host_etc:
         from pyminicon.options import rare as spec_rare
 
         spec_rare.check_together(spec)

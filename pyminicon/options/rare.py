@@ -332,6 +332,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "time": _choice("host", "private"),
     "userns": _userns,
     "max_output": _size,
+    "overflow": _choice("kill", "trim"),
     "rlimits": _rlimits,
     "cap_add": _names,
     "cap_drop": _names,
@@ -381,7 +382,7 @@ _ELSEWHERE = {
 
 def check_together(spec: Spec) -> None:
     """What can only be seen when all options have been read. Raises SpecError."""
-    if spec.max_output is not None:
+    if spec.max_output is not None or spec.overflow != "kill":
         _check_counted(spec)
     if spec.volumes or spec.tmpfs:
         _check_mount_points(spec)
@@ -391,6 +392,8 @@ def check_together(spec: Spec) -> None:
 
 def _check_counted(spec: Spec) -> None:
     """What doesn't come through a pipe would pass max_output unseen."""
+    if spec.overflow == "trim" and spec.max_output is None:
+        raise SpecError("overflow", "'trim' keeps max_output of each stream, and takes that beside it")
     if spec.tty:
         raise SpecError("max_output", "can't be held at a terminal: what is written there isn't counted")
     out, err = spec.stdout, spec.stderr

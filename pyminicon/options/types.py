@@ -96,6 +96,7 @@ class RunOfTemplate(StartOfTemplate, total=False):
     capture_output: bool
     timeout: float | None
     check: bool
+    overflow: Literal["kill", "trim"]
     collect: Iterable[AnyPath] | None
     collect_max: Size | None
     trace: bool
@@ -150,6 +151,7 @@ class RunOfCommand(StartOfCommand, total=False):
     capture_output: bool
     timeout: float | None
     check: bool
+    overflow: Literal["kill", "trim"]
 
 
 class ProcessOptions(StartOfCommand, total=False):

@@ -21,7 +21,7 @@ GOOD: dict[str, Any] = {
     "cwd": "/", "user": "1:2", "hostname": "a-b.c", "volumes": ["/a:/b"], "tmpfs": ["/t"], "files": {"/x": b""}, "collect": ["/y"],
     "collect_max": "1m", "network": "host", "pid": "private", "ipc": "host", "uts": "host", "cgroupns": "host", "time": "private",
     "userns": "0:1:1", "memory": "64M", "memory_swap": "1g", "cpus": 1.5, "cpu_weight": 100, "cpuset": "0", "pids": 5,
-    "io_weight": 100, "wall_time": 1.5, "cpu_time": 2, "max_output": "1k", "usage": True, "cgroup_parent": None,
+    "io_weight": 100, "wall_time": 1.5, "cpu_time": 2, "max_output": "1k", "overflow": "kill", "usage": True, "cgroup_parent": None,
     "rlimits": {"nofile": (1, 2)}, "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "seccomp": "unconfined", "no_new_privileges": False,
     "init": True, "pass_fds": (),
 }  # fmt: skip

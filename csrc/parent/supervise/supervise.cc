@@ -53,7 +53,10 @@ class Supervisor {
         limits_(limits),
         outcome_(outcome) {
     // One byte more than allowed is read, to tell a full output from one that is too long.
-    room_ = limits.output == UINT64_MAX ? UINT64_MAX : limits.output + 1;
+    room_ = limits.trim || limits.output == UINT64_MAX ? UINT64_MAX : limits.output + 1;
+    for (Output* output : {&outcome.output, &outcome.error}) {
+      if (limits.trim) output->trim(limits.output);
+    }
     for (const int fd : {streams.input.get(), streams.output.get(), streams.error.get()}) {
       if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     }
@@ -135,9 +138,9 @@ class Supervisor {
     int there = 0;
     if (fd && ioctl(fd.get(), FIONREAD, &there) < 0) there = 0;
     for (auto left = static_cast<uint64_t>(there); fd && left > 0;) {
-      const uint64_t before = output.size();
+      const uint64_t before = output.taken();
       read(fd, output);
-      const uint64_t got = over_ ? 0 : output.size() - before;
+      const uint64_t got = over_ ? 0 : output.taken() - before;
       left = got == 0 ? 0 : left - std::min(left, got);
     }
     fd.reset();
@@ -218,27 +221,56 @@ class Supervisor {
 }  // namespace
 
 bool Output::read_from(int fd, uint64_t& room) {
-  if (pieces_.empty() || pieces_.back().capacity() - pieces_.back().size() < 4096) {
-    // Small first: most outputs are a line, and a fresh page costs more than the read.
-    const size_t piece = pieces_.empty() ? 4096 : pieces_.size() == 1 ? 65536 : kPiece;
-    pieces_.emplace_back().reserve(piece);
-  }
-  std::string& piece = pieces_.back();
   char buffer[65536];
-  const size_t spare = piece.capacity() - piece.size();
-  const size_t want = std::min({sizeof buffer, static_cast<uint64_t>(spare), room});
+  const size_t want = std::min<uint64_t>(sizeof buffer, room);
   const ssize_t got = ::read(fd, buffer, want);
   if (got < 0) return errno == EAGAIN || errno == EINTR;
   if (got == 0) return false;
-  piece.append(buffer, static_cast<size_t>(got));
-  size_ += static_cast<uint64_t>(got);
-  room -= static_cast<uint64_t>(got);
+  const auto count = static_cast<uint64_t>(got);
+  taken_ += count;
+  room -= count;
+  const uint64_t first = most_ == UINT64_MAX ? count : std::min(count, most_ - most_ / 2 - size_);
+  keep(buffer, first);
+  if (first < count) keep_last(buffer + first, count - first);
   return true;
+}
+
+void Output::keep(const char* bytes, size_t count) {
+  size_ += count;
+  while (count > 0) {
+    if (pieces_.empty() || pieces_.back().capacity() == pieces_.back().size()) {
+      // Small first: most outputs are a line, and a fresh page costs more than the read.
+      const size_t piece = pieces_.empty() ? 4096 : pieces_.size() == 1 ? 65536 : kPiece;
+      pieces_.emplace_back().reserve(piece);
+    }
+    std::string& piece = pieces_.back();
+    const size_t part = std::min(count, piece.capacity() - piece.size());
+    piece.append(bytes, part);
+    bytes += part;
+    count -= part;
+  }
+}
+
+void Output::keep_last(const char* bytes, size_t count) {
+  const auto room = static_cast<size_t>(most_ / 2);
+  if (count > room) {  // of these alone only the last count
+    bytes += count - room;
+    count = room;
+  }
+  const size_t grown = std::min(count, room - ring_.size());
+  ring_.append(bytes, grown);
+  for (size_t at = grown; at < count;) {
+    const size_t part = std::min(count - at, ring_.size() - ring_at_);
+    ring_.replace(ring_at_, part, bytes + at, part);
+    ring_at_ = (ring_at_ + part) % ring_.size();
+    at += part;
+  }
 }
 
 void Output::drop_last() {
   pieces_.back().pop_back();
   --size_;
+  --taken_;
 }
 
 void Output::copy_to(char* to) const {
@@ -246,6 +278,8 @@ void Output::copy_to(char* to) const {
     std::memcpy(to, piece.data(), piece.size());
     to += piece.size();
   }
+  std::memcpy(to, ring_.data() + ring_at_, ring_.size() - ring_at_);
+  std::memcpy(to + ring_.size() - ring_at_, ring_.data(), ring_at_);
 }
 
 int64_t next_cpu_check(int64_t now, double left) {

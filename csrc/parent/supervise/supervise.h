@@ -19,6 +19,7 @@ struct RunLimits {
   int64_t wall = kNever;               // deadline of the wall_time limit
   double cpu = 0;                      // seconds, 0: none
   uint64_t output = UINT64_MAX;        // bytes, both streams together
+  bool trim = false;                   // no more is kept of either, instead of an end
   int cancel = -1;                     // readable: as at the timeout
   std::function<void()> lasting = {};  // called once, when it has run for kLasting
 };
@@ -32,16 +33,25 @@ int64_t next_cpu_check(int64_t now, double left);
 // What has come through a pipe so far, in pieces: a gigabyte must not be copied at each growth.
 class Output {
  public:
+  // From now on no more than so much is kept, its first and its last half.
+  void trim(uint64_t most) { most_ = most; }
+  uint64_t taken() const { return taken_; }
+  uint64_t dropped() const { return taken_ - size_ - ring_.size(); }
   static constexpr size_t kPiece = 1 << 20;
   // Reads what is there, `room` bytes at the most; false at the end of the stream.
   bool read_from(int fd, uint64_t& room);
   void drop_last();
-  uint64_t size() const { return size_; }
+  uint64_t size() const { return size_ + ring_.size(); }
   void copy_to(char* to) const;
 
  private:
+  void keep(const char* bytes, size_t count);
+  void keep_last(const char* bytes, size_t count);
+
   std::vector<std::string> pieces_;
-  uint64_t size_ = 0;
+  uint64_t size_ = 0, taken_ = 0, most_ = UINT64_MAX;
+  std::string ring_;  // of what is trimmed the last half, its beginning at ring_at_
+  size_t ring_at_ = 0;
 };
 
 struct Streams {

@@ -1,0 +1,116 @@
+"""``exec``: a command in a container that lives, beside a bare subprocess.run and the others' exec, in turns."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyminicon
+
+from . import bundles, report, rootfs
+from .measure import Case, in_turns, timed
+
+_THREADS = 32
+
+
+def _others(runtime: str, root: str, folder: Path, stack: contextlib.ExitStack) -> Case:
+    """``crun exec`` and ``runc exec`` into a container that sleeps."""
+    bundle = bundles.write(folder / runtime, root, cgroup=f"/{runtime}-bench-exec", with_seccomp=False)
+    path = bundle / "config.json"
+    config = json.loads(path.read_text())
+    config["process"]["args"] = [rootfs.PROGRAM, "s"]  # it sleeps
+    path.write_text(json.dumps(config))
+    words = [runtime, "--root", str(folder / f"{runtime}-state")]
+    name = f"bench-exec-{os.getpid()}"
+    subprocess.run(
+        [*words, "run", "--detach", "--bundle", str(bundle), name], check=True, stdin=subprocess.DEVNULL
+    )
+    stack.callback(subprocess.run, [*words, "delete", "--force", name], check=False)
+    command = [*words, "exec", name, rootfs.PROGRAM]
+    return Case(f"{runtime} exec", timed(lambda: subprocess.run(command, check=True)))
+
+
+def _rate(run: Callable[[int], object], seconds: float) -> float:
+    """How often a second, by so many threads together."""
+    counts = [0] * _THREADS
+    end = time.monotonic() + seconds
+
+    def go(number: int) -> None:
+        while time.monotonic() < end:
+            run(number)
+            counts[number] += 1
+
+    threads = [threading.Thread(target=go, args=(number,)) for number in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / seconds
+
+
+def _rates(program: str, box: Any, root: str, seconds: float) -> dict[str, float]:
+    with contextlib.ExitStack() as stack:
+        boxes = [stack.enter_context(pyminicon.start(image=root)) for _ in range(_THREADS)]
+        works: dict[str, Callable[[int], object]] = {
+            "subprocess.run bare": lambda _: subprocess.run([program], check=True),
+            "one container": lambda _: box.run([rootfs.PROGRAM], check=True),
+            "a container for each": lambda number: boxes[number].run([rootfs.PROGRAM], check=True),
+        }
+        return {name: round(_rate(work, seconds), 1) for name, work in works.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """``exec`` has no options of its own."""
+
+
+def main(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what is to be saved."""
+    rounds, budget, seconds = (50, 20.0, 1.0) if options.quick else (500, 180.0, 5.0)
+    root = str(rootfs.minimal())
+    program = root + rootfs.PROGRAM
+    missing: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyminicon-bench-")))
+        box = stack.enter_context(pyminicon.start(image=root))
+        cases = [
+            Case("subprocess.run bare", timed(lambda: subprocess.run([program], check=True))),
+            Case("c.run", timed(lambda: box.run([rootfs.PROGRAM], check=True))),
+        ]
+        with contextlib.suppress(pyminicon.Error):
+            limited = stack.enter_context(pyminicon.start(image=root, memory="256M"))
+            cases.append(
+                Case("c.run with a cgroup", timed(lambda: limited.run([rootfs.PROGRAM], check=True)))
+            )
+        for runtime in ("crun", "runc"):
+            if shutil.which(runtime) is None:
+                missing[runtime] = "isn't installed"
+                continue
+            try:
+                cases.append(_others(runtime, root, folder, stack))
+            except (OSError, subprocess.CalledProcessError) as error:
+                missing[runtime] = str(error)
+        found = in_turns(cases, rounds, budget=budget)
+        rates = _rates(program, box, root, seconds)
+    bare = found["subprocess.run bare"].p50
+    rows = [
+        {"name": name, **one.as_dict(), "times_bare": round(one.p50 / bare, 2)} for name, one in found.items()
+    ]
+    header = ("contestant", "p50", "p99", "x bare")
+    body = [[row["name"], row["p50"], row["p99"], row["times_bare"]] for row in rows]
+    report.show(report.table("exec (microseconds)", header, body))
+    report.show(
+        report.table(f"{_THREADS} threads (commands a second)", ("where", "rate"), list(rates.items()))
+    )
+    for name, why in missing.items():
+        report.show(f"  {name} could not run: {why}")
+    return {"unit": "us", "rows": rows, "rates": rates, "missing": missing}
