@@ -106,7 +106,7 @@ def test_a_nul_in_a_name_is_a_value_error(living: Any) -> None:
 # ---- whose rights
 
 
-def test_it_has_the_rights_of_its_user(living: Any, place: Any) -> None:
+def test_it_has_the_rights_of_its_user(needs_root: None, living: Any, place: Any) -> None:
     secret = place / "secret"
     secret.write_text("for root")
     secret.chmod(0o600)
@@ -126,7 +126,7 @@ def test_it_has_the_rights_of_its_user(living: Any, place: Any) -> None:
     assert (theirs / "secret").parent == theirs == place  # by the path alone
 
 
-def test_strict_holds_root_to_the_modes(living: Any, place: Any) -> None:
+def test_strict_holds_root_to_the_modes(needs_root: None, living: Any, place: Any) -> None:
     theirs = living.path("/tmp/place/theirs", user="1000")
     theirs.write_text("words")
     theirs.chmod(0o600)
@@ -277,7 +277,7 @@ def test_a_forked_child_is_told_whose_container_it_is(place: Any) -> None:
 
 
 @pytest.fixture
-def served(with_volume: Any) -> Iterator[tuple[Any, fuse.Files]]:
+def served(needs_root: None, with_volume: Any) -> Iterator[tuple[Any, fuse.Files]]:
     """A container with /volume, which a FUSE server of the test's serves."""
     files = fuse.Files({"file": b"words" * 1000, "other": b""})
     try:

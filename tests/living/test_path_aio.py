@@ -95,8 +95,9 @@ def test_errors_are_those_of_the_other() -> None:
             os.stat(box.path("/etc/passwd"))
         with pytest.raises(errors.SpecError, match="user"):
             await box.path("/etc", user="nobody-of-that-name").stat()
-        with pytest.raises(PermissionError):
-            await box.path("/new", user="1000").mkdir()
+        if os.geteuid() == 0:  # else there is no such user inside
+            with pytest.raises(PermissionError):
+                await box.path("/new", user="1000").mkdir()
 
     inside(work)
 
@@ -171,7 +172,9 @@ def test_a_cancelled_operation_leaves_the_next_one_alone() -> None:
     inside(work)
 
 
-def test_one_that_hangs_doesnt_hold_the_loop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_that_hangs_doesnt_hold_the_loop(
+    needs_root: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(workers, "PATIENCE", 2.0)
     files = fuse.Files({"file": b"words"})
 

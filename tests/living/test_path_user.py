@@ -128,7 +128,7 @@ def test_a_container_without_a_layer_takes_files_in_its_tmpfs_alone() -> None:
         assert box.path("/usr/bin/env").stat().st_size == len(box.path("/usr/bin/env").read_bytes()) > 0
 
 
-def test_with_limits_and_without_capabilities_it_is_the_same() -> None:
+def test_with_limits_and_without_capabilities_it_is_the_same(needs_root: None) -> None:
     for options in (
         {"memory": "256M", "pids": 50},
         {"cap_drop": ["ALL"]},
