@@ -71,7 +71,10 @@ async def _exchange(hold: Hold, request: wire.Request) -> wire.Reply:
     """As Hold.exchange."""
     first = hold.worker is None
     for fresh in (False, True):
-        worker = await _taken(hold, fresh)
+        try:
+            worker = await _taken(hold, fresh)
+        except TimeoutError:
+            raise workers.timeout(request.told) from None
         try:
             worker.socket.setblocking(False)
             worker.send(request)

@@ -7,7 +7,7 @@ once, and whoever drives it decides how to wait.
 from __future__ import annotations
 
 from pyminicon.inside import wire
-from pyminicon.inside.workers import Gone, Worker, Workers
+from pyminicon.inside.workers import Gone, Worker, Workers, timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +152,10 @@ class Hold:
         new one; so is one that dies of a question."""
         first = self.worker is None
         for fresh in (False, True):
-            worker = self.take(fresh)
+            try:
+                worker = self.take(fresh)
+            except TimeoutError:  # the container is stopped, or has no processor
+                raise timeout(request.told) from None
             try:
                 return worker.exchange(request)
             except Gone as gone:

@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 
 from pyminicon.inside import workers
+from pyminicon.inside.home import Home, Rights
+from pyminicon.inside.path import ContainerPath
 from tests.support import fuse
 
 
@@ -271,6 +273,19 @@ def test_a_forked_child_is_told_whose_container_it_is(place: Any) -> None:
         os.waitpid(pid, 0)
         assert os.read(reader, 100).startswith(b"another process has started this container")
         os.close(reader)
+
+
+def test_a_worker_that_cant_be_had_in_time_is_a_timeout_of_the_file() -> None:
+    """As in a container that is stopped."""
+
+    def start(*_: object) -> Any:
+        raise TimeoutError
+
+    path = ContainerPath(Rights(Home(start, "/", lambda: True), None, False), "/file")
+    for act in (path.stat, path.read_bytes, lambda: list(path.iterdir()), path.mkdir):
+        with pytest.raises(TimeoutError) as caught:
+            act()
+        assert (caught.value.errno, caught.value.filename) == (errno.ETIMEDOUT, "/file")
 
 
 # ---- a file system whose server answers, or doesn't
