@@ -1017,7 +1017,8 @@ class Container(_Attended[AnyStr], Running):
             return
         if not self._mine():
             raise errors.Error("another process has started this container, and speaks with it") from None
-        self._ended_by()
+        self._handle.wait(_PATIENCE)  # it has ended, or has been told to
+        self.poll()
         raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit) from None
 
     def _ended_by(self) -> str | None:

@@ -16,6 +16,7 @@ enum class CommandKind : uint32_t {
 // them. All that it takes is in here: nothing of it is looked up inside.
 struct CommandPlan {
   CommandKind kind;
+  uint32_t quiet;      // there is no word of its beginning: somebody waits for its end
   uint32_t number;     // by which the caller has it ended
   uint32_t size;       // of the whole, this struct first
   uint32_t in_file;    // the rest is in a file that comes with it: no message is that long
@@ -55,7 +56,7 @@ struct CommandReply {
   uint32_t stage;               // kFailed: Stage, the element of its list, errno
   int32_t index, error;         //
   uint64_t user_us, system_us;  // kEnded: of its first process and the children that it waited for
-  int64_t at;  // kBegan, kEnded: nanoseconds, of a clock that counts otherwise than the caller's
+  int64_t lasted;               // kEnded: nanoseconds
 };
 
 enum class InitOrder : uint32_t {

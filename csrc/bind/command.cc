@@ -20,6 +20,7 @@ namespace pyminicon::bind {
 namespace {
 
 using parent::CommandSpec;
+using parent::Launched;
 
 // What it takes to reach the init of a container, whoever closes that meanwhile.
 std::shared_ptr<parent::Living> living_of(Handle& handle) {
@@ -39,7 +40,8 @@ std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
 parent::CommandGroup group_for(Handle& handle) {
   const NoGil nogil;
   const std::lock_guard lock(handle.guarded->lock);
-  if (handle.container().reaped || !handle.container().living) {
+  const Launched& container = handle.container();
+  if (container.reaped || container.doomed || !container.living) {
     throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
   }
   return parent::group_for_command(handle.container());
@@ -78,8 +80,10 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
   const int64_t begun = parent::now_ns();
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   Released<Handle> handle(new Handle);
+  const auto living = insist_on_living(container);
+  CommandSpec command = command_of(*living, told, who);
+  command.quiet = !trace;
   {
-    const CommandSpec command = command_of(*insist_on_living(container), told, who);
     parent::LaunchOptions options;
     ChildEnds ends;
     open_stdio(stdio, options, ends, handle->streams);
@@ -95,7 +99,10 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
   }
   const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
                            collect, collect_max, cancel,    trim};
-  return finish_run(std::move(handle), request, told, begun, nullptr, {});
+  return finish_run(std::move(handle), request, told, begun, nullptr,
+                    [&living, &command](Launched& made, const parent::Outcome&) {
+                      parent::insist_on_beginning(made, *living, command);
+                    });
 }
 
 Released<Handle> start_command(Handle& container, const py::tuple& told, const py::object& who,

@@ -61,6 +61,7 @@ parent::Fd copy_to_wait_for(Handle& handle) {
 
 bool close_living(Launched& container) {
   if (container.reaped || !container.living || !container.living->lives()) return false;
+  container.doomed = true;
   container.living->close();
   return true;
 }

@@ -139,21 +139,39 @@ long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {
   return tell(reply, word, -1);
 }
 
+long tell_failure(int reply, const Report& report) {
+  return tell_failure(reply, static_cast<Stage>(report.stage), report.index, report.error);
+}
+
+void tell_beginning(int reply, const Report& report, int32_t pid, int pidfd) {
+  if (report.error != 0) {
+    tell_failure(reply, report);
+    return;
+  }
+  CommandReply word{};
+  word.pid = pid;
+  tell(reply, word, pidfd);
+}
+
 uint64_t microseconds(const timeval& time) {
   return static_cast<uint64_t>(time.tv_sec) * 1000000 + static_cast<uint64_t>(time.tv_usec);
 }
 
 // Reaps what ends until nothing that descends from the command is left. Only an end is an end: one
 // that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well.
-[[noreturn]] void attend(int32_t program, int reply) {
+[[noreturn]] void attend(int32_t program, int reply, const Report& report, bool quiet) {
   for (;;) {
     CommandReply word{};
     rusage used{};
     const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), __WALL, sys::arg(&used));
     if (pid == -ECHILD) sys::exit_group(0);
     if (pid != program || (word.status & 0xff) == 0x7f) continue;
+    if (report.error != 0) {
+      if (quiet) tell_failure(reply, report);
+      continue;
+    }
     word.word = CommandWord::kEnded;
-    word.at = now();
+    word.lasted = now() - static_cast<int64_t>(report.stamps[static_cast<uint32_t>(Stage::kExec)]);
     word.user_us = microseconds(used.ru_utime);
     word.system_us = microseconds(used.ru_stime);
     tell(reply, word, -1);
@@ -163,7 +181,8 @@ uint64_t microseconds(const timeval& time) {
 // Until exec, or the end of a command that failed: the kernel wakes who waits for a vfork then.
 long fork_program(Command& command, int proc, int* pidfd) {
   constexpr long kFlags = SIGCHLD | CLONE_VFORK | static_cast<long>(kernel::kClonePidfd);
-  const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
+  const long flags = command.plan->quiet != 0 ? long{SIGCHLD} : kFlags;
+  const long pid = sys::call(SYS_clone, flags, 0, sys::arg(pidfd), 0, 0);
   if (pid == 0) become_command(command, proc);
   return pid;
 }
@@ -200,20 +219,13 @@ long fork_command(Command& command, int proc, int* pidfd) {
     tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
     sys::exit_group(0);
   }
-  const Report& report = *command.report;
-  if (report.error != 0) {
-    tell_failure(reply, static_cast<Stage>(report.stage), report.index, report.error);
-  } else {
-    CommandReply word{};
-    word.pid = static_cast<int32_t>(pid);
-    word.at = static_cast<int64_t>(report.stamps[static_cast<uint32_t>(Stage::kExec)]);
-    tell(reply, word, pidfd);
-  }
+  const bool quiet = command.plan->quiet != 0;
+  if (!quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
   // A pipe that the worker held would never read as ended.
   for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);
   sys::close(pidfd);
   sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
-  attend(static_cast<int32_t>(pid), reply);
+  attend(static_cast<int32_t>(pid), reply, *command.report, quiet);
 }
 
 // Before a command comes: whatever can be done without it.

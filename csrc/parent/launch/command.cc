@@ -86,7 +86,9 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   }
   if (made.counted) made.cgroup->close_join_fds();
   made.reaped = false;
-  made.unborn = true;
+  made.quiet = command.quiet;
+  made.unborn = !command.quiet;
+  made.started = now_ns();
   if (options.trace) made.trace.emplace_back("prepare", 0);
   return made;
 }
@@ -106,6 +108,11 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
   made.pid = word.pid;
   if (!made.trace.empty()) made.trace.emplace_back("started", made.started - made.begun);
   return true;
+}
+
+void insist_on_beginning(const Launched& made, const Living& container,
+                         const CommandSpec& command) {
+  if (made.command->failure()) fail(*made.command->failure(), command, container.ground());
 }
 
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,

@@ -26,7 +26,10 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
 // True when it executes its program, or has ended; false: not yet. Throws LaunchFailure.
 bool heard_of(Launched& made, const Living& container, const CommandSpec& command);
 
-// Both: returns when it executes its program.
+// Of a quiet one that has ended: throws LaunchFailure where it couldn't begin.
+void insist_on_beginning(const Launched& made, const Living& container, const CommandSpec& command);
+
+// The first two: returns when it executes its program, or where it is quiet at once.
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
                        const LaunchOptions& options, CommandGroup group);
 

@@ -69,6 +69,8 @@ class Launched {
   std::shared_ptr<Living> living;  // where it takes commands
   std::unique_ptr<CommandEnd> command;
   bool unborn = false;  // a command that hasn't been heard of
+  bool quiet = false;   // one that is heard of only when it has ended
+  bool doomed = false;  // it has been told to end
   bool alone = false;   // a command that never has a child: its own end is all of it
   std::vector<std::pair<std::string, int64_t>> trace;  // stage, ns since `begun`
 

@@ -147,6 +147,7 @@ bool Launched::owned() const { return generation_ == fork_generation(); }
 
 void Launched::kill() {
   if (!owned() || reaped || !pidfd) return;
+  doomed = true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
   if (command && !alone) {
     command->end();
@@ -213,6 +214,7 @@ bool Launched::reap_command(bool block) {
   ended = now_ns();
   returncode = end->known ? as_returncode(end->status) : -SIGKILL;
   if (!end->known) return true;
+  if (quiet) started = ended - end->lasted;
   if (started != 0) ended = started + end->lasted;
   user = end->user;
   system = end->system;

@@ -134,7 +134,6 @@ bool Living::ended() const {
 
 std::optional<bool> CommandEnd::heard(CommandReply& word) {
   const ssize_t got = receive(reply_, word, pidfd_, 0);
-  began_ = word.at;
   return got < 0 ? std::nullopt : std::optional(got > 0);
 }
 
@@ -154,11 +153,14 @@ std::optional<CommandEnd::Ended> CommandEnd::look() {
     if (got == 0) return end_;
     if (word.word == CommandWord::kEnded) {
       end_ = {true, word.status, static_cast<double>(word.user_us) * 1e-6,
-              static_cast<double>(word.system_us) * 1e-6, word.at - began_};
+              static_cast<double>(word.system_us) * 1e-6, word.lasted};
       if (!asked_) return end_;  // the word stays, and the socket readable
     }
+    if (word.word == CommandWord::kFailed) {
+      failure_ = word;
+      return Ended{};
+    }
     receive(reply_, word, pidfd_, 0);
-    if (word.word == CommandWord::kBegan) began_ = word.at;
   }
 }
 

@@ -79,6 +79,9 @@ class CommandEnd {
     double user = 0, system = 0;
     int64_t lasted = 0;  // ns
   };
+  // Why a quiet one couldn't begin; nothing: it did, or hasn't been heard of.
+  const std::optional<CommandReply>& failure() const { return failure_; }
+
   // How it has ended, or nothing: it goes on. After end() that is the end of the last of its
   // processes, and the reply is readable once more then.
   std::optional<Ended> look();
@@ -88,7 +91,7 @@ class CommandEnd {
   int reply_;  // Launched has it
   Fd pidfd_;
   uint32_t number_;
-  int64_t began_ = 0;  // by the worker's clock
+  std::optional<CommandReply> failure_;
   bool asked_ = false;
   Ended end_;
 };

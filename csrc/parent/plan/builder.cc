@@ -306,6 +306,7 @@ void build_command(const CommandSpec& command, const CommandGround& ground, cons
   put_exec(offsetof(CommandPlan, exec), command.exec, arena);
   auto& plan = arena.at<CommandPlan>(0);
   plan.kind = command.kind;
+  plan.quiet = command.quiet ? 1 : 0;
   plan.joins = fds.joins;
   plan.terminal = fds.terminal ? 1 : 0;
   plan.capabilities = command.capabilities;

@@ -33,6 +33,7 @@ struct ExecSpec {
 // What a command does and who it is.
 struct CommandSpec {
   CommandKind kind = CommandKind::kExecute;
+  bool quiet = false;  // nobody waits for its beginning
   ExecSpec exec;
   IdPlan ids{};  // but for the groups
   std::vector<uint32_t> groups;
