@@ -98,7 +98,8 @@ long read_process(int proc, const char* name, Process& process) {
   constexpr char kStat[] = "/stat";
   for (const char letter : kStat) path[at++] = letter;
   const long fd = sys::openat(proc, path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return fd == -ENOENT ? 0 : fd;
+  if (fd == -ENOENT || fd == -ESRCH) return 0;
+  if (fd < 0) return fd;
   char text[512];
   const long got = sys::read(static_cast<int>(fd), text, sizeof text - 1);
   sys::close(static_cast<int>(fd));

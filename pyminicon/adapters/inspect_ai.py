@@ -1,0 +1,434 @@
+"""inspect_ai's sandbox provider ``pyminicon``: a container to live in for each sample.
+
+    Task(..., sandbox="pyminicon")                         # this machine's programs, none of its data
+    Task(..., sandbox=("pyminicon", "debian"))             # an image of the store, or a directory with a "/"
+    Task(..., sandbox=("pyminicon", "compose.yaml"))       # the plain fields; the rest is refused by name
+    Task(..., sandbox=SandboxEnvironmentSpec("pyminicon", PyminiconConfig(image="debian", memory="1G")))
+
+It is found by its entry point (``inspect_ai``). A command of ``exec`` is a command in the living container: under its
+filter and limits, ended with all that has come of it at its timeout. ``exec_remote`` needs no server inside and polls
+nothing. Files are read and written with the permissions of the container's user, for root too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import os
+from typing import Any, Literal, overload
+
+from inspect_ai.util import (
+    ComposeConfig,
+    ExecResult,
+    OutputLimitExceededError,
+    SandboxEnvironment,
+    SandboxEnvironmentConfigType,
+    SandboxEnvironmentLimits,
+    is_compose_yaml,
+    is_dockerfile,
+    parse_compose_yaml,
+    sandboxenv,
+)
+from inspect_ai.util._sandbox.environment import SandboxUnavailableError
+from inspect_ai.util._sandbox.exec_remote import (
+    ExecCompleted,
+    ExecOutput,
+    ExecRemoteAwaitableOptions,
+    ExecRemoteCommonOptions,
+    ExecRemoteProcess,
+    ExecRemoteStreamingOptions,
+    ExecStderr,
+    ExecStdout,
+)
+from pydantic import BaseModel, Field
+
+import pyminicon
+from pyminicon import aio
+
+#: What a sample's relative paths are relative to.
+DIRECTORY = "/tmp/sample"
+_REFUSED = 126  # an exec that couldn't begin, as a shell says it
+_NOT_FOUND = 127
+
+
+class PyminiconConfig(BaseModel, frozen=True, extra="forbid"):
+    """One environment of a sample. Sizes and limits as in ``pyminicon.start``."""
+
+    image: str = "host"
+    memory: str | int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    network: Literal["none", "off", "host"] = "none"
+    user: str | None = None
+    hostname: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    volumes: list[str] = Field(default_factory=list)
+    working_dir: str = DIRECTORY
+    #: path inside: text
+    files: dict[str, str] = Field(default_factory=dict)
+    #: what runs beside the sample's commands
+    command: list[str] | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As ``pyminicon.start`` takes them."""
+        names = ("image", "memory", "cpus", "pids", "network", "user", "hostname")
+        options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {**options, "env": self.env, "volumes": self.volumes}
+
+
+# ---- from what a task says to configurations ----------------------------------------------------------------
+
+#: A compose service's fields that mean something here, and those that change nothing.
+_TAKEN = "image command environment working_dir mem_limit cpus network_mode user hostname volumes pids_limit".split()
+_HARMLESS = "init restart stdin_open tty pull_policy stop_grace_period x_default x_local".split()
+_NETWORKS = {None: "none", "none": "none", "host": "host"}
+
+
+def configurations(config: SandboxEnvironmentConfigType | None) -> dict[str, PyminiconConfig]:
+    """The environments of a sample by name, the default one first. Raises ValueError for what isn't understood."""
+    if config is None:
+        return {"default": PyminiconConfig()}
+    if isinstance(config, PyminiconConfig):
+        return {"default": config}
+    if isinstance(config, ComposeConfig):
+        return _services(config)
+    if not isinstance(config, str):
+        raise ValueError(f"the sandbox pyminicon takes an image, a compose file or a PyminiconConfig, not {config!r}")
+    if is_dockerfile(config):
+        raise ValueError(
+            f"{config}: pyminicon builds no images: buildah build -t oci-archive:app.tar . && "
+            "pyminicon image import app.tar, then sandbox=('pyminicon', 'app')"
+        )
+    if is_compose_yaml(config):
+        return _services(parse_compose_yaml(config))
+    return {"default": PyminiconConfig(image=config)}
+
+
+def _services(config: ComposeConfig) -> dict[str, PyminiconConfig]:
+    found = {name: _service(name, service) for name, service in config.services.items()}
+    marked = [name for name, service in config.services.items() if service.extensions.get("x-default")]
+    first = next((name for name in (*marked, "default") if name in found), next(iter(found)))
+    return {"default": found.pop(first), **found}
+
+
+def _service(name: str, service: Any) -> PyminiconConfig:
+    said = service.model_dump(exclude_none=True, exclude_unset=True)
+    refused = [field for field in said if field not in (*_TAKEN, *_HARMLESS) and not field.startswith("x-")]
+    if refused:
+        way = ": build it with buildah, import it with pyminicon image import" if "build" in refused else ""
+        raise ValueError(f"service {name}: the sandbox pyminicon doesn't take {', '.join(sorted(refused))}{way}")
+    if "image" not in said:
+        raise ValueError(f"service {name}: the sandbox pyminicon needs its image")
+    if said.get("network_mode") not in _NETWORKS:
+        raise ValueError(f"service {name}: network_mode takes none or host, not {said['network_mode']!r}")
+    command = said.get("command")
+    fields: dict[str, Any] = {
+        "image": said["image"],
+        "memory": said.get("mem_limit"),
+        "cpus": float(said["cpus"]) if "cpus" in said else None,
+        "pids": int(said["pids_limit"]) if "pids_limit" in said else None,
+        "network": _NETWORKS[said.get("network_mode")],
+        "user": said.get("user"),
+        "hostname": said.get("hostname"),
+        "env": _environment(said.get("environment") or {}),
+        "volumes": [_volume(name, row) for row in said.get("volumes", ())],
+        "command": ["sh", "-c", command] if isinstance(command, str) else command,
+    }
+    return PyminiconConfig(**fields, **({"working_dir": said["working_dir"]} if "working_dir" in said else {}))
+
+
+def _environment(said: list[str] | dict[str, str | None]) -> dict[str, str]:
+    """Docker's words: a name without a value takes the caller's."""
+    rows = said.items() if isinstance(said, dict) else ((*row.partition("=")[::2],) for row in said)
+    bare = set(said) if isinstance(said, list) else {name for name, value in said.items() if value is None}
+    found = {name: os.environ.get(name) if name in bare else value for name, value in rows}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _volume(name: str, row: Any) -> str:
+    if isinstance(row, str) and row.partition(":")[0].startswith(("/", ".")):
+        source, _, rest = row.partition(":")
+        return f"{os.path.abspath(source)}:{rest}"
+    raise ValueError(f"service {name}: the sandbox pyminicon takes volumes as 'directory:path[:ro]', not {row!r}")
+
+
+# ---- the environment --------------------------------------------------------------------------------------
+
+
+@sandboxenv(name="pyminicon")
+class PyminiconSandboxEnvironment(SandboxEnvironment):
+    """One living container."""
+
+    def __init__(self, box: aio.AsyncContainer[Any], config: PyminiconConfig) -> None:
+        super().__init__()
+        self.box = box
+        self.config = config
+
+    # ---- life ----
+
+    @classmethod
+    def config_files(cls) -> list[str]:
+        return ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"]
+
+    @classmethod
+    def config_deserialize(cls, config: dict[str, Any]) -> BaseModel:
+        return PyminiconConfig(**config)
+
+    @classmethod
+    async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
+        configurations(config)  # what isn't understood is said before the first sample
+
+    @classmethod
+    async def sample_init(
+        cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
+    ) -> dict[str, SandboxEnvironment]:
+        made: dict[str, SandboxEnvironment] = {}
+        try:
+            for name, one in configurations(config).items():
+                made[name] = await cls._begin(one)
+        except BaseException:
+            await cls.sample_cleanup(task_name, config, made, True)
+            raise
+        return made
+
+    @classmethod
+    async def _begin(cls, config: PyminiconConfig) -> PyminiconSandboxEnvironment:
+        self = cls(await aio.start(**config.options()), config)
+        try:
+            await self.box.path(config.working_dir).mkdir(parents=True, exist_ok=True)
+            for file, text in config.files.items():
+                await self.write_file(file, text)
+            if config.command is not None:
+                quiet = dict.fromkeys(("stdin", "stdout", "stderr"), pyminicon.DEVNULL)
+                await self.box.start(config.command, cwd=config.working_dir, **quiet)
+        except BaseException:
+            await self.box.aclose()
+            raise
+        return self
+
+    @classmethod
+    async def sample_cleanup(
+        cls,
+        task_name: str,
+        config: SandboxEnvironmentConfigType | None,
+        environments: dict[str, SandboxEnvironment],
+        interrupted: bool,
+    ) -> None:
+        for one in environments.values():
+            await one.as_type(cls).box.aclose()
+
+    # ---- commands ----
+
+    async def exec(
+        self,
+        cmd: list[str],
+        input: str | bytes | None = None,
+        cwd: str | None = None,
+        env: dict[str, str] | None = None,
+        user: str | None = None,
+        timeout: int | None = None,
+        timeout_retry: bool = True,
+        concurrency: bool = True,
+    ) -> ExecResult[str]:
+        limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
+        options: dict[str, Any] = {"capture_output": True, "timeout": timeout, "max_output": 2 * limit}
+        data = input.encode() if isinstance(input, str) else input
+        try:
+            r = await self.box.run(cmd, input=data, **self._asked(cwd, env, user), **options)
+        except pyminicon.TimeoutExpired as error:
+            told = _text(error.stdout) + _text(error.stderr)
+            raise TimeoutError(f"Command timed out after {timeout} seconds. {told[-4096:]}".rstrip()) from None
+        except pyminicon.Error as error:
+            return self._refused(error)
+        out, err = _text(r.stdout), _text(r.stderr)
+        if r.limit == "max_output" or max(len(r.stdout), len(r.stderr)) > limit:
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, out[-limit:])
+        return ExecResult(r.returncode == 0, _status(r.returncode), out, err)
+
+    def _asked(self, cwd: str | None, env: dict[str, str] | None, user: str | None) -> dict[str, Any]:
+        place = os.path.join(self.config.working_dir, cwd) if cwd else self.config.working_dir
+        options: dict[str, Any] = {"cwd": place, "env": env or {}}
+        return {**options, "user": user} if user is not None else options
+
+    def _refused(self, error: Exception) -> ExecResult[str]:
+        """What a command answers that couldn't begin."""
+        if isinstance(error, pyminicon.ContainerEnded):
+            raise SandboxUnavailableError(str(error)) from error
+        if isinstance(error, PermissionError):
+            raise error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            return ExecResult(False, _NOT_FOUND, "", str(error))
+        if isinstance(error, pyminicon.SpecError):
+            return ExecResult(False, _REFUSED, "", str(error))
+        raise error
+
+    @overload
+    async def exec_remote(
+        self,
+        cmd: list[str],
+        options: ExecRemoteStreamingOptions | None = None,
+        *,
+        stream: Literal[True] = True,
+    ) -> ExecRemoteProcess: ...
+
+    @overload
+    async def exec_remote(
+        self, cmd: list[str], options: ExecRemoteAwaitableOptions | None = None, *, stream: Literal[False]
+    ) -> ExecResult[str]: ...
+
+    async def exec_remote(
+        self, cmd: list[str], options: ExecRemoteCommonOptions | None = None, *, stream: bool = True
+    ) -> ExecRemoteProcess | ExecResult[str]:
+        asked = options or ExecRemoteCommonOptions()
+        if not stream:
+            seconds = asked.timeout if isinstance(asked, ExecRemoteAwaitableOptions) else None
+            return await self.exec(
+                cmd, asked.input, asked.cwd, asked.env, asked.user, seconds  # type: ignore[arg-type]
+            )  # fmt: skip
+        return await Running.begin(self, cmd, asked)
+
+    # ---- files ----
+
+    def _path(self, file: str) -> aio.AsyncContainerPath:
+        return self.box.path(os.path.join(self.config.working_dir, file), strict=True)
+
+    async def write_file(self, file: str, contents: str | bytes) -> None:
+        data = contents.encode() if isinstance(contents, str) else contents
+        path = self._path(file)
+        try:
+            await path.write_bytes(data)
+        except FileNotFoundError:
+            await path.parent.mkdir(parents=True, exist_ok=True)
+            await path.write_bytes(data)
+
+    @overload
+    async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
+
+    @overload
+    async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
+
+    async def read_file(self, file: str, text: bool = True) -> str | bytes:
+        path = self._path(file)
+        if (await path.stat()).st_size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
+            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
+        data = await path.read_bytes()
+        return data.decode() if text else data
+
+    def default_polling_interval(self) -> float:
+        return 0.2
+
+
+def _status(returncode: int) -> int:
+    """As a shell tells it."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def _text(data: bytes | str | None) -> str:
+    return data.decode(errors="replace") if isinstance(data, bytes) else data or ""
+
+
+class Running(ExecRemoteProcess):
+    """``exec_remote``'s handle: events as they come, by the loop, nothing is asked for."""
+
+    def __init__(self, process: aio.AsyncProcess[bytes], stdin_open: bool) -> None:
+        # The base class's own would speak to a server inside, which there isn't.
+        self._process = process
+        self._stdin_open = stdin_open
+        self._killed = self._completed = False
+        self._iterated = False
+        self._events: asyncio.Queue[ExecOutput | None] = asyncio.Queue(maxsize=64)
+        self._work = asyncio.get_running_loop().create_task(self._follow())
+
+    @classmethod
+    async def begin(
+        cls, sandbox: PyminiconSandboxEnvironment, cmd: list[str], asked: ExecRemoteCommonOptions
+    ) -> Running:
+        open_after = isinstance(asked, ExecRemoteStreamingOptions) and asked.stdin_open
+        streams: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), pyminicon.PIPE)
+        given = asked.input is not None or open_after
+        streams["stdin"] = pyminicon.PIPE if given else pyminicon.DEVNULL
+        try:
+            process = await sandbox.box.start(
+                cmd, **streams, **sandbox._asked(asked.cwd, asked.env, asked.user)
+            )
+        except pyminicon.ContainerEnded as error:
+            raise SandboxUnavailableError(str(error)) from error
+        self = cls(process, open_after)
+        if given:
+            await self._write(asked.input or b"", not open_after)
+        return self
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def _follow(self) -> None:
+        """Both streams to their ends, then how it ended. A queue that nobody empties holds the program up."""
+        process = self._process
+        try:
+            await asyncio.gather(
+                self._read(process.stdout, ExecStdout), self._read(process.stderr, ExecStderr)
+            )
+            status = await process.wait()
+            self._completed = True
+            await self._events.put(None if self._killed else ExecCompleted(_status(status)))
+        finally:
+            await process.aclose()
+
+    async def _read(self, stream: Any, kind: type[ExecStdout] | type[ExecStderr]) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        while data := await stream.read(1 << 16):
+            if text := decoder.decode(data):
+                await self._events.put(kind(text))
+        if text := decoder.decode(b"", True):
+            await self._events.put(kind(text))
+
+    def __aiter__(self) -> Running:
+        if self._iterated:
+            raise RuntimeError("ExecRemoteProcess can only be iterated once")
+        self._iterated = True
+        return self
+
+    async def __anext__(self) -> ExecOutput:
+        if self._completed and self._events.empty():
+            raise StopAsyncIteration
+        try:
+            event = await self._events.get()
+        except asyncio.CancelledError:
+            await asyncio.shield(self.kill())
+            raise
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def _write(self, data: str | bytes, then_close: bool) -> None:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(data.encode() if isinstance(data, str) else data)
+            await stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it doesn't read, as subprocess.communicate takes it
+        if then_close:
+            stdin.close()
+
+    async def write_stdin(self, data: str | bytes) -> None:
+        if not self._stdin_open:
+            raise RuntimeError("write_stdin() requires stdin_open=True in ExecRemoteStreamingOptions")
+        if self._completed or self._killed:
+            raise RuntimeError("Cannot write to stdin: process has terminated")
+        await self._write(data, False)
+
+    async def close_stdin(self) -> None:
+        if not self._stdin_open:
+            raise RuntimeError("close_stdin() requires stdin_open=True in ExecRemoteStreamingOptions")
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+
+    async def kill(self) -> None:
+        """Ends it with all that has come of it."""
+        if self._completed or self._killed:
+            return
+        self._killed = True
+        self._process.kill()
+        await self._process.wait()
