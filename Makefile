@@ -84,6 +84,14 @@ SOAK ?= 100000
 soak:
 	$(BIN)/python -m tests.soak $(SOAK)
 
+# The adapters, by their frameworks' own tests, each in an environment of its own.
+.PHONY: adapters
+adapters:
+	$(PYTHON) -m venv build/adapters/inspect-ai
+	build/adapters/inspect-ai/bin/pip install -q --disable-pip-version-check '.[inspect-ai]' pytest pytest-asyncio
+	build/adapters/inspect-ai/bin/python -m pytest -q -c tests/adapters/inspect_ai.ini --rootdir . \
+	    -p no:cacheprovider tests/adapters/with_inspect_ai.py
+
 # CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
 foreign:
 	$(BIN)/python -m tests.foreign

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from inspect_ai.util import (
     ComposeConfig,
@@ -40,10 +40,13 @@ from inspect_ai.util._sandbox.exec_remote import (
     ExecStderr,
     ExecStdout,
 )
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 import pyminicon
 from pyminicon import aio
+
+if TYPE_CHECKING:
+    from pyminicon.aio.path import AsyncContainerPath
 
 #: What a sample's relative paths are relative to.
 DIRECTORY = "/tmp/sample"
@@ -51,8 +54,10 @@ _REFUSED = 126  # an exec that couldn't begin, as a shell says it
 _NOT_FOUND = 127
 
 
-class PyminiconConfig(BaseModel, frozen=True, extra="forbid"):
+class PyminiconConfig(BaseModel):
     """One environment of a sample. Sizes and limits as in ``pyminicon.start``."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     image: str = "host"
     memory: str | int | None = None
@@ -68,6 +73,9 @@ class PyminiconConfig(BaseModel, frozen=True, extra="forbid"):
     files: dict[str, str] = Field(default_factory=dict)
     #: what runs beside the sample's commands
     command: list[str] | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())  # the framework keeps what it has resolved by it
 
     def options(self) -> dict[str, Any]:
         """As ``pyminicon.start`` takes them."""
@@ -93,7 +101,9 @@ def configurations(config: SandboxEnvironmentConfigType | None) -> dict[str, Pym
     if isinstance(config, ComposeConfig):
         return _services(config)
     if not isinstance(config, str):
-        raise ValueError(f"the sandbox pyminicon takes an image, a compose file or a PyminiconConfig, not {config!r}")
+        raise ValueError(
+            f"the sandbox pyminicon takes an image, a compose file or a PyminiconConfig, not {config!r}"
+        )
     if is_dockerfile(config):
         raise ValueError(
             f"{config}: pyminicon builds no images: buildah build -t oci-archive:app.tar . && "
@@ -116,7 +126,9 @@ def _service(name: str, service: Any) -> PyminiconConfig:
     refused = [field for field in said if field not in (*_TAKEN, *_HARMLESS) and not field.startswith("x-")]
     if refused:
         way = ": build it with buildah, import it with pyminicon image import" if "build" in refused else ""
-        raise ValueError(f"service {name}: the sandbox pyminicon doesn't take {', '.join(sorted(refused))}{way}")
+        raise ValueError(
+            f"service {name}: the sandbox pyminicon doesn't take {', '.join(sorted(refused))}{way}"
+        )
     if "image" not in said:
         raise ValueError(f"service {name}: the sandbox pyminicon needs its image")
     if said.get("network_mode") not in _NETWORKS:
@@ -134,7 +146,9 @@ def _service(name: str, service: Any) -> PyminiconConfig:
         "volumes": [_volume(name, row) for row in said.get("volumes", ())],
         "command": ["sh", "-c", command] if isinstance(command, str) else command,
     }
-    return PyminiconConfig(**fields, **({"working_dir": said["working_dir"]} if "working_dir" in said else {}))
+    return PyminiconConfig(
+        **fields, **({"working_dir": said["working_dir"]} if "working_dir" in said else {})
+    )
 
 
 def _environment(said: list[str] | dict[str, str | None]) -> dict[str, str]:
@@ -149,13 +163,14 @@ def _volume(name: str, row: Any) -> str:
     if isinstance(row, str) and row.partition(":")[0].startswith(("/", ".")):
         source, _, rest = row.partition(":")
         return f"{os.path.abspath(source)}:{rest}"
-    raise ValueError(f"service {name}: the sandbox pyminicon takes volumes as 'directory:path[:ro]', not {row!r}")
+    raise ValueError(
+        f"service {name}: the sandbox pyminicon takes volumes as 'directory:path[:ro]', not {row!r}"
+    )
 
 
 # ---- the environment --------------------------------------------------------------------------------------
 
 
-@sandboxenv(name="pyminicon")
 class PyminiconSandboxEnvironment(SandboxEnvironment):
     """One living container."""
 
@@ -237,7 +252,9 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
             r = await self.box.run(cmd, input=data, **self._asked(cwd, env, user), **options)
         except pyminicon.TimeoutExpired as error:
             told = _text(error.stdout) + _text(error.stderr)
-            raise TimeoutError(f"Command timed out after {timeout} seconds. {told[-4096:]}".rstrip()) from None
+            raise TimeoutError(
+                f"Command timed out after {timeout} seconds. {told[-4096:]}".rstrip()
+            ) from None
         except pyminicon.Error as error:
             return self._refused(error)
         out, err = _text(r.stdout), _text(r.stderr)
@@ -289,7 +306,7 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
 
     # ---- files ----
 
-    def _path(self, file: str) -> aio.AsyncContainerPath:
+    def _path(self, file: str) -> AsyncContainerPath:
         return self.box.path(os.path.join(self.config.working_dir, file), strict=True)
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
@@ -311,11 +328,14 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         path = self._path(file)
         if (await path.stat()).st_size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
-        data = await path.read_bytes()
+        data: bytes = await path.read_bytes()
         return data.decode() if text else data
 
     def default_polling_interval(self) -> float:
         return 0.2
+
+
+sandboxenv(name="pyminicon")(PyminiconSandboxEnvironment)
 
 
 def _status(returncode: int) -> int:
