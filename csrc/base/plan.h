@@ -209,7 +209,8 @@ struct LaunchPlan {
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
   CapabilityPlan capabilities;
-  uint32_t landlock;  // only what lies beneath the root may be executed
+  uint32_t thread_stays;  // the launching thread lives as long as its process or this container
+  uint32_t landlock;      // only what lies beneath the root may be executed
   SeccompPlan seccomp;
   ExecPlan exec;
   int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead
@@ -225,6 +226,9 @@ struct LaunchPlan {
   int32_t plan_fd;       // the memfd that the helper maps
   int32_t failure_fd;    // helper: the write end whose closing says that exec worked
 };
+
+// A template's container that does before it is asked for all that no run can change.
+inline bool parks_ready(const LaunchPlan& plan) { return plan.park_fd >= 0 && plan.park_late == 0; }
 
 // What a parked container is told when its run comes, in the shared plan memory.
 struct RunPlan {

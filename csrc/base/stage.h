@@ -33,12 +33,12 @@ namespace pyminicon {
   X(kInit, "init")                 \
   X(kSession, "session")           \
   X(kTerminal, "terminal")         \
+  X(kLandlock, "landlock")         \
   X(kRlimit, "rlimit")             \
   X(kCwd, "cwd")                   \
   X(kFds, "fds")                   \
   X(kUser, "user")                 \
   X(kCapabilities, "capabilities") \
-  X(kLandlock, "landlock")         \
   X(kSeccomp, "seccomp")           \
   X(kExec, "exec")                 \
   X(kStarted, "started")

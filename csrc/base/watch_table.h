@@ -18,12 +18,29 @@ static_assert(sizeof(WatchSlot) == 256);
 
 constexpr uint64_t kWatchSlots = 16384;  // sparse: only the pages in use are there
 
+// Where containers of this process have something that outlives a killed owner: the guards remove
+// what is his there. Written once, `kind` last.
+enum WatchPlaceKind : uint32_t {
+  kWatchFree,
+  kWatchCgroups,  // directories named `name`-NUMBER
+  kWatchLayers,   // directories layer-..., whose lock goes with their owner
+};
+struct WatchPlace {
+  volatile uint32_t kind;
+  char name[124];
+  char path[384];
+};
+static_assert(sizeof(WatchPlace) == 512);
+
+constexpr int kWatchPlaces = 64;
+
 struct WatchTable {
   // Each guard's thread id while it lives. It is the one entry of the guard's robust futex list, so
   // the kernel sets FUTEX_OWNER_DIED here when the guard ends, however that happens.
   volatile uint32_t alive[2];
   uint32_t reserved[62];
   WatchSlot slots[kWatchSlots];
+  WatchPlace places[kWatchPlaces];
 };
 
 }  // namespace pyminicon

@@ -51,6 +51,7 @@ void launch_run(Handle& handle, const PlanSpec& spec, const py::tuple& told, con
   start.options.trace = trace;
   start.options.deadline = deadline;
   start.options.undo_later = true;
+  start.options.thread_waits = true;
   start.options.cancel = cancel;
   launch_into(handle, spec, start);
 }

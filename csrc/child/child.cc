@@ -35,13 +35,13 @@ constexpr Step kBirth[] = {
     {Stage::kInit, split_init},         // init stays behind here, the program's process goes on
     {Stage::kSession, start_session},   // the program leads it, also under init
     {Stage::kTerminal, take_terminal},  // only a session's leader without a terminal gets one
-    {Stage::kRlimit, set_rlimits},      // after the mounts: nofile would hit our own open()
-    {Stage::kCwd, change_directory},    // after pivot_root, checked to be inside
-    {Stage::kFds, close_descriptors},   // only marks them: the failure pipe lives until exec
-    {Stage::kUser, change_user},        // bounding set, groups, gid, uid
+    {Stage::kLandlock, restrict_execution},  // opens descriptors; while CAP_SYS_ADMIN is there
+    {Stage::kRlimit, set_rlimits},           // after all that opens descriptors
+    {Stage::kCwd, change_directory},         // after pivot_root, checked to be inside
+    {Stage::kFds, close_descriptors},        // only marks them: the failure pipe lives until exec
+    {Stage::kUser, change_user},             // bounding set, groups, gid, uid
     {Stage::kCapabilities, drop_capabilities},
-    {Stage::kLandlock, restrict_execution},  // needs no_new_privs
-    {Stage::kSeccomp, load_seccomp},         // last before exec: the filter forbids the set-up
+    {Stage::kSeccomp, load_seccomp},  // last before exec: the filter forbids the set-up
     {Stage::kExec, execute},
 };
 
@@ -56,6 +56,7 @@ constexpr Step kParkedBirth[] = {
     {Stage::kStdio, move_stdio},
     {Stage::kCwd, change_directory},
     {Stage::kFds, close_descriptors},
+    {Stage::kRlimit, limit_descriptors},
     {Stage::kExec, execute},
 };
 
@@ -83,9 +84,8 @@ void take(Child& child, const Step& step) {
 
 void become(const LaunchPlan& plan, Report& report) {
   Child child(plan, report);
-  const bool parks_ready = plan.park_fd >= 0 && plan.park_late == 0;
   for (const Step& step : kBirth) {
-    if (parks_ready && step.stage == Stage::kPark) break;
+    if (parks_ready(plan) && step.stage == Stage::kPark) break;
     take(child, step);
   }
   for (const Step& step : kParkedBirth) take(child, step);

@@ -54,6 +54,7 @@ long start_session(Child&);
 long take_terminal(Child&);
 long move_stdio(Child&);
 long set_rlimits(Child&);
+long limit_descriptors(Child&);
 long change_directory(Child&);
 long try_directory(Child&);
 long enter_directory(Child&);

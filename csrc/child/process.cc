@@ -11,7 +11,7 @@ namespace pyminicon::child {
 namespace {
 
 constexpr int kSignals = 64;
-constexpr unsigned kRlimitCore = 4;
+constexpr unsigned kRlimitCore = 4, kRlimitNofile = 7;
 
 struct Rlimit {
   uint64_t soft, hard;
@@ -107,7 +107,14 @@ long set_rlimits(Child& child) {
       // Until exec, which undoes it, still no core; the memory is our own (needs_own_memory).
       if (const long r = sys::prctl(PR_SET_DUMPABLE, 0); r < 0) return r;
     }
-    const long result = set_rlimit(limit.resource, {limit.soft, limit.hard});
+    Rlimit wanted{limit.soft, limit.hard};
+    if (limit.resource == kRlimitNofile && parks_ready(child.plan)) {
+      Rlimit before{};
+      if (const long r = get_rlimit(limit.resource, &before); r < 0) return r;
+      if (before.hard > wanted.hard) wanted.hard = before.hard;
+      wanted.soft = wanted.hard;
+    }
+    const long result = set_rlimit(limit.resource, wanted);
     if (result < 0) return result;
   }
   return 0;
@@ -126,6 +133,16 @@ long prepare_commands(Child& child) {
     if (const long r = set_rlimit(row.resource, limit); r < 0) return r;
   }
   return start_session(child);
+}
+
+// What a parked container is sent takes descriptors, more perhaps than its program may have: until
+// then only the right to that limit is taken up. To lower it takes no capability.
+long limit_descriptors(Child& child) {
+  for (const RlimitPlan& limit : child.plan.rlimits) {
+    if (limit.resource != kRlimitNofile) continue;
+    if (const long r = set_rlimit(kRlimitNofile, {limit.soft, limit.hard}); r < 0) return r;
+  }
+  return 0;
 }
 
 // A session of its own: the caller's terminal is nobody's controlling terminal in here.

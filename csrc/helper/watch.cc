@@ -11,27 +11,11 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
+#include "helper/leftovers.h"
+#include "helper/text.h"
 
 namespace pyminicon::helper {
 namespace {
-
-uint32_t append(char* out, uint32_t at, const char* text) {
-  while (*text != 0) out[at++] = *text++;
-  out[at] = 0;
-  return at;
-}
-
-uint32_t append_number(char* out, uint32_t at, int value) {
-  char digits[12];
-  int count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + value % 10);
-    value /= 10;
-  } while (value > 0);
-  while (count > 0) out[at++] = digits[--count];
-  out[at] = 0;
-  return at;
-}
 
 long read_file(const char* path, char* buffer, uint32_t size) {
   const long fd = sys::openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
@@ -186,11 +170,13 @@ void end_container(const WatchSlot& slot) {
 void end_all(const WatchTable& table, int table_fd) {
   constexpr int kSeekData = 3, kSeekHole = 4;
   constexpr long kFirst = offsetof(WatchTable, slots), kSlot = sizeof(WatchSlot);
+  constexpr long kEnd = offsetof(WatchTable, places);
   static_assert(kFirst == kSlot && 4096 % kSlot == 0, "no slot lies across two pages");
   long from = 0, to = 0;
   while ((from = sys::call(SYS_lseek, table_fd, to, kSeekData)) >= 0) {
     to = sys::call(SYS_lseek, table_fd, from, kSeekHole);
-    for (long at = from < kFirst ? kFirst : from; at < to; at += kSlot) {
+    const long end = to < kEnd ? to : kEnd;
+    for (long at = from < kFirst ? kFirst : from; at < end; at += kSlot) {
       end_container(table.slots[(at - kFirst) / kSlot]);
     }
   }
@@ -267,6 +253,12 @@ void be_continued(int socket) {
   sys::fcntl(socket, F_SETFL, sys::fcntl(socket, F_GETFL) | O_ASYNC);
 }
 
+void await_end(int pidfd) {
+  constexpr timespec kPatience{10, 0};
+  pollfd ended{pidfd, POLLIN, 0};
+  sys::call(SYS_ppoll, sys::arg(&ended), pidfd < 0 ? 0 : 1, sys::arg(&kPatience), 0, 0);
+}
+
 // Until the owner has ended.
 void stand_guard(Guard& guard, int signals) {
   constexpr timespec kSoon{0, 50000000};
@@ -312,6 +304,9 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   sys::write(descriptors, "w", 1);  // the owner may launch
   stand_guard(guard, signals);
   end_all(table, table_fd);
+  // One at a time; the younger finds nothing left, as a rule.
+  if (!guard.elder) await_end(guard.peer);
+  remove_leftovers(table);
   sys::exit_group(0);
 }
 

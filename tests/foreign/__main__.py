@@ -1,6 +1,8 @@
-"""CPython's own tests of subprocess, from the interpreter that runs this, with containers for children.
+"""CPython's own tests of subprocess, and of asyncio's, from the interpreter that runs this, with containers for
+children.
 
-``python -m tests.foreign``: every test that isn't listed in DIFFERENT must pass, and every one that is must differ.
+``python -m tests.foreign [subprocess] [asyncio]``: every test that isn't listed as different must pass, and every one
+that is must differ.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ if not list((TOP / "pyminicon").glob("_core*.so")):  # not built in place: the i
     sys.path[:] = [path for path in sys.path if path not in ("", str(TOP))]
     sys.path.append(str(TOP))
 
-from tests.foreign import popen  # noqa: E402
+from tests.foreign import loop, popen  # noqa: E402
 
 CLASSES = ("ProcessTestCase", "RunFuncTestCase", "POSIXProcessTestCase", "ContextManagerTests")
 
@@ -42,6 +44,19 @@ DIFFERENT = {
     "test_stopped": "replaces os.waitpid, which a container isn't waited for by",
 }
 
+DIFFERENT_ON_A_LOOP = {
+    "test_pause_reading": "looks at asyncio's own transport of a pipe, which a container's stream hasn't",
+    "test_popen_error": "replaces subprocess.Popen by a mock that fails, and a container is no Popen",
+    "test_popen_error_with_stdin_pipe": "replaces subprocess.Popen by a mock that fails, and a container is no Popen",
+}
+_TRANSPORT = "asks the loop for its own transport of a child process: passes, and no container is in it"
+#: They would pass without us: not run, not counted.
+NOT_OURS = {
+    "test_cancel_post_init": _TRANSPORT,
+    "test_close_kill_running": _TRANSPORT,
+    "test_close_dont_kill_finished": _TRANSPORT,
+}
+
 
 class Result(unittest.TextTestResult):
     """Which tests passed, failed and were skipped, by name."""
@@ -63,30 +78,66 @@ def bad_names(result: Result) -> set[str]:
     return found
 
 
-def main() -> int:
+def of_subprocess() -> unittest.TestSuite:
     popen.install()
     from test import test_subprocess
 
     suite = unittest.TestSuite()
     for name in CLASSES:
         suite.addTests(unittest.defaultTestLoader.loadTestsFromTestCase(getattr(test_subprocess, name)))
+    return suite
+
+
+def of_asyncio() -> unittest.TestSuite:
+    """Those of a child process's life, on a loop of each test's own. The classes for each kind of asyncio's child
+    watcher are this one once more: a container has a pidfd, and no watcher."""
+    import asyncio
+
+    loop.install()
+    from test.test_asyncio import test_subprocess, utils
+
+    class OnALoop(test_subprocess.SubprocessMixin, utils.TestCase):  # type: ignore[misc]
+        def setUp(self) -> None:
+            super().setUp()
+            self.loop = asyncio.new_event_loop()
+            self.set_event_loop(self.loop)
+
+    for name, why in NOT_OURS.items():
+        print(f"left out:  {name}: {why}")
+    names = unittest.defaultTestLoader.getTestCaseNames(OnALoop)
+    return unittest.TestSuite(OnALoop(name) for name in names if name not in NOT_OURS)
+
+
+def judge(what: str, suite: unittest.TestSuite, different: dict[str, str]) -> bool:
+    """Runs it and prints what differs; whether all is as listed."""
     with tempfile.TemporaryDirectory() as place:
         os.chdir(place)
         result = unittest.TextTestRunner(verbosity=0, resultclass=Result).run(suite)
         os.chdir("/")
     bad = bad_names(result)
     skipped = {test.id().rpartition(".")[2]: reason for test, reason in result.skipped}
-    for name in sorted(bad & DIFFERENT.keys()):
-        print(f"different: {name}: {DIFFERENT[name]}")
+    for name in sorted(bad & different.keys()):
+        print(f"different: {name}: {different[name]}")
     for name, reason in sorted(skipped.items()):
         print(f"skipped:   {name}: {reason}")
-    wrong = sorted(bad - DIFFERENT.keys())
-    alike = sorted((DIFFERENT.keys() & result.passed) - bad)
-    print(
-        f"{len(result.passed - bad)} passed, {len(bad & DIFFERENT.keys())} different, {len(skipped)} skipped"
+    wrong = sorted(bad - different.keys())
+    alike = sorted((different.keys() & result.passed) - bad)
+    counts = (
+        f"{len(result.passed - bad)} passed, {len(bad & different.keys())} different, {len(skipped)} skipped"
     )
+    print(f"{what}: {counts}")
     print(f"failed: {', '.join(wrong) or 'none'}; listed as different and pass: {', '.join(alike) or 'none'}")
-    return 1 if wrong or alike else 0
+    return not wrong and not alike
+
+
+def main() -> int:
+    chosen = sys.argv[1:] or ["subprocess", "asyncio"]
+    good = True
+    if "asyncio" in chosen:  # its tests need the real Popen
+        good = judge("test_asyncio", of_asyncio(), DIFFERENT_ON_A_LOOP)
+    if "subprocess" in chosen:
+        good = judge("test_subprocess", of_subprocess(), DIFFERENT) and good
+    return 0 if good else 1
 
 
 if __name__ == "__main__":

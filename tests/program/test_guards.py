@@ -63,9 +63,6 @@ def one_round(program: Start, chance: random.Random, options: dict[str, Any]) ->
     acts = [(pid, chance.choice([signal.SIGKILL, signal.SIGSTOP])) for pid in chosen]
     acts.insert(chance.randint(0, len(acts)), (running.process.pid, signal.SIGKILL))
     pause = chance.choice([0, 0, 0.001, 0.01, 0.05])
-    killed = [pid for pid, number in acts if number == signal.SIGKILL]
-    if not options.get("init") and set(guards) < set(killed):
-        pause = 0.2  # all three within one wake-up leave nobody (docs/design.md)
     for pid, number in acts:
         send(pid, number)
         time.sleep(pause)
@@ -96,6 +93,52 @@ def test_any_of_them_killed_or_stopped_in_any_order_leaves_no_container(program:
 @pytest.mark.hour
 def test_the_same_five_hundred_times(program: Start) -> None:
     rounds(program, 500)
+
+
+def kill_at_once(guards: list[int], owner: int) -> None:
+    """As a `cgroup.kill` of the owner's cgroup does: nobody of them has a moment more than the others."""
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in (*guards, owner):
+            send(pid, number)
+
+
+@pytest.mark.parametrize("options", KINDS, ids=str)
+def test_where_all_die_in_one_moment_the_kernel_ends_the_containers(
+    program: Start, options: dict[str, Any]
+) -> None:
+    if "user" in options and os.geteuid() != 0:
+        pytest.skip("needs root to become another user")
+    running = program(STARTS.format(options=options))
+    boxes = [int(word) for word in running.line().split()]
+    kill_at_once(watchers_of(running.process.pid), running.process.pid)
+    running.process.wait()
+    assert not survivors(boxes)
+
+
+def test_a_run_in_any_thread_dies_in_that_moment_too(program: Start, mark: str) -> None:
+    running = program(
+        "import pyminicon, threading, time\n"
+        "threading.Thread(target=pyminicon.run, args=(['/bin/sleep', MARK],)).start()\n"
+        "time.sleep(0.5); print('there', flush=True); time.sleep(600)"
+    )
+    assert running.line() == "there"
+    assert eventually(lambda: alive(mark))
+    kill_at_once(watchers_of(running.process.pid), running.process.pid)
+    running.process.wait()
+    assert gone_after(mark) is not None
+
+
+def test_what_a_thread_has_started_outlives_the_thread(program: Start, mark: str) -> None:
+    running = program(
+        "import pyminicon, threading, time\nboxes = []\n"
+        "def one(): boxes.append(pyminicon.start(['/bin/sleep', MARK]))\n"
+        "thread = threading.Thread(target=one); thread.start(); thread.join(); time.sleep(0.5)\n"
+        "print(boxes[0].poll(), flush=True); time.sleep(600)"
+    )
+    assert running.line() == "None"
+    running.process.kill()
+    running.process.wait()
+    assert gone_after(mark) is not None
 
 
 def test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends(program: Start, mark: str) -> None:
@@ -168,3 +211,17 @@ def test_a_container_in_a_thousand_groups_ends_with_its_program(program: Start, 
     running.process.kill()
     running.process.wait()
     assert gone_after(mark) is not None
+
+
+def test_a_guard_that_cannot_begin_fails_the_launch_at_once_and_says_why(program: Start) -> None:
+    """As where memfds may not be executed (vm.memfd_noexec), or a security module forbids it."""
+    running = program(
+        "import pyminicon, time\nfrom tests.support import deny\npyminicon.load()\n"
+        "deny.deny('execveat', None)\nbegun = time.monotonic()\n"
+        "for _ in range(2):\n"
+        "    try:\n        pyminicon.run(['true'])\n"
+        "    except pyminicon.LaunchError as error:\n"
+        "        print(error.stage, error.errno, time.monotonic() - begun < 5, flush=True)\n"
+    )
+    for _ in range(2):
+        assert running.line() == "watch 71 True"

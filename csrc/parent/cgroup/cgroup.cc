@@ -144,6 +144,7 @@ bool Cgroup::remove_if_empty() { return remove(0); }
 bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
   places_.reserve(spec.directories.size());
   for (const auto& directory : spec.directories) {
+    note_place(kWatchCgroups, directory.parent, spec.prefix);
     std::string path = directory.parent + "/" + name;
     if (::mkdir(path.c_str(), 0755) != 0) {
       const int error = errno;

@@ -14,6 +14,7 @@
 #include "parent/cgroup/cgroup.h"
 #include "parent/cgroup/file.h"
 #include "parent/process/failure.h"
+#include "parent/reaper/watcher.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -160,6 +161,7 @@ void Cgroup::make_late_freezer() {
                         "no cgroup of this container can freeze; usage=True makes one");
   }
   const std::string path = late_freezer_ + "/" + name_;
+  note_place(kWatchCgroups, late_freezer_, name_.substr(0, name_.rfind('-')));
   if (::mkdir(path.c_str(), 0755) != 0) throw LaunchFailure(errno, Stage::kCgroup, path);
   const std::string members = any()->path;
   places_.push_back({path, "", kRoleFreezer | (late_freezer_v2_ ? kRoleV2 : 0U)});

@@ -135,6 +135,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
   const auto held = [](const OpSpec& op) { return op.held >= 0; };
   if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
   if (spec_.disk_parent) {
+    note_place(kWatchLayers, *spec_.disk_parent, "");
     Scratch scratch = make_scratch(*spec_.disk_parent, patience_of(options_));
     made.scratch_dir_ = std::move(scratch.directory);
     made.scratch_lock_ = std::move(scratch.lock);
@@ -155,6 +156,9 @@ void LaunchJob::prepare(Launched& made, bool park) {
   }
   fds_.landlock = !own && spec_.foreign_program;
   fds_.barrier = barrier_of(spec_);
+  // A launcher's child has for its parent the thread that made the launcher.
+  const bool by_us = !park && !(spec_.cgroup && spec_.cgroup->by_launcher);
+  fds_.thread_stays = by_us && (options_.thread_waits || syscall(SYS_gettid) == getpid());
   fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
   if (own) open_helper();
   build_plan(spec_, options_.exec, mounts(), fds_, arena_);

@@ -29,6 +29,7 @@ struct LaunchOptions {
   bool undo_later = false;    // somebody waits for the end: not for the undoing of the mounts
   int cancel = -1;            // readable: the caller gives the set-up up
   Interrupted interrupted;
+  bool thread_waits = false;  // the launching thread, until the container has ended
 };
 
 inline Patience patience_of(const LaunchOptions& options) {

@@ -107,6 +107,7 @@ class Watcher {
   }
 
   void send(int fd);
+  void note(WatchPlaceKind kind, const std::string& path, const std::string& name);
 
  private:
   // One of them would have replaced the other.
@@ -176,6 +177,21 @@ void Watcher::send(int fd) {
   sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+void Watcher::note(WatchPlaceKind kind, const std::string& path, const std::string& name) {
+  const std::lock_guard lock(mutex_);
+  if (table_ == nullptr) return;
+  for (WatchPlace& place : table_->places) {
+    if (place.kind == kWatchFree) {
+      if (path.size() >= sizeof place.path || name.size() >= sizeof place.name) return;
+      std::memcpy(place.path, path.c_str(), path.size() + 1);
+      std::memcpy(place.name, name.c_str(), name.size() + 1);
+      place.kind = kind;
+      return;
+    }
+    if (place.kind == kind && path == place.path && name == place.name) return;
+  }
+}
+
 // It is nobody's child: that it has ended before it could begin is heard by the socket's end.
 void Watcher::await_announcement() const {
   constexpr int kMostMilliseconds = 5000;
@@ -201,6 +217,10 @@ Watcher& watcher() {
 
 void close_by_watcher(Fd fd) {
   if (fd) watcher().send(fd.get());  // what isn't sent is closed here
+}
+
+void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name) {
+  watcher().note(kind, path, name);
 }
 
 WatchLease lease_watch_slot() {

@@ -33,6 +33,10 @@ class WatchLease {
 // Has the watcher close it, when the caller has long gone on.
 void close_by_watcher(Fd fd);
 
+// From now on what is removed of a killed owner is looked for there, too. Nothing where the name is
+// too long, or there is no room: then the next launch of anybody finds it.
+void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name);
+
 // Starts this process's watcher if it has none that lives. Throws LaunchFailure (stage watch).
 WatchLease lease_watch_slot();
 
