@@ -12,6 +12,7 @@
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/reopen.h"
+#include "parent/supervise/supervise.h"
 
 namespace pyminicon::bind {
 
@@ -164,16 +165,11 @@ bool wait_handle(Handle& handle, Seconds timeout) {
   if (!ended) return true;
   for (;;) {
     pollfd watched[] = {{ended.get(), POLLIN, 0}, {handle.given_up.get(), POLLIN, 0}};
-    int wait = -1;
-    if (deadline != parent::kNever) {
-      const int64_t left = deadline - parent::now_ns();
-      wait =
-          left <= 0 ? 0 : static_cast<int>(std::min<int64_t>((left + 999999) / 1000000, 1 << 30));
-    }
+    const int wait = parent::wait_ms(deadline);
     const int ready = ::poll(watched, 2, wait);
     if (ready > 0) return true;
     if (ready == 0 && wait == 0) return false;
-    if (ready < 0 && errno == EINTR) check_signals();
+    if (ready == 0 ? parent::gets_signals() : errno == EINTR) check_signals();
   }
 }
 

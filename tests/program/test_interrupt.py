@@ -137,3 +137,26 @@ def test_closing_a_terminal_session_ends_containers(program: Start, mark: str) -
     os.kill(running.process.pid, signal.SIGHUP)
     assert running.process.wait(30) == -signal.SIGHUP
     assert gone_after(mark) is not None
+
+
+@pytest.mark.parametrize(
+    "call", ["run(['sleep', '60'])", "start(['sleep', '60']).wait()", "Template().run(['sleep', '60'])"]
+)
+def test_a_signal_that_interrupts_nothing_is_handled_all_the_same(program: Start, call: str) -> None:
+    """As one does that comes just before the wait: here it comes to another thread."""
+    running = program(f"""
+import os, signal, threading, time, pyminicon
+def heard(number, frame): raise SystemExit(7)
+signal.signal(signal.SIGUSR1, heard)
+def other():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+    time.sleep(1)
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+    time.sleep(60)
+threading.Thread(target=other, daemon=True).start()
+begun = time.monotonic()
+try: pyminicon.{call}
+finally: print(time.monotonic() - begun < 20, flush=True)
+""")  # fmt: skip
+    assert running.line() == "True"
+    assert running.process.wait(20) == 7

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -12,6 +13,17 @@
 #include "base/syscall.h"
 
 namespace pyminicon::parent {
+
+bool gets_signals() { return getpid() == gettid(); }
+
+int wait_ms(int64_t deadline) {
+  constexpr int64_t kLongest = 500;
+  const int64_t most = gets_signals() ? kLongest : 1 << 30;
+  if (deadline == kNever) return gets_signals() ? kLongest : -1;
+  const int64_t left = std::max<int64_t>(deadline - now_ns(), 0);
+  return static_cast<int>(std::min((left + 999999) / 1000000, most));
+}
+
 namespace {
 
 constexpr int64_t kMillisecond = 1000000;
@@ -72,6 +84,7 @@ class Supervisor {
         interrupted();
         continue;
       }
+      if (ready == 0 && gets_signals()) interrupted();
       if (ready > 0) serve();
       check_clock();
       if (cannot_die()) {
@@ -99,11 +112,7 @@ class Supervisor {
     polls_[kCancel] = {killed_ ? -1 : limits_.cancel, POLLIN, 0};
     const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline(), lasting_});
     if (killed_) return poll(polls_, kWatched, kLookAgainMs);
-    if (next == kNever) return poll(polls_, kWatched, -1);
-    const int64_t left = std::max<int64_t>(next - now_ns(), 0);
-    return poll(
-        polls_, kWatched,
-        static_cast<int>(std::min<int64_t>((left + kMillisecond - 1) / kMillisecond, 1 << 30)));
+    return poll(polls_, kWatched, wait_ms(next));
   }
 
   void serve() {

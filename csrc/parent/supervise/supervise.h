@@ -64,6 +64,13 @@ struct Outcome {
   bool timed_out = false;
 };
 
+// Whether it is this thread in which Python's handlers run.
+bool gets_signals();
+
+// How long poll() may wait for `deadline`, in ms, -1 for ever. In the main thread half a second at
+// most: a signal that comes just before poll(), or to another thread, interrupts nothing.
+int wait_ms(int64_t deadline);
+
 // Returns when the container has ended and been reaped, by itself, at a limit or at the timeout
 // (then killed). `input` must outlive the call.
 void supervise(Launched& container, Streams& streams, std::string_view input,

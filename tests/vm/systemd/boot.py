@@ -197,16 +197,38 @@ def _package() -> Path:
 
 
 def _built_in(suite: str) -> Path:
-    """The package built from this tree on a minimal machine of that release (tests/fresh)."""
-    place = kernels.cache_dir() / f"built-{suite}"
-    shutil.rmtree(place, ignore_errors=True)
+    """The package built from this tree on a minimal machine of that release (tests/fresh), kept until it changes."""
+    place = kernels.cache_dir() / f"built-{suite}-{_sources()}"
+    if found := _installed_in(place):
+        return found
+    for old in kernels.cache_dir().glob(f"built-{suite}*"):
+        shutil.rmtree(old)
+    part = place.with_suffix(".part")
     build = "python3 -m venv .venv && .venv/bin/pip install -q ."
     fresh = [sys.executable, str(machine.TREE / "tests/fresh/run.py"), "--as", "root", "--suite", suite]
-    done = subprocess.run([*fresh, "--keep", str(place), "--command", build], stdout=sys.stderr, check=False)
-    found = next(place.glob("root/root/pyminicon/.venv/lib/python*/site-packages/pyminicon"), None)
-    if done.returncode != 0 or found is None:
+    done = subprocess.run([*fresh, "--keep", str(part), "--command", build], stdout=sys.stderr, check=False)
+    if done.returncode != 0:
         raise machine.MachineFailed(f"it couldn't be built for {suite}")
+    part.rename(place)
+    found = _installed_in(place)
+    if found is None:
+        raise machine.MachineFailed(f"nothing was installed for {suite}")
     return found
+
+
+def _installed_in(place: Path) -> Path | None:
+    return next(place.glob("root/root/pyminicon/.venv/lib/python*/site-packages/pyminicon"), None)
+
+
+def _sources() -> str:
+    """A name for all that is compiled or installed."""
+    digest = hashlib.sha256()
+    for name in ("csrc", "pyminicon", "tools", "CMakeLists.txt", "pyproject.toml"):
+        top = machine.TREE / name
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.suffix in (".cc", ".h", ".py", ".pyi", ".txt", ".toml"):
+                digest.update(f"{path.relative_to(machine.TREE)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def main(argv: list[str]) -> int:
