@@ -28,7 +28,8 @@ QUICK = [
         f"tests/container/test_{name}.py"
         for name in ("namespaces", "fresh_mounts", "pseudo", "root", "volumes", "users_inside")
     ),
-    *(f"tests/container/test_{name}.py" for name in ("limits", "start", "template")),
+    "tests/container/test_limits.py",
+    "tests/container/test_template.py::test_every_kind_of_container_has_templates",
     *(f"tests/attacks/test_{name}.py" for name in ("old_root", "proc_and_sys", "privilege", "syscalls")),
     *(
         f"tests/attacks/test_{name}.py"
