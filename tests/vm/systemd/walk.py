@@ -44,7 +44,7 @@ def expected(way: str, check: str) -> str:
 # What the search may take, and the look at the place at each launch after: so many times a container without limits,
 # which takes a millisecond on a machine that isn't emulated; it does more system calls than these, which emulation slows
 # most.
-SEARCH, LATER = 20, 0.1
+SEARCH, LATER = 30, 0.1
 
 
 def cost(took: dict[str, float] | None) -> tuple[bool, str]:
