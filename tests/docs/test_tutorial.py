@@ -74,6 +74,19 @@ def _script(found: list[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def test_the_python_of_the_page_prints_what_it_says() -> None:
+    blocks = re.findall(
+        r"^```python\n(.*?)^```\n\nprints\n\n```\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert len(blocks) == 1
+    for code, expected in blocks:
+        environment = {**os.environ, "PYTHONPATH": str(Path(pyminicon.__file__).resolve().parents[1])}
+        r = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+        assert (r.stdout, r.stderr) == (expected, "")
+
+
 def test_every_command_prints_what_the_page_says(tmp_path: Path, needs_root: None) -> None:
     found = steps()
     assert len(found) > 40
