@@ -193,7 +193,7 @@ class Server {
     const Fd link(open_name(from, first_, O_PATH | O_NOFOLLOW));
     if (link.failed()) return link.get();
     const long size =
-        sys::call(SYS_readlinkat, link.get(), sys::arg(""), sys::arg(body()), 2 * kMostNames);
+        sys::call(SYS_readlinkat, link.get(), sys::arg(""), sys::arg(body()), kMostBody);
     if (size == -ENOENT) return -EINVAL;  // so the kernel says of what is no link
     if (size >= 0) size_ = static_cast<uint32_t>(size);
     return size;

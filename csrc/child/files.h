@@ -62,9 +62,10 @@ struct FileStat {
 };
 
 constexpr uint32_t kMostName = 4096;  // PATH_MAX
-constexpr uint32_t kMostRequest = sizeof(FileRequest) + 2 * kMostName;
-constexpr uint32_t kMostNames = 16 << 10;  // bytes that one getdents takes; an answer has two such
-constexpr uint32_t kMostReply = sizeof(FileReply) + 2 * kMostNames;
+constexpr uint32_t kMostRequest = sizeof(FileRequest) + kMostName + kMostName;
+constexpr uint32_t kMostBody = 32 << 10;
+constexpr uint32_t kMostNames = kMostBody / 2;  // bytes that one getdents takes
+constexpr uint32_t kMostReply = sizeof(FileReply) + kMostBody;
 
 // Until the other end of `socket` is closed. `proc` is a descriptor of the container's procfs that
 // nobody inside could mount over.

@@ -189,7 +189,7 @@ long fork_program(Command& command, int proc, int* pidfd) {
 
 // What never executes anything closes a pipe instead, when it begins to serve and when it fails.
 long fork_server(Command& command, int proc, int* pidfd) {
-  int ready[2];
+  int ready[2] = {-1, -1};
   if (const long r = sys::call(SYS_pipe2, sys::arg(ready), O_CLOEXEC); r < 0) return r;
   constexpr long kFlags = SIGCHLD | static_cast<long>(kernel::kClonePidfd);
   const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
