@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from pyminicon import aio as aio
     from pyminicon._calls import run as run
     from pyminicon._calls import start as start
+    from pyminicon.cancelling import Cancel as Cancel
     from pyminicon.container import Container as Container
     from pyminicon.container import Process as Process
     from pyminicon.errors import CalledProcessError as CalledProcessError
+    from pyminicon.errors import Cancelled as Cancelled
     from pyminicon.errors import ContainerEnded as ContainerEnded
     from pyminicon.errors import Error as Error
     from pyminicon.errors import LaunchError as LaunchError
@@ -51,6 +53,8 @@ _HOMES = {
     "Error": "errors",
     "SpecError": "errors",
     "LaunchError": "errors",
+    "Cancel": "cancelling",
+    "Cancelled": "errors",
     "ContainerEnded": "errors",
     "ImageError": "images.errors",
     "TimeoutExpired": "errors",

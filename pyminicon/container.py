@@ -114,6 +114,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
       seccomp='default'       "default", "unconfined", or a profile: a path or a dict
       systempaths='default'   "unconfined": nothing of /proc and /sys is hidden or read-only
       no_new_privileges=True  setuid programs give nothing
+      cancel=None             a Cancel: its cancel() ends what was begun, and Cancelled is raised
       trace=False             note when each stage of the start began, in Result.trace
     """
     try:
@@ -185,10 +186,22 @@ def run_plan(
 
 def ask(run: Any, spec: Spec, request: tuple[Any, ...]) -> Any:
     """What the core answers to a run's ``request``."""
-    if spec.overflow == "trim":
-        request = (*request, -1, True)
+    if spec.overflow == "trim" or spec.cancel is not None:
+        request = (*request, -1 if spec.cancel is None else spec.cancel.fileno(), spec.overflow == "trim")
     greenlets = among_greenlets()
     return run(*request) if greenlets is None else greenlets.call(run, *request)
+
+
+def begun_with(spec: Spec, handle: _core.Handle) -> None:
+    """From now on the call's ``cancel`` ends what it has begun."""
+    if spec.cancel is not None:
+        spec.cancel._attach(handle)
+
+
+def insist_on_wish(spec: Spec, error: BaseException) -> None:
+    """Raises Cancelled where that is why a set-up was given up."""
+    if spec.cancel is not None and spec.cancel.cancelled and isinstance(error, errors.LaunchError):
+        raise errors.Cancelled("it was cancelled") from None
 
 
 def run_request(spec: Spec, trace: bool, begun: float | None = None) -> tuple[Any, ...]:
@@ -325,10 +338,13 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
             spec.wall_time,
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
+            -1 if spec.cancel is None else spec.cancel.fileno(),
         )
-    except BaseException:
+        begun_with(spec, handle)
+    except BaseException as error:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
+        insist_on_wish(spec, error)
         raise
     return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan)
 
@@ -986,8 +1002,11 @@ class Container(_Attended[AnyStr], Running):
                 spec.wall_time,
                 spec.cpu_time or 0.0,
                 _NO_LIMIT if spec.max_output is None else spec.max_output,
+                -1 if spec.cancel is None else spec.cancel.fileno(),
             )
+            begun_with(spec, handle)
         except errors.LaunchError as error:
+            insist_on_wish(spec, error)
             self._insist_on_life(error)
             raise
         return Process(_PRIVATE, self, handle, spec, args)

@@ -56,6 +56,12 @@ class SpecError(Error, ValueError):
         return type(self), (self.option, str(self).removeprefix(f"{self.option}: "))
 
 
+class Cancelled(Error):
+    """What a call had begun was ended by its ``cancel``."""
+
+    __module__ = "pyminicon"
+
+
 class ContainerEnded(Error):
     """What was asked of a container needs it alive, and it has ended.
 

@@ -115,6 +115,8 @@ class Result(_Generic[AnyStr]):
 def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
     returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files, *more = outcome
+    if timed_out and spec.cancel is not None and spec.cancel.cancelled:
+        raise errors.Cancelled("it was cancelled")
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
     result: Result[Any] = Result()

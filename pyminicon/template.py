@@ -12,6 +12,7 @@ from pyminicon.container import (
     Container,
     announce,
     ask,
+    begun_with,
     describe,
     expired,
     made_container,
@@ -298,6 +299,7 @@ class Template:
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
         )
+        begun_with(spec, handle)
         return made_container(handle, spec, self._plan, told)
 
     def _start_cold(self, args: Any, options: dict[str, Any]) -> Container[Any]:

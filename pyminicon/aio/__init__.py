@@ -27,6 +27,7 @@ from pyminicon.aio.loop import enter
 from pyminicon.container import (
     NOT_RUN,
     announce,
+    begun_with,
     describe,
     expired,
     input_bytes,
@@ -259,6 +260,7 @@ async def _start(
         if terminal is not None:
             terminal.give_to(plan.outer_uid())
         handle = await launch(watch, spec, plan, Limits(spec, trace), None)
+        begun_with(spec, handle)
         return AsyncContainer(PRIVATE, watch, handle, spec, plan, args)
     except BaseException:
         for fd in plan.rootfs.lock_fds:

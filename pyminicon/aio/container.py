@@ -15,7 +15,16 @@ from pyminicon.aio.launching import Limits, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio.thread import PATIENCE, despite_cancelling, in_thread
-from pyminicon.container import NOT_RUN, Held, Running, announce, input_bytes, wants_terminal, warn_running
+from pyminicon.container import (
+    NOT_RUN,
+    Held,
+    Running,
+    announce,
+    begun_with,
+    input_bytes,
+    wants_terminal,
+    warn_running,
+)
 from pyminicon.errors import ContainerEnded, Error, LaunchError
 from pyminicon.living.asked import command, outer_uid, without_init
 from pyminicon.options import ONLY_RUN
@@ -282,6 +291,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
             if terminal is not None:
                 terminal.give_to(outer_uid(self, asked.who[0] if asked.who else self._handle.uid))
             handle = await begin(watch, self._handle, asked, Limits(asked.spec, trace), None)
+            begun_with(asked.spec, handle)
             made: AsyncProcess[Any] = AsyncProcess(PRIVATE, self, watch, handle, asked.spec, args)
         except BaseException as error:
             if terminal is not None:

@@ -65,6 +65,9 @@ class Job(Ending):
                     self.trimmed[which] = Trimmed(self.room)
                 self.open[fd] = which
                 watch.add(fd, self._read)
+        self.cancel: int = -1 if spec.cancel is None else os.dup(spec.cancel.fileno())
+        if self.cancel >= 0:
+            watch.add(self.cancel, self._cancelled)
         if self.input >= 0:
             os.set_blocking(self.input, False)
             self._feed()
@@ -114,6 +117,10 @@ class Job(Ending):
         del self.open[fd]
         os.close(fd)
 
+    def _cancelled(self, fd: int) -> None:
+        self.watch.remove(fd)  # it stays readable
+        self._timeout()
+
     def _timeout(self) -> None:
         if not self.gone:
             self.timed_out = not self.killed_at  # else a limit was first
@@ -143,6 +150,10 @@ class Job(Ending):
         for timer in self.timers:
             timer.cancel()
         self.forget()
+        if self.cancel >= 0:
+            self.watch.remove(self.cancel)
+            os.close(self.cancel)
+            self.cancel = -1
         self._close_input()
         for fd in list(self.open):
             self._close_output(fd)

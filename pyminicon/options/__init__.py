@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from pyminicon.cancelling import Cancel
     from pyminicon.cgroups.limits import Limits
 
 PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its import
@@ -21,7 +22,7 @@ PIPE, STDOUT, DEVNULL = -1, -2, -3  # subprocess's own numbers, without its impo
 #: What a Template or a container can't change once it is made, and each run of it can.
 EACH_RUN = frozenset(
     "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output overflow files collect collect_max pass_fds executable".split()
+    "check wall_time cpu_time max_output overflow files collect collect_max pass_fds executable cancel".split()
 )
 #: Those of them that no plan depends on.
 ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
@@ -37,7 +38,7 @@ OF_A_PROGRAM = frozenset(
 #: What each command in a container takes, and what of it only those that are waited for.
 EACH_COMMAND = frozenset(
     "env cwd user stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
-    "check wall_time cpu_time max_output overflow pass_fds".split()
+    "check wall_time cpu_time max_output overflow pass_fds cancel".split()
 )
 
 #: What a plan has a cgroup for, made anew for each run.
@@ -97,6 +98,7 @@ class Spec:
     init = False
     pass_fds: Sequence[int] = ()
     tty = False
+    cancel: Cancel | None = None
 
 
 def text(option: str, value: Any) -> str:

@@ -24,6 +24,14 @@ def _entrypoint(spec: Spec, name: str, value: Any) -> None:
         spec.entrypoint = [text(name, word) for word in words if word]
 
 
+def _cancel(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.cancelling import Cancel
+
+    if value is not None and not isinstance(value, Cancel):
+        raise SpecError(name, f"takes a pyminicon.Cancel, not {type(value).__name__}")
+    spec.cancel = value
+
+
 def _choice(*choices: str) -> Callable[[Spec, str, Any], None]:
     def check(spec: Spec, name: str, value: Any) -> None:
         if value not in choices:
@@ -332,6 +340,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "time": _choice("host", "private"),
     "userns": _userns,
     "max_output": _size,
+    "cancel": _cancel,
     "overflow": _choice("kill", "trim"),
     "rlimits": _rlimits,
     "cap_add": _names,

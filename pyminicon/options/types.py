@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any, Literal, TypeAlias, TypedDict
 
+from pyminicon.cancelling import Cancel
+
 StrPath: TypeAlias = str | os.PathLike[str]
 AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 #: A program and its arguments.
@@ -88,6 +90,7 @@ class StartOfTemplate(TypedDict, total=False):
     max_output: Size | None
     files: Mapping[str, bytes | os.PathLike[str] | str] | None
     pass_fds: Iterable[int]
+    cancel: Cancel | None
 
 
 class RunOfTemplate(StartOfTemplate, total=False):
@@ -142,6 +145,7 @@ class StartOfCommand(TypedDict, total=False):
     cpu_time: float | None
     max_output: Size | None
     pass_fds: Iterable[int]
+    cancel: Cancel | None
     trace: bool
 
 
