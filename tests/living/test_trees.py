@@ -100,17 +100,6 @@ def test_a_storm_of_lineages_leaves_nobody(lineages: int) -> None:
             assert names(c) == []
 
 
-@pytest.mark.slow
-def test_five_hundred_lineages_two_hundred_times() -> None:
-    with pyminicon.start(image="python") as c:
-        for _ in range(200):
-            with c.start(["python", "-c", STORM, "500"], stdout=PIPE) as p:
-                assert p.stdout is not None and p.stdout.readline() == b"begun\n"
-                p.kill()
-                assert p.wait(20) == -9
-            assert names(c) == []
-
-
 def test_a_process_whose_first_thread_has_ended_is_no_zombie() -> None:
     code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(300,)).start(); print('up', flush=True); ctypes.CDLL(None).pthread_exit(None)"
     with pyminicon.start(image="python") as c:
