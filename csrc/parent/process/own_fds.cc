@@ -1,5 +1,6 @@
 #include "parent/process/own_fds.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -15,6 +16,10 @@ namespace {
 constexpr int kBits = 64, kWords = 1 << 14;
 std::atomic<uint64_t> noted[kWords];
 std::atomic<int> words_used{0};
+// As it was when the fork began: the kernel copies the descriptors first and the memory later, so
+// what another thread closes in between is open in the child and no longer noted in its memory.
+uint64_t at_fork[kWords];
+int words_at_fork = 0;
 
 uint64_t bit_of(int fd) { return uint64_t{1} << (fd % kBits); }
 
@@ -27,7 +32,12 @@ Kept kept[16];
 
 std::atomic<uint64_t> forks{0};
 // Those who make descriptors don't wait for each other, only who forks does for them.
-pthread_rwlock_t making = PTHREAD_RWLOCK_INITIALIZER;
+#if defined(PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP)
+constexpr pthread_rwlock_t kUnlocked = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
+#else
+constexpr pthread_rwlock_t kUnlocked = PTHREAD_RWLOCK_INITIALIZER;
+#endif
+pthread_rwlock_t making = kUnlocked;
 constinit thread_local bool waited_out = false;
 
 // Bounded: what is opened may lie where an answer takes its time, and a signal's handler that forks
@@ -42,17 +52,29 @@ void before_fork() {
     ++until.tv_sec;
   }
   waited_out = pthread_rwlock_timedwrlock(&making, &until) == 0;
+  if (!waited_out) return;
+  words_at_fork = words_used.load();
+  for (int word = 0; word < words_at_fork; ++word) at_fork[word] = noted[word].load();
 }
 
 void after_fork_in_parent() {
   if (waited_out) pthread_rwlock_unlock(&making);
 }
 
+// What was ours a moment ago, and is still of a kind that somebody could wait for.
+bool was_ours(int fd) {
+  struct stat info{};
+  if (fstat(fd, &info) < 0 || (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) return false;
+  return S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode);
+}
+
 void close_noted() {
   for (int word = 0; word < words_used.load(); ++word) {
     const uint64_t bits = noted[word].exchange(0);
+    const uint64_t before = waited_out && word < words_at_fork ? at_fork[word] & ~bits : 0;
     for (int bit = 0; bit < kBits; ++bit) {
-      if ((bits >> bit & 1) != 0) ::close(word * kBits + bit);
+      const int fd = word * kBits + bit;
+      if ((bits >> bit & 1) != 0 || ((before >> bit & 1) != 0 && was_ours(fd))) ::close(fd);
     }
   }
 }
@@ -68,7 +90,7 @@ void close_kept() {
 
 void after_fork_in_child() {
   forks.fetch_add(1);
-  making = PTHREAD_RWLOCK_INITIALIZER;
+  making = kUnlocked;
   close_noted();
   close_kept();
 }
