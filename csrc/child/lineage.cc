@@ -195,19 +195,21 @@ long end_all(int proc, const Doom& doom) {
   const Memory memory_before, memory_now;
   Census before{memory_before.get()}, now{memory_now.get()};
   if (before.all == nullptr || now.all == nullptr) return -ENOMEM;
-  if (const long r = take_census(proc, before); r < 0) return r;
+  long seen = take_census(proc, before);
   for (int round = 0; round < kMostRounds; ++round) {
     sys::call(SYS_kill, -1, SIGSTOP);
-    if (const long r = take_census(proc, now); r < 0) {
-      sys::call(SYS_kill, -1, SIGCONT);
-      return r;
-    }
-    if (mark(now, doom) == 0) break;
+    // A census that couldn't be taken is taken again: the alternative is to end the container.
+    seen = take_census(proc, now);
+    if (seen >= 0 && mark(now, doom) == 0) break;
     for (uint32_t i = 0; i < now.count; ++i) {
       if (now.all[i].doomed) sys::call(SYS_kill, now.all[i].pid, SIGKILL);
     }
     const timespec moment{0, round < 20 ? 200000 : 2000000};
     sys::call(SYS_nanosleep, sys::arg(&moment), 0);
+  }
+  if (seen < 0) {
+    sys::call(SYS_kill, -1, SIGCONT);
+    return seen;
   }
   go_on(now, before);
   return 0;
