@@ -467,6 +467,9 @@ class Held:
     def _mine(self) -> bool:
         return bool(self._handle.owned)
 
+    def _status_of(self, code: int | None) -> int | None:
+        return code
+
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} can't be pickled: it belongs to the process that started it"
@@ -636,9 +639,6 @@ class _Attended(Held, _Generic[AnyStr]):
                 self.limit = self._limit_of(ended)
                 self.returncode = errors.check_status(self._status_of(ended[0]))
         return self.returncode
-
-    def _status_of(self, code: int | None) -> int | None:
-        return code
 
     def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
         return ended[1]

@@ -118,9 +118,6 @@ class _Attended(Held, Generic[AnyStr]):
         self.returncode, self.limit = self._status_of(ended[0]), self._limit_of(ended)
         self._let_go()
 
-    def _status_of(self, code: int | None) -> int | None:
-        return code
-
     def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
         return ended[1]
 

@@ -245,6 +245,8 @@ def test_the_error_classes_tested_are_all() -> None:
 
     names = {"Error", "SpecError", "LaunchError", "TimeoutExpired", "CalledProcessError"}
     assert {kind.__name__ for kind in below(pyminicon.Error)} == names | {
+        "ContainerEnded",
+        "Cancelled",
         "ImageError",
         "RegistryError",
         "Busy",

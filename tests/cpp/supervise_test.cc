@@ -36,7 +36,8 @@ struct Child {
 Child start(const std::function<int()>& body) {
   Child child;
   Pipe in = make_pipe(), out = make_pipe(), err = make_pipe();
-  const pid_t pid = fork();
+  // Not fork: whoever forks by it, beside a launch, closes what is ours in the child.
+  const pid_t pid = _Fork();
   if (pid == 0) {
     dup2(in.read.get(), 0);
     dup2(out.write.get(), 1);
