@@ -73,9 +73,9 @@ long enter_scope() {
 
 // The kernel kills the container with the thread that has launched it, also where that ends in one
 // moment with both guards. A change of ids takes this back, so it comes after. The program can
-// leave it; a filter may forbid it: the guards are there for that.
-void hold_to_thread(const LaunchPlan& plan) {
-  if (plan.thread_stays != 0) sys::prctl(PR_SET_PDEATHSIG, 9 /* SIGKILL */);
+// leave it: the guards are there for that.
+long hold_to_thread(const LaunchPlan& plan) {
+  return plan.thread_stays != 0 ? sys::prctl(PR_SET_PDEATHSIG, 9 /* SIGKILL */) : 0;
 }
 
 }  // namespace
@@ -104,7 +104,7 @@ long become_user(Child& child) {
 long drop_capabilities(Child& child) {
   const CapabilityPlan& plan = child.plan.capabilities;
   if (const long r = keep_capabilities(plan.keep, plan.keep); r < 0) return r;
-  hold_to_thread(child.plan);
+  if (const long r = hold_to_thread(child.plan); r < 0) return r;
   return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
 }
 

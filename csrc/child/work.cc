@@ -80,7 +80,7 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
 [[noreturn]] void become_command(Command& command, int proc) {
   const CommandPlan& asked = *command.plan;
   LaunchPlan plan{};
-  plan.helper_fd = -1;
+  plan.helper_fd = plan.park_fd = -1;
   plan.tasks_fds = {command.got.fds + command.rest, asked.joins};
   plan.umask = asked.umask;
   plan.barrier = asked.barrier;
