@@ -126,7 +126,7 @@ long split_init(Child& child) {
   const long signals =
       sys::call(SYS_signalfd4, -1, sys::arg(&all), sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signals < 0) return signals;
-  int taken[2];
+  int taken[2] = {-1, -1};
   if (const long r = sys::call(SYS_pipe2, sys::arg(taken), O_CLOEXEC); r < 0) return r;
   if (const long r = sys::fcntl(taken[0], F_SETFL, O_NONBLOCK); r < 0) return r;
   const LaunchPlan& plan = child.plan;

@@ -59,7 +59,8 @@ bool begins_with(const char* name, const char* beginning) {
 bool is_named(const char* name, const char* owner) {
   if (!begins_with(name, owner)) return false;
   while (*owner != 0) ++owner, ++name;
-  if (*name++ != '-' || *name == 0) return false;
+  if (name[0] != '-' || name[1] == 0) return false;
+  ++name;
   while (*name >= '0' && *name <= '9') ++name;
   return *name == 0;
 }

@@ -19,9 +19,12 @@ std::vector<uint32_t> places_of(const std::string& id, const std::string& text) 
   return places;
 }
 
-}  // namespace
+// It is a host name as well: one of digits alone would be taken for an address (inet_aton(3)).
+bool has_letter(const std::string& text) {
+  return text.find_first_not_of("0123456789") != std::string::npos;
+}
 
-std::string new_id() {
+std::string random_id() {
   unsigned char bytes[kIdBytes];
   if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) {
     throw LaunchFailure(errno, Stage::kPrepare, "getrandom");
@@ -33,6 +36,14 @@ std::string new_id() {
     text += kDigits[byte & 15];
   }
   return text;
+}
+
+}  // namespace
+
+std::string new_id() {
+  for (;;) {
+    if (std::string id = random_id(); has_letter(id)) return id;
+  }
 }
 
 void find_id(PlanSpec& spec) {

@@ -48,7 +48,7 @@ int64_t now_ns() {
   return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-void set_to_work(std::function<void()> work) {
+void set_to_work(const std::function<void()>& work) {
   bool alone = true;
   try {
     begin_thread(work);

@@ -26,7 +26,7 @@ struct Patience {
 
 // Calls `work` in a thread that nobody waits for and that takes no signal; in this one where no
 // thread can be had. It may not throw and may hold nothing that isn't its own.
-void set_to_work(std::function<void()> work);
+void set_to_work(const std::function<void()>& work);
 
 // True when `work` has returned; what it throws is thrown here. False at the end of the patience:
 // it goes on then, and what it holds goes with it when it ends.
