@@ -2,6 +2,7 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
+#include "base/text.h"
 #include "child/own_memory.h"
 
 namespace pyminicon::child {
@@ -51,22 +52,11 @@ void keep_capabilities_across_exec() {
   }
 }
 
-void fd_to_text(int fd, char* out) {
-  char digits[12];
-  int count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + fd % 10);
-    fd /= 10;
-  } while (fd > 0);
-  while (count > 0) *out++ = digits[--count];
-  *out = 0;
-}
-
 long exec_helper(const LaunchPlan& plan, const Report& report) {
   if (const long result = keep_descriptors(plan, report); result < 0) return result;
   if (plan.namespaces & kernel::kCloneNewuser) keep_capabilities_across_exec();
   char number[12];
-  fd_to_text(plan.plan_fd, number);
+  append_number(number, 0, plan.plan_fd);
   char name[] = "pyminicon-init";
   char* argv[] = {name, number, nullptr};
   char* envp[] = {nullptr};

@@ -2,6 +2,7 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
+#include "base/text.h"
 #include "child/mount.h"
 
 namespace pyminicon::child {
@@ -19,19 +20,7 @@ long leads_somewhere(const Root& root, const char* name) {
 
 }  // namespace
 
-OwnName::OwnName(int fd) {
-  constexpr char kPrefix[] = "self/fd/";
-  uint32_t at = 0;
-  for (; kPrefix[at] != 0; ++at) text[at] = kPrefix[at];
-  char digits[12];
-  int count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + fd % 10);
-    fd /= 10;
-  } while (fd > 0);
-  while (count > 0) text[at++] = digits[--count];
-  text[at] = 0;
-}
+OwnName::OwnName(int fd) { append_number(text, append(text, 0, "self/fd/"), fd); }
 
 long open_name(const Root& root, const char* name, int flags, uint32_t mode) {
   const kernel::OpenHow how{static_cast<uint64_t>(flags | O_CLOEXEC), mode,

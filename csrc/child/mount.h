@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/kernel.h"
+#include "base/text.h"
 #include "child/child.h"
 
 namespace pyminicon::child {
@@ -36,18 +37,7 @@ class Fd {
 // separate them.
 class FdName {
  public:
-  explicit FdName(int fd) {
-    constexpr char kPrefix[] = "/proc/self/fd/";
-    for (uint32_t i = 0; i + 1 < sizeof kPrefix; ++i) text[size++] = kPrefix[i];
-    char digits[12];
-    int count = 0;
-    do {
-      digits[count++] = static_cast<char>('0' + fd % 10);
-      fd /= 10;
-    } while (fd > 0);
-    while (count > 0) text[size++] = digits[--count];
-    text[size] = 0;
-  }
+  explicit FdName(int fd) { size = append_number(text, append(text, 0, "/proc/self/fd/"), fd); }
   const char* number() const {
     return text + kDirectory;
   }  // from /proc/self/fd as working directory

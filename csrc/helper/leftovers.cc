@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/syscall.h"
-#include "helper/text.h"
+#include "base/text.h"
 
 namespace pyminicon::helper {
 namespace {

@@ -11,8 +11,8 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
+#include "base/text.h"
 #include "helper/leftovers.h"
-#include "helper/text.h"
 
 namespace pyminicon::helper {
 namespace {

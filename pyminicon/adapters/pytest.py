@@ -154,13 +154,21 @@ def _container_templates() -> Iterator[dict[str, Template]]:
         template.close()
 
 
+def _divided(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
+    """This test's options: those of its template, and those that each container of it is given."""
+    from pyminicon.options.parse import EACH_RUN
+
+    options = _options(item)
+    own = {name: options.pop(name) for name in list(options) if name in EACH_RUN}
+    return options, own
+
+
 @pytest.fixture
 def container_template(request: pytest.FixtureRequest, _container_templates: dict[str, Template]) -> Template:
     """The template that this test's ``container`` comes from: for ``container_template.run(args)``."""
     import pyminicon
-    from pyminicon.options.parse import EACH_RUN
 
-    options = {name: value for name, value in _options(request.node).items() if name not in EACH_RUN}
+    options, _ = _divided(request.node)
     recipe = repr(sorted(options.items()))
     if recipe not in _container_templates:
         _container_templates[recipe] = pyminicon.Template(**options)
@@ -170,9 +178,7 @@ def container_template(request: pytest.FixtureRequest, _container_templates: dic
 @pytest.fixture
 def container(request: pytest.FixtureRequest, container_template: Template) -> Iterator[Container[bytes]]:
     """A container to live in, this test's own: ``container.run(["sh", "-c", "…"])``."""
-    from pyminicon.options.parse import EACH_RUN
-
-    own = {name: value for name, value in _options(request.node).items() if name in EACH_RUN}
+    _, own = _divided(request.node)
     with container_template.start(**own) as box:
         yield _watched(request, box)
 

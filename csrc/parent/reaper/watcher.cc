@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "base/syscall.h"
+#include "base/text.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
@@ -27,24 +28,13 @@ struct Start {
   int error = 0;  // of the exec, or of the clone before it
 };
 
-void number_to_text(int value, char* out) {
-  char digits[12];
-  int count = 0;
-  do {
-    digits[count++] = static_cast<char>('0' + value % 10);
-    value /= 10;
-  } while (value > 0);
-  while (count > 0) *out++ = digits[--count];
-  *out = 0;
-}
-
 // In the grandchild: raw system calls only, as in csrc/child.
 void exec_watcher(void* argument) {
   auto& start = *static_cast<Start*>(argument);
   char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
-  number_to_text(start.table, table);
-  number_to_text(start.owner, owner);
-  number_to_text(start.socket, socket);
+  append_number(table, 0, start.table);
+  append_number(owner, 0, start.owner);
+  append_number(socket, 0, start.socket);
   char* argv[] = {name, table, owner, socket, nullptr};
   char* envp[] = {nullptr};
   sys::call(SYS_setsid);

@@ -1,9 +1,10 @@
-// Words and numbers into a buffer, for the names of files in /proc.
+// Words and numbers into a buffer, without libc: the names of files in /proc, of descriptors. Each
+// answers where the text ends, which is closed there.
 #pragma once
 
 #include <stdint.h>
 
-namespace pyminicon::helper {
+namespace pyminicon {
 
 inline uint32_t append(char* out, uint32_t at, const char* text) {
   while (*text != 0) out[at++] = *text++;
@@ -23,4 +24,4 @@ inline uint32_t append_number(char* out, uint32_t at, int value) {
   return at;
 }
 
-}  // namespace pyminicon::helper
+}  // namespace pyminicon
