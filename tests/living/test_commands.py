@@ -15,6 +15,7 @@ import pytest
 import pyminicon
 from pyminicon import DEVNULL, PIPE, STDOUT
 from tests.living.conftest import names, soon
+from tests.support.placement import needs_limit
 
 Home = Any
 
@@ -300,6 +301,8 @@ def test_what_is_a_programs_is_refused_without_args(options: dict[str, Any]) -> 
     "options", [{"init": True}, {}, {"init": True, "memory": "64M"}, {"read_only": True}], ids=str
 )
 def test_a_template_has_containers_to_live_in(options: dict[str, Any]) -> None:
+    if "memory" in options:
+        needs_limit("memory", options["memory"])
     with pyminicon.Template(stock=1, **options) as t:
         for _ in range(3):
             with t.start(env={"A": "1"}) as c:
