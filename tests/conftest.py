@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,17 @@ _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(_soft, 20_000), _hard), _hard))
 
 PAYLOADS = ("container", "attacks")  # the folders whose tests start containers
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """A directory for this session's files alone: sessions of one account share theirs otherwise, and each that
+    begins closes it to other accounts, which an ordinary user's tests then can't reach, and removes older ones'."""
+    if config.option.basetemp is None:
+        made = tempfile.mkdtemp(prefix="pyminicon-tests-")
+        os.chmod(made, 0o711)
+        config.option.basetemp = f"{made}/session"
+        config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -123,8 +135,8 @@ def as_user(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     hold.mkdir()
     if os.geteuid() == 0:
         os.chown(home, ordinary.UID, ordinary.UID)
-        for above in tmp_path.parents:
-            if str(above).startswith(str(tmp_path.parents[2])):
+        for above in (tmp_path.parent, tmp_path.parent.parent):
+            if above.stat().st_uid == 0 and above != Path(tempfile.gettempdir()):
                 above.chmod(above.stat().st_mode | 0o011)
         tmp_path.chmod(0o755)
     return lambda code, **options: ordinary.python(code, hold, home, **options)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from tests.support import leftovers
+from tests.support import groups, leftovers
 from tests.support.python import environment, fresh
 from tests.support.run import out
 
@@ -181,7 +181,7 @@ except pyminicon.LaunchError as error:
     try:
         assert fresh(code).stdout.splitlines() == ["True", "True", "clone"]
     finally:
-        group.rmdir()
+        groups.remove(group)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import pyminicon
 from pyminicon import cgroups
 from pyminicon.cgroups import sweep as cgroup_sweep
 from pyminicon.cgroups import tree as cgroup_tree
+from tests.support import groups
 from tests.support.placement import needs_limit
 from tests.support.processes import in_namespace
 from tests.support.run import out
@@ -182,7 +183,7 @@ def test_a_group_that_is_killed_whole_does_not_take_the_parent_with_it(
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("alive ")
     finally:
-        group.rmdir()
+        groups.remove(group)
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def parent(needs_root: None) -> Iterator[Path]:
         (group / ("memory.max" if tree.v2 else "memory.limit_in_bytes")).write_text("48M")
         yield group
     finally:
-        group.rmdir()
+        groups.remove(group)
 
 
 @pytest.mark.parametrize("more", [{}, {"memory": "200M"}], ids=["alone", "beside another limit"])
@@ -602,13 +603,13 @@ def killed(needs_root: None) -> Iterator[Path]:
     tree = cgroup_tree.trees().v2
     if tree is None:
         pytest.skip("needs cgroup v2")
-    group = Path(tree.mount) / f"pyminicon_test-killed-{os.getpid()}"
+    group = Path(tree.mount) / f"pyminicon_test-killed-{os.getpid()}-{time.monotonic_ns()}"
     group.mkdir()
     try:
         (group / "cgroup.kill").write_text("1")
         yield group
     finally:
-        group.rmdir()
+        groups.remove(group)
 
 
 @pytest.mark.parametrize("inside", [True, False], ids=["the caller is in it", "the container is"])
