@@ -1,6 +1,5 @@
 #include "parent/cgroup/cgroup.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,10 +13,6 @@
 
 namespace pyminicon::parent {
 namespace {
-
-// Only seen inside, with no process in it: to join v1's cpu puts a process behind all that wait for
-// a processor, milliseconds on a busy machine.
-constexpr uint32_t kRoleShown = 1 << 9;
 
 // One count for the whole process: subinterpreters and threads share the pid that is in the name.
 std::atomic<uint64_t> next_number{1};
@@ -49,17 +44,10 @@ bool may_do_without(const CgroupSpec::Directory& directory, int error) {
 // Cgroups that something inside made. A container sees its own read-only, but it may have been
 // given the tree as a volume. Depth first: a cgroup with children can't be removed.
 void remove_children(const std::string& path) {
-  DIR* stream = ::opendir(path.c_str());
-  if (stream == nullptr) return;
-  while (const dirent* entry = ::readdir(stream)) {
-    const std::string name = entry->d_name;
-    if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
-    std::string child = path;
-    child.append("/").append(name);
+  for (const std::string& child : directories_in(path)) {
     remove_children(child);
     ::rmdir(child.c_str());
   }
-  ::closedir(stream);
 }
 
 }  // namespace
@@ -90,6 +78,8 @@ Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   std::swap(oom_fd_, other.oom_fd_);
   std::swap(owner_, other.owner_);
   std::swap(of_command_, other.of_command_);
+  std::swap(divided_, other.divided_);
+  std::swap(repeated_, other.repeated_);
   return *this;
 }
 
@@ -110,35 +100,6 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     return made;
   }
 }
-
-// Memory limits of v2's are held there by the container's own cgroup.
-bool Cgroup::shares() const {
-  const Place* memory = with(kRoleMemory);
-  return memory == nullptr || (memory->roles & kRoleV2) == 0;
-}
-
-Cgroup Cgroup::below(const Cgroup& container, uint32_t number, bool watch_oom) {
-  constexpr uint32_t kTold = kRoleMemory | kRolePids | kRoleIo | kRoleCpuTime;
-  Cgroup made;
-  if (!container.is_mine() || !container.shares()) return made;
-  made.owner_ = ::getpid();
-  made.of_command_ = true;
-  const std::string name = "/command-" + std::to_string(number);
-  for (const Place& above : container.places_) {
-    if (above.path.empty() || (above.roles & kTold) == 0 || (above.roles & kRoleShown) != 0)
-      continue;
-    const std::string path = above.path + name;
-    if (::mkdir(path.c_str(), 0755) != 0) {
-      throw LaunchFailure(errno, Stage::kCgroup, path, hint_for(errno, ""));
-    }
-    made.places_.push_back({path, "", above.roles & (kTold | kRoleV2)});
-  }
-  made.open_join_fds(true);
-  if (watch_oom) made.watch_oom();
-  return made;
-}
-
-bool Cgroup::remove_if_empty() { return remove(0); }
 
 // False when the name is taken in one of the trees.
 bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
@@ -179,15 +140,19 @@ void Cgroup::open_join_fds(bool born_outside) {
     // only a child pays for that must have memory of its own before it is in there.
     const std::string path =
         born_inside ? place.path : place.path + (v2 ? "/cgroup.procs" : "/tasks");
-    const int flags = born_inside ? O_PATH | O_DIRECTORY : O_WRONLY;
-    Fd fd(::open(path.c_str(), flags | O_CLOEXEC));
-    if (!fd) throw LaunchFailure(errno, Stage::kCgroup, path);
-    if (born_inside) {
-      v2_fd_ = std::move(fd);
-    } else {
-      join_fds_.push_back(std::move(fd));
+    if (!born_inside) {
+      join(path);
+      continue;
     }
+    v2_fd_ = Fd(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!v2_fd_) throw LaunchFailure(errno, Stage::kCgroup, path);
   }
+}
+
+void Cgroup::join(const std::string& file) {
+  Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) throw LaunchFailure(errno, Stage::kCgroup, file);
+  join_fds_.push_back(std::move(fd));
 }
 
 void Cgroup::close_join_fds() { join_fds_.clear(); }
@@ -207,6 +172,7 @@ bool Cgroup::remove(int patience_us) {
   for (auto& place : places_) {
     if (place.path.empty()) continue;
     Backoff backoff(patience_us);
+    if (divided_) remove_children(place.path);
     // EBUSY: a process is left, or (from 6.19 on) a dead one has been reaped by its parent but is
     // still switching out on its CPU, where no file says so. ENOENT: somebody else was quicker.
     while (::rmdir(place.path.c_str()) != 0 && errno != ENOENT) {
@@ -234,7 +200,7 @@ void Cgroup::update(const std::vector<CgroupChange>& changes) {
     const std::string path = place->path + "/" + change.file;
     const int error = write_file(path, change.value);
     if (error == EINVAL && !again) return refused.push_back(&change);
-    if (error == 0) return;
+    if (error == 0) return update_below(*place, change);
     const char* hint = error == EBUSY ? "more than that is in use" : "";
     throw LaunchFailure(error, Stage::kCgroup, path + ": " + change.value, hint);
   };

@@ -28,6 +28,11 @@ enum CgroupRole : uint32_t {
   kRoleFreezer = 1 << 6,
   kRoleV2 = 1 << 7,
   kRoleDevices = 1 << 8,
+  // Only seen inside, with no process in it: to join v1's cpu puts a process behind all that wait
+  // for a processor, milliseconds on a busy machine.
+  kRoleShown = 1 << 9,
+  // Of what there is one for each command in a container to live in.
+  kRolesTold = kRoleMemory | kRolePids | kRoleIo | kRoleCpuTime,
 };
 
 struct CgroupSpec {
@@ -95,10 +100,14 @@ class Cgroup {
   // cgroup, the subject is the path) with everything undone.
   static Cgroup make(const CgroupSpec& spec);
 
-  // One for a command in a container, below that container's own: in the trees that tell what is
-  // used and whose process was killed for memory. Empty where there are none, and where the kernel
-  // counts such kills for all above as well and lets no process be beside a cgroup (v2).
-  static Cgroup below(const Cgroup& container, uint32_t number, bool watch_oom);
+  // One for a command in a container to live in, below that container's own, in the trees that tell
+  // what is used and whose process was killed for memory (commands.cc).
+  static Cgroup below(Cgroup& container, uint32_t number, bool watch_oom);
+  // Of a container to live in: makes room for that, once. What init would starve in it leaves.
+  void divide();
+  // Of a command on v2: the kernel kills all that is in there, whatever it forks. False elsewhere,
+  // and before Linux 5.14.
+  bool kill_at_once() const;
   // Removes it, but for processes that are left in there: false then, and it is left alone.
   bool remove_if_empty();
 
@@ -160,12 +169,17 @@ class Cgroup {
     uint32_t roles = 0;
   };
 
-  bool shares() const;
   bool make_directories(const CgroupSpec& spec, const std::string& name);
   void write_limits(const CgroupSpec& spec);
   void hold_devices() const;
   void open_join_fds(bool born_outside);
   void watch_oom();
+  void join(const std::string& file);
+  void divide_v2(const Place& place);
+  std::string commands_of(const Place& place) const;
+  void repeat_limits(const std::string& path) const;
+  void update_below(const Place& place, const CgroupChange& change);
+  std::vector<pid_t> to_be_frozen(const Place& members) const;
   const Place* with(uint32_t role) const;
   const Place* any() const;
   bool is_empty() const;
@@ -180,6 +194,8 @@ class Cgroup {
   Fd v2_fd_, oom_fd_;
   pid_t owner_ = 0;
   bool of_command_ = false;  // who is in there may stay
+  bool divided_ = false;
+  std::vector<std::pair<std::string, std::string>> repeated_;  // v2: file, value
 };
 
 }  // namespace pyminicon::parent

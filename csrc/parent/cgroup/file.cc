@@ -1,5 +1,6 @@
 #include "parent/cgroup/file.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
@@ -55,6 +56,20 @@ std::optional<uint64_t> field(const std::optional<std::string>& text, std::strin
     rest.remove_prefix(std::min(line.size() + 1, rest.size()));
   }
   return std::nullopt;
+}
+
+std::vector<std::string> directories_in(const std::string& path) {
+  std::vector<std::string> found;
+  DIR* stream = ::opendir(path.c_str());
+  if (stream == nullptr) return found;
+  while (const dirent* entry = ::readdir(stream)) {
+    const std::string_view name = entry->d_name;
+    if (entry->d_type != DT_DIR || name == "." || name == "..") continue;
+    found.push_back(path);
+    found.back().append("/").append(name);
+  }
+  ::closedir(stream);
+  return found;
 }
 
 bool Backoff::sleep() {

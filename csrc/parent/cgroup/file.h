@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace pyminicon::parent {
 
@@ -19,6 +20,9 @@ std::optional<uint64_t> number(const std::optional<std::string>& text);
 
 // The number behind `key` in a file of "key value" lines, as memory.events and cpu.stat are.
 std::optional<uint64_t> field(const std::optional<std::string>& text, std::string_view key);
+
+// The directories in one, by their whole paths.
+std::vector<std::string> directories_in(const std::string& path);
 
 // Sleeps a little longer each time; false when `patience_us` has been slept.
 class Backoff {

@@ -1,5 +1,4 @@
 // Stopping, continuing and killing all that is in a container's cgroups.
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -32,24 +31,21 @@ void add_pids(const std::string& path, std::vector<pid_t>& pids) {
   }
 }
 
+void add_all_pids(const std::string& path, std::vector<pid_t>& pids) {
+  add_pids(path, pids);
+  for (const std::string& below : directories_in(path)) add_all_pids(below, pids);
+}
+
 // Its own, and those of the commands in it.
 std::vector<pid_t> pids_in(const std::string& path) {
   std::vector<pid_t> pids;
-  add_pids(path, pids);
-  DIR* stream = ::opendir(path.c_str());
-  if (stream == nullptr) return pids;
-  while (const dirent* entry = ::readdir(stream)) {
-    if (entry->d_type == DT_DIR && entry->d_name[0] != '.')
-      add_pids(path + "/" + entry->d_name, pids);
-  }
-  ::closedir(stream);
+  add_all_pids(path, pids);
   return pids;
 }
 
 bool holds_nobody(const std::string& path, bool v2) {
   if (v2) return field(read_file(path + "/cgroup.events"), "populated").value_or(0) == 0;
-  const auto text = read_file(path + "/cgroup.procs");
-  return !text || text->empty();
+  return pids_in(path).empty();
 }
 
 int freeze_v1(const std::string& path, bool frozen) {
@@ -136,7 +132,8 @@ void Cgroup::freeze(bool frozen) {
   const Place* place = with(kRoleFreezer);
   if (place == nullptr) return;  // nothing was frozen
   const bool v2 = (place->roles & kRoleV2) != 0;
-  const int error = v2 ? freeze_v2(place->path, frozen) : freeze_v1(place->path, frozen);
+  const std::string path = commands_of(*place);
+  const int error = v2 ? freeze_v2(path, frozen) : freeze_v1(path, frozen);
   if (error != 0) throw LaunchFailure(error, Stage::kCgroup, place->path);
 }
 
@@ -163,24 +160,40 @@ void Cgroup::make_late_freezer() {
   const std::string path = late_freezer_ + "/" + name_;
   note_place(kWatchCgroups, late_freezer_, name_.substr(0, name_.rfind('-')));
   if (::mkdir(path.c_str(), 0755) != 0) throw LaunchFailure(errno, Stage::kCgroup, path);
-  const std::string members = any()->path;
+  const Place members = *any();
   places_.push_back({path, "", kRoleFreezer | (late_freezer_v2_ ? kRoleV2 : 0U)});
-  const int frozen = write_file(path + (late_freezer_v2_ ? "/cgroup.freeze" : "/freezer.state"),
+  const std::string group = commands_of(places_.back());
+  if (group != path && ::mkdir(group.c_str(), 0755) != 0) {
+    throw LaunchFailure(errno, Stage::kCgroup, group);
+  }
+  const int frozen = write_file(group + (late_freezer_v2_ ? "/cgroup.freeze" : "/freezer.state"),
                                 late_freezer_v2_ ? "1" : "FROZEN");
-  if (frozen != 0) throw LaunchFailure(frozen, Stage::kCgroup, path);
+  if (frozen != 0) throw LaunchFailure(frozen, Stage::kCgroup, group);
   Backoff backoff(1'000'000);
   for (bool all_in = false; !all_in;) {
     all_in = true;
-    std::vector<pid_t> inside = pids_in(path);
+    std::vector<pid_t> inside = pids_in(group);
     std::sort(inside.begin(), inside.end());
-    for (const pid_t pid : pids_in(members)) {
+    for (const pid_t pid : to_be_frozen(members)) {
       if (std::binary_search(inside.begin(), inside.end(), pid)) continue;
-      const int error = write_file(path + "/cgroup.procs", std::to_string(pid));
-      if (error != 0 && error != ESRCH) throw LaunchFailure(error, Stage::kCgroup, path);
+      const int error = write_file(group + "/cgroup.procs", std::to_string(pid));
+      if (error != 0 && error != ESRCH) throw LaunchFailure(error, Stage::kCgroup, group);
       all_in = false;
     }
     if (!all_in && !backoff.sleep()) throw LaunchFailure(ETIMEDOUT, Stage::kCgroup, path);
   }
+}
+
+// In a container to live in all but init and its workers.
+std::vector<pid_t> Cgroup::to_be_frozen(const Place& members) const {
+  const std::string path = commands_of(members);
+  std::vector<pid_t> pids;
+  if (!divided_) return pids_in(path);
+  // Where commands have groups of their own, who is in none is init or a worker.
+  const bool grouped = (members.roles & kRolesTold) != 0;
+  if (!grouped) add_pids(path, pids);
+  for (const std::string& command : directories_in(path)) add_all_pids(command, pids);
+  return pids;
 }
 
 }  // namespace pyminicon::parent

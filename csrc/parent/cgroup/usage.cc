@@ -153,7 +153,9 @@ bool Cgroup::oom_killed() const {
   const Place* place = with(kRoleMemory);
   if (place == nullptr) return false;
   const bool v2 = (place->roles & kRoleV2) != 0;
-  const auto text = read_file(place->path + (v2 ? "/memory.events" : "/memory.oom_control"));
+  // v2 counts in all cgroups above as well. What hits a command of a divided one is the command's.
+  const char* events = divided_ ? "/init/memory.events" : "/memory.events";
+  const auto text = read_file(place->path + (v2 ? events : "/memory.oom_control"));
   return field(text, "oom_kill").value_or(0) > 0;
 }
 

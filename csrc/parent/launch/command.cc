@@ -51,7 +51,7 @@ void insist_on_open(const LaunchOptions& options) {
 
 }  // namespace
 
-CommandGroup group_for_command(const Launched& container) {
+CommandGroup group_for_command(Launched& container) {
   CommandGroup group;
   Living& living = *container.living;
   living.remove_kept();

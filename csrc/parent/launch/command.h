@@ -16,7 +16,7 @@ struct CommandGroup {
 
 // Call it with nobody else at `container`. Where that is one to live in, each command has a cgroup:
 // in others a kill for memory ends all.
-CommandGroup group_for_command(const Launched& container);
+CommandGroup group_for_command(Launched& container);
 
 // Sends it and doesn't wait: heard_of() tells more when its pidfd is readable. Throws LaunchFailure
 // (ESHUTDOWN where the container has ended) or SetupTimeout; then nothing is left.

@@ -150,7 +150,7 @@ void Launched::kill() {
   doomed = true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
   if (command && !alone) {
-    command->end();
+    command->end(cgroup && cgroup->kill_at_once());
   } else {
     signal(SIGKILL);
   }
@@ -163,6 +163,7 @@ void Launched::signal(int number) {
 }
 
 void Launched::freeze(bool frozen) {
+  if (living && living->lives()) cgroup->divide();
   // Before anything is frozen: whoever ends it in our stead has to let it go.
   const std::string freezer = cgroup->v1_freezer();
   if (frozen && !freezer.empty()) watch_.set_cgroup(freezer, kill_by_cgroup);

@@ -137,9 +137,9 @@ std::optional<bool> CommandEnd::heard(CommandReply& word) {
   return got < 0 ? std::nullopt : std::optional(got > 0);
 }
 
-void CommandEnd::end() {
+void CommandEnd::end(bool killed) {
   asked_ = true;
-  remind();
+  if (!killed) remind();
 }
 
 void CommandEnd::remind() { container_->order(InitOrder::kEnd, number_); }

@@ -69,7 +69,7 @@ class CommandEnd {
   // before, with its container or by a hand inside. Nothing: not yet.
   std::optional<bool> heard(CommandReply& word);
 
-  void end();  // all that descends from it; doesn't wait
+  void end(bool killed);  // all that descends from it, unless that has been killed; doesn't wait
   void leave(Cgroup cgroup) { container_->keep(std::move(cgroup)); }
   void remind();  // once more: init may not have known it when it was told
 

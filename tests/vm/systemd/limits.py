@@ -117,6 +117,27 @@ def pid_host() -> None:
     _soon(lambda: not where.exists(), "its cgroup went")
 
 
+def commands() -> None:
+    """Each has a cgroup of its own in a container to live in, which goes on when one is killed for memory."""
+    with (
+        pyminicon.start(memory="32M", pids=64, cpus=1.0, usage=True) as c,
+        c.start(["sleep", "inf"]) as other,
+    ):
+        r = c.run(GROWING, timeout=60)
+        assert (r.returncode, r.limit) == (-9, "memory"), r
+        assert r.usage.memory_peak and r.usage.memory_peak > 20 * MIB, r.usage
+        assert c.run(BUSY, cpu_time=0.3, timeout=60).limit == "cpu_time"
+        try:
+            c.run(["sh", "-c", "(setsid sleep inf &); sleep inf"], timeout=3)
+            raise AssertionError("it ended by itself")
+        except pyminicon.TimeoutExpired:
+            pass
+        left = [one.command_line for one in c.processes()]
+        assert other.poll() is None and left == [["sleep", "inf"]], left
+        assert c.poll() is None and c.limit is None
+    assert c.returncode == 0, c.returncode
+
+
 def reload() -> None:
     """systemd writes back what it thinks a cgroup's settings are: the limits must be what they were."""
     with pyminicon.start(["sleep", "inf"], memory="32M", cpus=0.5, pids=16) as c:
@@ -237,7 +258,7 @@ def timing() -> dict[str, float] | None:
 
 
 CHECKS: list[Callable[[], None]] = [
-    memory, pids, cpus, cpuset, cpu_time, io, usage, freeze, pid_host, reload, owner, caller,
+    memory, pids, cpus, cpuset, cpu_time, io, usage, freeze, pid_host, commands, reload, owner, caller,
 ]  # fmt: skip
 # Where we began: the library may move this process into a leaf of the unit that is delegated to it.
 HOME = cgroup_of("self")
