@@ -379,16 +379,19 @@ def open_plain(path: str | bytes, follow: bool, /) -> int:
 
 class Hidden:
     """What a container isn't shown of the host's directory ``root``: what any user may not read, and secrets by
-    their names. ``shown``: paths in it that are shown all the same."""
+    their names. ``shown``: paths in it that are shown all the same. ``watched``: a descriptor is kept by which the
+    kernel tells of changes, if it can be had; it is ``before``'s then if that has one."""
 
-    def __init__(self, root: str, shown: Sequence[str], /) -> None: ...
+    watched: bool
+    def __init__(self, root: str, shown: Sequence[str], before: Hidden | None, watched: bool, /) -> None: ...
     @property
     def rows(self) -> list[tuple[str, bool, int, int, int]]:
         """(path in it, whether it is hidden, mode, uid, gid). A directory that is shown but for something in it
         comes before that."""
 
     def holds(self) -> bool:
-        """Whether nothing has come, gone or got another name there since."""
+        """Whether nothing has come, gone or got another name there since; where it is ``watched``, nor another mode
+        or content."""
 
 def read_beneath(root: str, path: str, most: int, /) -> bytes | None:
     """The regular file ``path`` beneath ``root``, links followed there only, None if it isn't there. OSError:

@@ -16,6 +16,9 @@ struct WatchSlot {
 };
 static_assert(sizeof(WatchSlot) == 256);
 
+// What is to be done with a descriptor that the owner sends.
+constexpr char kWatchClose = 0, kWatchKeep = 1;
+
 constexpr uint64_t kWatchSlots = 16384;  // sparse: only the pages in use are there
 
 // Where containers of this process have something that outlives a killed owner: the guards remove

@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "bind/gil.h"
-#include "parent/process/hidden.h"
+#include "parent/plan/hidden.h"
 #include "parent/process/plain_file.h"
 
 namespace pyminicon::bind {
@@ -70,13 +70,14 @@ py::list rows_of(const parent::HiddenSet& set) {
 void bind_hidden(py::module_& module) {
   using parent::HiddenSet;
   py::class_<HiddenSet>(module, "Hidden")
-      .def(py::init([](py::handle root, py::handle shown) {
+      .def(py::init([](py::handle root, py::handle shown, HiddenSet* before, bool watched) {
         const std::string top = name_of(root);
         const std::vector<std::string> names = list_of_bytes(shown);
         const NoGil nogil;
-        return std::make_unique<HiddenSet>(top, names);
+        return std::make_unique<HiddenSet>(top, names, watched, before);
       }))
       .def("holds", &HiddenSet::holds, py::call_guard<NoGil>())
+      .def_property_readonly("watched", &HiddenSet::watched)
       .def_property_readonly("rows", &rows_of);
 }
 

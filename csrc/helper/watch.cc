@@ -122,7 +122,8 @@ void kill_cgroup(const char* directory) {
   }
 }
 
-// False at the end, when the owner has closed its own.
+// What the owner sends is closed here, where the kernel's work for it holds up nobody, or, with
+// kWatchKeep, stays open until we end as well. False at the end, when the owner has closed its own.
 bool close_next(int socket) {
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
   char byte;
@@ -134,7 +135,7 @@ bool close_next(int socket) {
   message.msg_controllen = sizeof control;
   if (sys::call(SYS_recvmsg, socket, sys::arg(&message), MSG_CMSG_CLOEXEC) <= 0) return false;
   const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
+  if (header != nullptr && header->cmsg_type == SCM_RIGHTS && byte != kWatchKeep) {
     sys::close(*reinterpret_cast<const int*>(CMSG_DATA(header)));
   }
   return true;

@@ -175,6 +175,7 @@ class Draft:
     """A plan in the making: what each chapter has decided, for those after it and for the rooms."""
 
     spec: Spec
+    once: bool  # for one container alone
     plan: Plan
     fields: PlanFields
     tree: Tree

@@ -1,7 +1,7 @@
 """The images ``host`` and ``python``: this machine's programs, none of its data.
 
 Its /etc is there by a rule: what any user of this machine may read, less what is a secret or this machine's own
-affair by its name (csrc/parent/process/hidden.cc; docs/security.md has the list).
+affair by its name (csrc/parent/plan/hidden.cc; docs/security.md has the list).
 """
 
 from __future__ import annotations
@@ -33,19 +33,31 @@ _MOST = 1 << 20  # bytes of one file: ld.so.cache is tens of KiB
 _seen: tuple[float, tuple[str, ...], Hidden, list[tuple[str, int, int, int]], list[str]] | None = None
 
 
-def hidden_etc(shown: tuple[str, ...]) -> tuple[list[tuple[str, int, int, int]], list[str]]:
-    """What of this machine's /etc isn't shown: looked through once a second, and when something comes or goes."""
-    global _seen
-    now, seen = time.monotonic(), _seen
-    if seen is None or now - seen[0] > 1.0 or seen[1] != shown or not seen[2].holds():
-        from pyminicon import _core
+#: Whether the kernel tells of changes there: not where its watches for this user are used up.
+_told = True
 
-        found = _core.Hidden("/etc", shown)
-        rows = found.rows
-        above = [(f"etc/{path}", mode, uid, gid) for path, whole, mode, uid, gid in rows if not whole]
-        hidden = [f"etc/{path}" for path, whole, *_ in rows if whole]
-        _seen = seen = (now, shown, found, above, hidden)
-    return seen[3], seen[4]
+
+def hidden_etc(shown: tuple[str, ...], once: bool) -> tuple[list[tuple[str, int, int, int]], list[str]]:
+    """What of this machine's /etc isn't shown. It is looked through (2 to 3 ms) when the kernel says that something has
+    changed there (inotify(7)); where it can't, once a second and when a name comes or goes, which costs 0.2 ms a
+    launch. ``once``: by who won't ask again."""
+    global _seen, _told
+    now, seen = time.monotonic(), _seen
+    fresh = (
+        seen is not None and seen[1] == shown and (seen[2].watched or (not _told and now - seen[0] <= 1.0))
+    )
+    if seen is not None and fresh and seen[2].holds():
+        return seen[3], seen[4]
+    from pyminicon import _core
+
+    watch = _told and not once
+    found = _core.Hidden("/etc", shown, None if seen is None else seen[2], watch)
+    _told = found.watched or not watch
+    rows = found.rows
+    above = [(f"etc/{path}", mode, uid, gid) for path, whole, mode, uid, gid in rows if not whole]
+    hidden = [f"etc/{path}" for path, whole, *_ in rows if whole]
+    _seen = (now, shown, found, above, hidden)
+    return above, hidden
 
 
 def _entry(name: str) -> tuple[str, str | None, bytes, int] | None:
@@ -106,7 +118,7 @@ def assemble(builder: Draft) -> None:
 def _mount_etc(builder: Draft, has_mounts: bool) -> None:
     """This machine's /etc beneath what the private layer has there: what is hidden, and the container's own."""
     tree = builder.tree
-    above, hidden = hidden_etc(tuple(builder.spec.host_etc))
+    above, hidden = hidden_etc(tuple(builder.spec.host_etc), builder.once)
     for path, mode, uid, gid in above:
         owner = (0, 0) if builder.private_users else (uid, gid)
         tree.skeleton.append(op(ops.DIR, path, mode=mode, uid=owner[0], gid=owner[1]))

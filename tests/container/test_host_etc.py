@@ -15,7 +15,7 @@ import pytest
 
 import pyminicon
 from pyminicon import SpecError, _core
-from tests.support.python import environment
+from tests.support.python import environment, fresh
 from tests.support.run import out, sh
 
 KEY = "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\n"
@@ -89,6 +89,85 @@ def test_a_secret_that_comes_between_two_launches_is_hidden_at_once(place: Path)
         assert sh(f"cat {place}/moved{n}").returncode != 0
 
 
+def test_who_launches_often_is_told_of_every_change(place: Path) -> None:
+    path, deep = _make(place / "file", 0o644), _make(place / "sub/file", 0o644)
+    certificate = _make(place / "sub/one.pem", 0o644, "-----BEGIN CERTIFICATE-----\n")
+    for _ in range(20):
+        assert pyminicon.run(["true"]).returncode == 0
+    from pyminicon.plan import host
+
+    assert host._seen is not None and host._seen[2].watched
+    assert out(f"cat {path} {deep}") == "x\nx\n"
+    seen = host._seen
+    assert out("true") == "" and host._seen is seen  # nothing has changed, and nothing was looked through
+    for change in (lambda: os.chmod(path, 0o640), lambda: os.chmod(deep, 0o600)):
+        change()
+        assert sh(f"cat {path} && cat {deep}").returncode != 0
+        os.chmod(path, 0o644), os.chmod(deep, 0o644)
+        assert out(f"cat {path} {deep}") == "x\nx\n"
+    Path(certificate).write_text(f"-----BEGIN CERTIFICATE-----\n{KEY}")
+    assert sh(f"cat {certificate}").returncode != 0
+    (place / "sub").chmod(0o700)
+    assert sh(f"ls {place}/sub").returncode != 0
+    (place / "sub").chmod(0o755)
+    (place / "new/sub").mkdir(parents=True)
+    assert out(f"ls {place}/new") == "sub\n"
+    late = _make(place / "new/sub/late", 0o600)
+    assert sh(f"cat {late}").returncode != 0
+    pid = os.fork()
+    if pid == 0:  # a worker has none of it, and sees the same
+        os.chmod(late, 0o644)
+        shown = sh(f"cat {late}").returncode == 0
+        os.chmod(late, 0o600)
+        os._exit(0 if shown and sh(f"cat {late}").returncode != 0 else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert sh(f"cat {late}").returncode != 0
+
+
+OTHERS = """
+import ctypes, os, pyminicon
+from pyminicon.plan import host
+from tests.support import deny
+libc = ctypes.CDLL(None, use_errno=True)
+taken = TAKEN
+if taken == "refused":
+    deny.deny("inotify_init1", None)
+for _ in range(20):
+    pyminicon.run(["true"])
+there = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+watches = [os.path.basename(fd) for fd in there if os.path.islink(fd) and "inotify" in os.readlink(fd)]
+assert host._seen[2].watched == (taken != "refused") and len(watches) == (taken != "refused"), watches
+own = None
+for fd in map(int, watches):
+    os.close(fd)
+    if taken != "closed":
+        own = libc.eventfd(5, 0) if taken == "an eventfd" else libc.inotify_init1(os.O_NONBLOCK)
+        own = os.dup2(own, fd) if own != fd else own
+print(pyminicon.run(["cat", SECRET], stderr=pyminicon.DEVNULL).returncode != 0)
+os.chmod(SECRET, 0o644)
+if taken == "refused":
+    import time
+    time.sleep(1.1)
+print(pyminicon.run(["cat", SECRET], stdout=pyminicon.DEVNULL).returncode == 0)
+os.chmod(SECRET, 0o600)
+if taken == "refused":
+    time.sleep(1.1)
+print(pyminicon.run(["cat", SECRET], stderr=pyminicon.DEVNULL).returncode != 0)
+if taken == "an eventfd":
+    print(os.read(own, 8)[0] == 5)  # nobody has read it
+elif taken == "a watch of its own":
+    print(libc.inotify_add_watch(own, b"/tmp", 0x100) == 1)  # its first
+else:
+    print(True)
+"""
+
+
+@pytest.mark.parametrize("taken", ["closed", "an eventfd", "a watch of its own", "refused"])
+def test_a_watch_that_is_gone_is_missed_and_nobody_elses_descriptor_is_used(place: Path, taken: str) -> None:
+    code = OTHERS.replace("TAKEN", repr(taken)).replace("SECRET", repr(_make(place / "file", 0o600)))
+    assert fresh(code).stdout == "True\n" * 4
+
+
 def test_what_is_named_is_shown_all_the_same(place: Path, options: dict[str, Any]) -> None:
     key = _make(place / "closed/server.key", 0o600, KEY)
     beside = _make(place / "closed/other.key", 0o600, KEY)
@@ -132,7 +211,7 @@ def test_another_image_has_an_etc_of_its_own(rootfs: Path) -> None:
 
 def test_what_anybody_may_read_is_what_is_shown(tmp_path: Path) -> None:
     """Over this machine's whole /etc: nothing is inside that uid 65534 couldn't read."""
-    rows = _core.Hidden("/etc", []).rows
+    rows = _core.Hidden("/etc", [], None, False).rows
     hidden = {path for path, whole, *_ in rows if whole}
     for top, names, files in os.walk("/etc"):
         for name in [*names, *files]:

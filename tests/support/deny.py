@@ -19,7 +19,7 @@ ERRNO = 71  # EPROTO
 #: x86-64, aarch64
 NUMBERS = {
     "capset": (126, 91), "clone": (56, 220), "clone3": (435, 435), "close_range": (436, 436), "dup3": (292, 24),
-    "execve": (59, 221), "execveat": (322, 281), "ioctl": (16, 29), "mkdir": (83, -2), "mkdirat": (258, 34),
+    "execve": (59, 221), "execveat": (322, 281), "inotify_init1": (294, 26), "ioctl": (16, 29), "mkdir": (83, -2), "mkdirat": (258, 34),
     "mount": (165, 40), "move_mount": (429, 429), "openat2": (437, 437), "pidfd_open": (434, 434), "pivot_root": (155, 41),
     "prlimit64": (302, 261), "recvmsg": (47, 212), "seccomp": (317, 277), "sendmsg": (46, 211), "setgroups": (116, 159),
     "sethostname": (170, 161), "setresgid": (119, 149), "setsid": (112, 157), "socket": (41, 198), "socketpair": (53, 199),

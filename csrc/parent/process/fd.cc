@@ -1,7 +1,6 @@
 #include "parent/process/fd.h"
 
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 
@@ -11,23 +10,16 @@ namespace pyminicon::parent {
 
 void KeptFd::keep(Fd fd) {
   reset();
-  struct stat info{};
-  if (fstat(fd.get(), &info) < 0) return;
-  device_ = info.st_dev;
-  inode_ = info.st_ino;
-  if (note_kept_fd(fd.get(), device_, inode_)) fd_ = fd.release();
+  if (mark_file(fd.get(), file_) && note_kept_fd(fd.get(), file_)) fd_ = fd.release();
 }
 
-bool KeptFd::there() const {
-  struct stat info{};
-  return fd_ >= 0 && fstat(fd_, &info) == 0 && info.st_dev == device_ && info.st_ino == inode_;
-}
+bool KeptFd::there() const { return fd_ >= 0 && is_still(fd_, file_); }
 
-void KeptFd::reset() {
+Fd KeptFd::release() {
   const bool ours = there();
   forget_kept_fd(fd_);
-  if (ours) ::close(fd_);
-  fd_ = -1;
+  const int fd = std::exchange(fd_, -1);
+  return Fd(ours ? fd : -1);
 }
 
 Pipe make_pipe() {

@@ -66,11 +66,12 @@ class KeptFd {
   void keep(Fd fd);
   bool there() const;  // and still what it was
   int get() const { return fd_; }
-  void reset();
+  Fd release();  // none if it isn't there any more
+  void reset() { release(); }
 
  private:
   int fd_ = -1;
-  uint64_t device_ = 0, inode_ = 0;
+  OpenFile file_;
 };
 
 struct Pipe {

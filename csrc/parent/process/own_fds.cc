@@ -25,7 +25,7 @@ uint64_t bit_of(int fd) { return uint64_t{1} << (fd % kBits); }
 
 struct Kept {
   std::atomic<int> fd{0};  // 0: free. Written last
-  uint64_t device = 0, inode = 0;
+  OpenFile file;
 };
 constexpr int kTaken = -1;
 Kept kept[16];
@@ -82,9 +82,7 @@ void close_noted() {
 void close_kept() {
   for (Kept& one : kept) {
     const int fd = one.fd.exchange(0);
-    struct stat info{};
-    if (fd <= 0 || fstat(fd, &info) < 0) continue;
-    if (info.st_dev == one.device && info.st_ino == one.inode) ::close(fd);
+    if (fd > 0 && is_still(fd, one.file)) ::close(fd);
   }
 }
 
@@ -102,6 +100,21 @@ const int installed = pthread_atfork(before_fork, after_fork_in_parent, after_fo
 
 uint64_t fork_generation() { return installed == 0 ? forks.load(std::memory_order_relaxed) : 0; }
 
+bool mark_file(int fd, OpenFile& file) {
+  constexpr int kMark = 62;  // a signal's number that programs hardly choose
+  struct stat info{};
+  if (fstat(fd, &info) < 0) return false;
+  fcntl(fd, F_SETSIG, kMark);
+  file = {info.st_dev, info.st_ino, fcntl(fd, F_GETSIG)};
+  return true;
+}
+
+bool is_still(int fd, const OpenFile& file) {
+  struct stat info{};
+  return fstat(fd, &info) == 0 && info.st_dev == file.device && info.st_ino == file.inode &&
+         fcntl(fd, F_GETSIG) == file.mark;
+}
+
 void note_fd(int fd) {
   const int word = fd / kBits;
   if (fd < 0 || word >= kWords) return;
@@ -116,12 +129,11 @@ void forget_fd(int fd) {
   if (fd >= 0 && word < kWords) noted[word].fetch_and(~bit_of(fd), std::memory_order_relaxed);
 }
 
-bool note_kept_fd(int fd, uint64_t device, uint64_t inode) {
+bool note_kept_fd(int fd, const OpenFile& file) {
   for (Kept& one : kept) {
     int free = 0;
     if (!one.fd.compare_exchange_strong(free, kTaken)) continue;
-    one.device = device;
-    one.inode = inode;
+    one.file = file;
     one.fd = fd;
     return true;
   }

@@ -16,10 +16,21 @@ uint64_t fork_generation();
 void note_fd(int fd);
 void forget_fd(int fd);  // before it is closed or handed on
 
+// An open file, to be told from another that has come to bear its number. All eventfds, inotify
+// descriptors and (before Linux 6.9) pidfds of a machine have one inode; so it bears a mark as
+// well, in a field that the kernel has for each open file and that has no other use here: the
+// signal of O_ASYNC, which isn't set (fcntl(2), F_SETSIG). Where that is refused the inode must do.
+struct OpenFile {
+  uint64_t device = 0, inode = 0;
+  int mark = 0;
+};
+bool mark_file(int fd, OpenFile& file);
+bool is_still(int fd, const OpenFile& file);
+
 // The same for what is kept as long as the process: a program that closes all its descriptors may
 // have the number for a file of its own by now, which its workers are to have. Answers whether
 // there was room.
-bool note_kept_fd(int fd, uint64_t device, uint64_t inode);
+bool note_kept_fd(int fd, const OpenFile& file);
 void forget_kept_fd(int fd);
 
 // While descriptors are made that aren't noted yet: a fork waits for the end of it, a short time.

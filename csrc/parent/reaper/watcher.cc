@@ -97,6 +97,7 @@ class Watcher {
   }
 
   void send(int fd);
+  void keep(int fd);
   void note(WatchPlaceKind kind, const std::string& path, const std::string& name);
 
  private:
@@ -104,6 +105,7 @@ class Watcher {
   bool died() const { return dead(table_->alive[0]) && dead(table_->alive[1]); }
   static bool dead(uint32_t word) { return word == 0 || (word & FUTEX_OWNER_DIED) != 0; }
   void start();
+  void send(int fd, char what) const;
   void make_table();
   void await_announcement() const;
 
@@ -112,6 +114,8 @@ class Watcher {
   bool running_ = false;
   uint64_t next_ = 0;
   KeptFd memory_, socket_;
+  int shared_ = -1;  // what each guard keeps for us
+  OpenFile shared_file_;
 };
 
 // Where both guards have died and what they shared with us is gone as well (a program closed all
@@ -146,14 +150,24 @@ void Watcher::start() {
   socket.read.reset();
   await_announcement();
   running_ = true;
+  if (shared_ >= 0 && is_still(shared_, shared_file_)) send(shared_, kWatchKeep);
 }
 
 void Watcher::send(int fd) {
   const std::lock_guard lock(mutex_);
-  if (!running_ || !socket_.there()) return;
+  if (running_) send(fd, kWatchClose);
+}
+
+void Watcher::keep(int fd) {
+  const std::lock_guard lock(mutex_);
+  shared_ = mark_file(fd, shared_file_) ? fd : -1;
+  if (running_ && shared_ >= 0) send(shared_, kWatchKeep);
+}
+
+void Watcher::send(int fd, char what) const {
+  if (!socket_.there()) return;
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
-  char byte = 0;
-  iovec data{&byte, 1};
+  iovec data{&what, 1};
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
@@ -208,6 +222,8 @@ Watcher& watcher() {
 void close_by_watcher(Fd fd) {
   if (fd) watcher().send(fd.get());  // what isn't sent is closed here
 }
+
+void keep_by_watcher(int fd) { watcher().keep(fd); }
 
 void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name) {
   watcher().note(kind, path, name);

@@ -33,6 +33,10 @@ class WatchLease {
 // Has the watcher close it, when the caller has long gone on.
 void close_by_watcher(Fd fd);
 
+// This one (of many, the last) is open in the guards as well, until they end: what the kernel has
+// to do at its closing doesn't hold up the owner's end then.
+void keep_by_watcher(int fd);
+
 // From now on what is removed of a killed owner is looked for there, too. Nothing where the name is
 // too long, or there is no room: then the next launch of anybody finds it.
 void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name);

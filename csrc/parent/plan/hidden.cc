@@ -1,7 +1,9 @@
-#include "parent/process/hidden.h"
+#include "parent/plan/hidden.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -15,6 +17,7 @@
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
 #include "parent/process/plain_file.h"
+#include "parent/reaper/watcher.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -79,13 +82,29 @@ bool leads_to_shown(const std::string& path, const std::vector<std::string>& sho
 // more and bear the same time.
 constexpr int64_t kUnsettled = 20'000'000;
 
+Fd new_watch() {
+  const MakingFds making;
+  return Fd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+}
+
+// Without what it has told so far, if that can be had within reason.
+Fd emptied(Fd watch) {
+  std::array<char, 1 << 16> events;
+  for (int reads = 0; watch && reads < 100; ++reads) {
+    if (read(watch.get(), events.data(), events.size()) <= 0) return watch;
+  }
+  return Fd();
+}
+
 int64_t nanoseconds(const timespec& time) { return time.tv_sec * 1'000'000'000LL + time.tv_nsec; }
 
 }  // namespace
 
 class HiddenSet::Walk {
  public:
-  Walk(HiddenSet& set, const std::vector<std::string>& shown) : set_(set), shown_(shown) {}
+  Walk(HiddenSet& set, const std::vector<std::string>& shown, Fd changes)
+      : set_(set), shown_(shown), changes_(std::move(changes)) {}
+  Fd changes() { return std::move(changes_); }
 
   // `closed`: nothing in it is shown but what was asked for.
   void directory(Fd fd, const std::string& path, bool closed, int depth) {
@@ -93,6 +112,7 @@ class HiddenSet::Walk {
     struct stat about;
     if (!listing || fstat(dirfd(listing.get()), &about) != 0) fail(path);
     set_.seen_.push_back({path, about.st_ino, nanoseconds(about.st_ctim)});
+    watch(path);
     for (;;) {
       errno = 0;
       const dirent* const entry = readdir(listing.get());
@@ -120,6 +140,16 @@ class HiddenSet::Walk {
     }
   }
 
+  // Before its names are read: what comes meanwhile is told as well.
+  void watch(const std::string& path) {
+    constexpr uint32_t kEvents =
+        IN_CREATE | IN_DELETE | IN_MOVE | IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF;
+    const std::string whole = path.empty() ? set_.root_ : set_.root_ + "/" + path;
+    if (changes_ && inotify_add_watch(changes_.get(), whole.c_str(), kEvents | IN_ONLYDIR) < 0) {
+      changes_.reset();  // a limit of the user's (max_user_watches)
+    }
+  }
+
   void subdirectory(int dir, const char* name, const std::string& path, const struct stat& about,
                     bool hidden, int depth) {
     if ((hidden && !leads_to_shown(path, shown_)) || depth == kDeepest) return hide(path);
@@ -143,19 +173,38 @@ class HiddenSet::Walk {
 
   HiddenSet& set_;
   const std::vector<std::string>& shown_;
+  Fd changes_;
 };
 
-HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& shown) : root_(root) {
+HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& shown, bool watched,
+                     HiddenSet* before)
+    : root_(root) {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
   looked_ = nanoseconds(now);
   Fd fd(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd && errno == ENOENT) return;
   if (!fd) throw LaunchFailure(errno, Stage::kPrepare, root);
-  Walk(*this, shown).directory(std::move(fd), "", false, 0);
+  Fd changes;
+  if (watched && before != nullptr) changes = emptied(before->changes_.release());
+  const bool fresh = watched && !changes;
+  if (fresh) changes = new_watch();
+  Walk walk(*this, shown, std::move(changes));
+  walk.directory(std::move(fd), "", false, 0);
+  if (changes = walk.changes(); changes) changes_.keep(std::move(changes));
+  watched_ = changes_.there();
+  if (watched_ && fresh) keep_by_watcher(changes_.get());
 }
 
+HiddenSet::~HiddenSet() { changes_.reset(); }
+
 bool HiddenSet::holds() const {
+  if (watched_) {
+    // Looked at, not read: in a program that has closed all its descriptors the number may be
+    // somebody else's, and a forked worker has none.
+    int waiting = 0;
+    return changes_.there() && ioctl(changes_.get(), FIONREAD, &waiting) == 0 && waiting == 0;
+  }
   const Fd root(open(root_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   return root && std::all_of(seen_.begin(), seen_.end(), [&](const Seen& one) {
            struct stat about;
