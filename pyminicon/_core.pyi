@@ -56,6 +56,7 @@ class PlanFields(TypedDict, total=False):
     new_keyring: bool
     seccomp: bytes | bool | None  # True: the program that was compiled with the core
     own_seccomp: bool  # a profile of the user's
+    init_seccomp: bytes  # what init has where commands load that one themselves
     init: bool
     init_barrier: bool
     own_memory: bool

@@ -212,6 +212,7 @@ struct LaunchPlan {
   uint32_t thread_stays;  // the launching thread lives as long as its process or this container
   uint32_t landlock;      // only what lies beneath the root may be executed
   SeccompPlan seccomp;
+  SeccompPlan init_seccomp;  // of an init whose commands load that one
   ExecPlan exec;
   int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead
   uint32_t park_late;    // park right after the mounts: what follows depends on the run

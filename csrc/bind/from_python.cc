@@ -189,6 +189,7 @@ void read_privileges(const Fields& fields, PlanSpec& spec) {
   } else if (!seccomp.is_none()) {
     spec.seccomp = bytes_of(seccomp);
   }
+  if (const py::handle init = fields.get("init_seccomp")) spec.init_seccomp = bytes_of(init);
   bool only_unix_sockets = false;
   fields.value("only_unix_sockets", only_unix_sockets);
   if (only_unix_sockets) spec.seccomp = without_sockets(spec.seccomp);

@@ -12,7 +12,8 @@ struct Child {
 
   // Nothing is executed but what comes as a command.
   bool lives() const { return exec->argv[0] == nullptr; }
-  // A filter of the user's own may forbid what init lives on: each command loads it.
+  // A filter of the user's own may forbid what init lives on: each command loads it, and init has
+  // another.
   bool filters_commands() const { return lives() && plan.seccomp.own != 0; }
 
   const LaunchPlan& plan;

@@ -25,10 +25,10 @@ long cut_bounding_set(const CapabilityPlan& capabilities) {
   return 0;
 }
 
-long install_filter(const LaunchPlan& plan) {
+long install_filter(const SeccompPlan& seccomp) {
   const sock_fprog program{
-      static_cast<unsigned short>(plan.seccomp.size),
-      const_cast<sock_filter*>(static_cast<const sock_filter*>(plan.seccomp.program))};
+      static_cast<unsigned short>(seccomp.size),
+      const_cast<sock_filter*>(static_cast<const sock_filter*>(seccomp.program))};
   return sys::call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, sys::arg(&program));
 }
 
@@ -85,7 +85,7 @@ long hold_to_thread(const LaunchPlan& plan) {
 long change_user(Child& child) {
   if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
   if (child.plan.seccomp.program != nullptr && child.plan.seccomp.before_capabilities != 0) {
-    if (const long r = install_filter(child.plan); r < 0) return r;
+    if (const long r = install_filter(child.plan.seccomp); r < 0) return r;
   }
   return become_user(child);
 }
@@ -131,22 +131,23 @@ long confine_init(Child& child) {
   const uint64_t permitted = kDuties | child.plan.capabilities.keep;
   if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
   if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
-  const bool filtered = child.plan.seccomp.program != nullptr && !child.filters_commands();
-  const bool early = child.plan.seccomp.before_capabilities != 0;
-  if (filtered && early) {
-    if (const long r = install_filter(child.plan); r < 0) return r;
+  const bool apart = child.filters_commands();
+  const SeccompPlan& filter = apart ? child.plan.init_seccomp : child.plan.seccomp;
+  const bool early = filter.before_capabilities != 0;
+  if (filter.program != nullptr && early) {
+    if (const long r = install_filter(filter); r < 0) return r;
   }
   if (const long r = keep_capabilities(permitted, kDuties); r < 0) return r;
   if (child.plan.capabilities.no_new_privs != 0) {
     if (const long r = sys::prctl(PR_SET_NO_NEW_PRIVS, 1); r < 0) return r;
   }
-  return filtered && !early ? install_filter(child.plan) : 0;
+  return filter.program != nullptr && !early ? install_filter(filter) : 0;
 }
 
 long load_seccomp(Child& child) {
   const SeccompPlan& seccomp = child.plan.seccomp;
   if (seccomp.program == nullptr || seccomp.before_capabilities != 0) return 0;
-  return install_filter(child.plan);
+  return install_filter(seccomp);
 }
 
 }  // namespace pyminicon::child

@@ -240,6 +240,7 @@ class _Builder(Draft):
             fields["seccomp"], fields["new_keyring"] = program_and_keys(
                 spec.seccomp, self.filtered_by, no_new_privs=spec.no_new_privileges, once=self.once
             )
+            self._filter_init()
         # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless
         # the container is given CAP_SYS_ADMIN.
         mounts = spec.seccomp != "default" or capabilities >> _CAP_SYS_ADMIN & 1
@@ -249,6 +250,18 @@ class _Builder(Draft):
         if fields["init_barrier"]:
             _check_barrier(bool(mounts))
         fields["rlimits"] = spec.rlimits  # the core limit is set at the birth's beginning and stays
+
+    def _filter_init(self) -> None:
+        spec, fields = self.spec, self.fields
+        if not (spec.init and fields["own_seccomp"] and fields["seccomp"]):
+            return
+        if spec.no_new_privileges:
+            from pyminicon.seccomp import init_filter
+
+            fields["init_seccomp"] = init_filter.program(spec.seccomp, self.filtered_by)
+        elif spec.args is LIVES and not self.private_users:
+            # Init itself would have to live under it: no command has the right to load one.
+            raise SpecError("seccomp", 'without args and no_new_privileges a profile takes userns="private"')
 
     def _execution(self) -> None:
         config = self.plan.rootfs.config

@@ -81,7 +81,7 @@ def program_and_keys(
     """
     if isinstance(profile, str) and profile == "unconfined":
         return None, True
-    content = _content(profile)
+    content = content_of(profile)
     key = (content, caps, no_new_privs, once)
     made = _programs.get(key)
     if made is None:
@@ -93,7 +93,7 @@ def program_and_keys(
     return made
 
 
-def _content(profile: object) -> str | None:
+def content_of(profile: object) -> str | None:
     """The text that stands for the profile: the file's, or the dict's in one spelling. None is the default."""
     if isinstance(profile, dict):
         return _spelled(profile)
@@ -139,8 +139,8 @@ def _file(path: str) -> str:
 def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> tuple[bytes, bool]:
     from pyminicon.seccomp import rules as seccomp_rules
 
-    library = _loaded()
-    profile = built_in_profile(caps, library) if content is None else _read(content, caps, library)
+    library = loaded_library()
+    profile = built_in_profile(caps, library) if content is None else read(content, caps, library)
     rules = sorted(seccomp_rules.prepared(profile.rules, profile.default) + profile.prepared)
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
@@ -153,7 +153,8 @@ def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> 
     return program, keys
 
 
-def _loaded() -> Library:
+def loaded_library() -> Library:
+    """libseccomp, loaded once."""
     global _library
     if _library is None:
         from pyminicon.seccomp.libseccomp import Library
@@ -162,7 +163,8 @@ def _loaded() -> Library:
     return _library
 
 
-def _read(content: str, caps: int, library: Library) -> Profile:
+def read(content: str, caps: int, library: Library) -> Profile:
+    """The rules of a profile's text. Raises SpecError("seccomp", …)."""
     import json
 
     from pyminicon.seccomp import oci_profile as seccomp_profile

@@ -232,7 +232,7 @@ def test_another_user_needs_no_capability_of_the_containers() -> None:
 
 
 def test_a_command_has_what_the_program_of_a_container_has() -> None:
-    lines = "^(Cap|NoNewPrivs|Seccomp|Uid|Gid|Groups|SigBlk|SigIgn|Umask)"
+    lines = "^(Cap|NoNewPrivs|Seccomp:|Uid|Gid|Groups|SigBlk|SigIgn|Umask)"
     script = f"grep -E '{lines}' /proc/self/status; ulimit -a; cat /proc/self/limits"
     for options in (
         {},
@@ -263,6 +263,45 @@ def test_a_profile_of_ones_own_holds_for_commands_and_binds_no_init() -> None:
         with pytest.raises(pyminicon.TimeoutExpired):
             c.run(["sh", "-c", "(sleep 100 &) ; sleep 100"], timeout=0.3)
         assert c.run(["true"]).returncode == 0
+
+
+def test_a_profile_without_no_new_privileges_takes_a_private_user_namespace() -> None:
+    profile: Any = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    with pytest.raises(pyminicon.SpecError, match="userns"):
+        pyminicon.start(seccomp=profile, no_new_privileges=False, userns="host")
+    with pyminicon.start(seccomp=profile, no_new_privileges=False, userns="private") as c:
+        assert c.run(["mkdir", "/tmp/x"], stderr=pyminicon.DEVNULL).returncode == 1
+
+
+def test_an_init_has_a_filter_whatever_its_commands_load() -> None:
+    from pyminicon.seccomp import init_filter
+
+    few: Any = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    # What a command may by a profile of its own, though the default refuses it, init's filter leaves to it.
+    more: Any = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["bpf"], "action": "SCMP_ACT_ERRNO"}],
+    }
+    call = "import ctypes, errno; libc = ctypes.CDLL(None, use_errno=True)\nfor n in (321, 250):\n libc.syscall(n, -1, 0, 0); print(errno.errorcode[ctypes.get_errno()])"
+    for profile in (few, more):
+        with pyminicon.start(image="python", seccomp=profile) as c:
+            with open(f"/proc/{c.pid}/status") as status:
+                assert "Seccomp:\t2" in status.read()
+            told = c.run(["python", "-c", call], capture_output=True, text=True).stdout.split()
+        once = pyminicon.run(
+            ["python", "-c", call], image="python", seccomp=profile, capture_output=True, text=True
+        )
+        assert told == once.stdout.split()
+        assert (told[0] == "EPERM") == (profile is more)
+    with pyminicon.start(seccomp="unconfined") as c, open(f"/proc/{c.pid}/status") as status:
+        assert "Seccomp:\t0" in status.read()
+    assert init_filter.program(few, 0) != init_filter.program(more, 0)
 
 
 def test_a_container_with_args_and_an_init_takes_commands_too() -> None:

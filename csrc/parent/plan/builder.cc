@@ -94,7 +94,7 @@ class Builder {
     for (const auto* list : {&spec_.skeleton, &mounts_}) {
       for (const OpSpec& op : *list) size += sizeof(FsOp) + 64 + (op.data ? op.data->size() : 0);
     }
-    return size + spec_.seccomp.size();
+    return size + spec_.seccomp.size() + spec_.init_seccomp.size();
   }
 
   LaunchPlan& plan() { return arena_.at<PlanHeader>(0).plan; }
@@ -222,11 +222,17 @@ class Builder {
     plan().landlock = fds_.landlock;
     plan().barrier = fds_.barrier;
     if (!spec_.has_seccomp) return;
-    plan().seccomp.size = static_cast<uint32_t>(spec_.seccomp.size() / kInstruction);
     plan().seccomp.before_capabilities = !spec_.no_new_privs;
     plan().seccomp.own = spec_.own_seccomp && spec_.no_new_privs;
-    arena_.point(PLAN_FIELD(seccomp.program),
-                 arena_.put_bytes(spec_.seccomp.data(), spec_.seccomp.size(), kInstruction));
+    filter(PLAN_FIELD(seccomp), spec_.seccomp);
+    filter(PLAN_FIELD(init_seccomp), spec_.init_seccomp);
+  }
+
+  void filter(size_t slot, const std::string& program) {
+    if (program.empty()) return;
+    arena_.at<SeccompPlan>(slot).size = static_cast<uint32_t>(program.size() / kInstruction);
+    arena_.point(slot + offsetof(SeccompPlan, program),
+                 arena_.put_bytes(program.data(), program.size(), kInstruction));
   }
 
   // The running kernel's last capability; asking beyond it is EINVAL.

@@ -82,6 +82,7 @@ struct PlanSpec {
   std::string seccomp;  // packed sock_filter, empty for none
   bool has_seccomp = false;
   bool own_seccomp = false;  // a profile of the user's
+  std::string init_seccomp;  // what init has where commands load that one themselves
 
   bool init = false;
   bool init_barrier = false;  // the program could trace its init
