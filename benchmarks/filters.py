@@ -54,7 +54,7 @@ def _loading(program: bytes) -> Callable[[], int]:
 
 def _compiled(profile: str, laid_out: bool) -> tuple[bytes, float]:
     """A profile's program, and the seconds that it took to make."""
-    content = seccomp._content(profile)
+    content = seccomp.content_of(profile)
     begun = time.perf_counter()
     program, _ = seccomp._compile(content, capabilities.DEFAULT_MASK, True, not laid_out)
     return program, time.perf_counter() - begun

@@ -111,7 +111,7 @@ def program() -> bytes:
 
 
 def _numbers() -> dict[str, int]:
-    library = seccomp._loaded()
+    library = seccomp.loaded_library()
     named = {library.name(number): number for number in range(seccomp_table.LAST + 1)}
     known = {name: number for name, number in named.items() if name}
     return known | seccomp_table.NUMBERS | seccomp_table.NUMBERS_X86_64

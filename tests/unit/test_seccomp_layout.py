@@ -37,7 +37,7 @@ def as_compiled(
 ) -> bytes:
     """What libseccomp makes of the rules, before anything is laid out."""
     made = sorted(seccomp_rules.prepared(rules, default) + (more or []))
-    return seccomp._loaded().compile(default, made, absent)
+    return seccomp.loaded_library().compile(default, made, absent)
 
 
 def assert_same(one: bytes, other: bytes, numbers: list[int], seed: int = 0) -> None:
@@ -56,7 +56,7 @@ def assert_same(one: bytes, other: bytes, numbers: list[int], seed: int = 0) -> 
     "caps", [0, capabilities.DEFAULT_MASK, capabilities.resolve(["ALL"])], ids=["none", "default", "all"]
 )
 def test_the_default_filter_is_half_as_long_and_the_same(caps: int) -> None:
-    profile = seccomp.built_in_profile(caps, seccomp._loaded())
+    profile = seccomp.built_in_profile(caps, seccomp.loaded_library())
     before = as_compiled(profile.default, profile.rules, profile.absent, profile.prepared)
     made = seccomp.program("default", caps)
     assert made is not None
@@ -66,7 +66,7 @@ def test_the_default_filter_is_half_as_long_and_the_same(caps: int) -> None:
 
 def test_the_fewest_comparisons_lead_to_the_answers_that_the_kernel_asks_for() -> None:
     """It runs a filter for each number when it is loaded."""
-    profile = seccomp.built_in_profile(capabilities.DEFAULT_MASK, seccomp._loaded())
+    profile = seccomp.built_in_profile(capabilities.DEFAULT_MASK, seccomp.loaded_library())
     before = as_compiled(profile.default, profile.rules, profile.absent, profile.prepared)
 
     def steps(program: bytes) -> int:
@@ -165,7 +165,7 @@ def test_what_libseccomp_does_not_make_is_left_as_it_is(rows: list[Row]) -> None
 
 
 def test_what_is_loaded_once_is_left_as_libseccomp_makes_it() -> None:
-    profile = seccomp.built_in_profile(0, seccomp._loaded())
+    profile = seccomp.built_in_profile(0, seccomp.loaded_library())
     made, _ = seccomp.program_and_keys("default", 0, once=True)
     assert made == as_compiled(profile.default, profile.rules, profile.absent, profile.prepared)
     assert seccomp.program("default", 0) == seccomp_layout.compact(made)
