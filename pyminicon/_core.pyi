@@ -293,7 +293,10 @@ class Template:
         wall_time: float | None,
         cpu_time: float,
         max_output: int,
+        trace: bool,
         /,
+        cancel_fd: int = -1,
+        patience: float | None = None,
     ) -> Handle: ...
 
 def start(

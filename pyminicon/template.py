@@ -84,9 +84,11 @@ class Template:
         # A private clock begins when the container is made, not when its run comes.
         self._parks = spec.time == "host" and spec.pid == "private"
         self._core: _core.Template | None = None
+        self._core_plan: _core.Plan | None = None
         try:
             if self._parks:
-                self._core = _core.Template(_core.Plan(fields), stock)
+                self._core_plan = _core.Plan(fields)
+                self._core = _core.Template(self._core_plan, stock)
         except BaseException:
             self._release()
             raise
@@ -298,6 +300,7 @@ class Template:
             spec.wall_time,
             spec.cpu_time or 0.0,
             _NO_LIMIT if spec.max_output is None else spec.max_output,
+            False,
         )
         begun_with(spec, handle)
         return made_container(handle, spec, self._plan, told)
@@ -313,18 +316,23 @@ class Template:
         """For a run that no waiting container can serve: the template's options and its own together."""
 
         def build() -> tuple[Spec, Plan]:
-            merged = specs.parse(args, {**self._options, **options}, refused)
-            plan = plans.build(merged)
-            try:
-                self._bind_held(plan.fields)
-                plan.core = _core.Plan(plan.fields)
-            except BaseException:
-                forget((merged, plan))
-                raise
-            return merged, plan
+            return self._cold_plan_now(args, options, refused)
 
         seconds = patience.given(options)
         return build() if seconds is None else patience.within(seconds, build, forget)
+
+    def _cold_plan_now(
+        self, args: Any, options: dict[str, Any], refused: frozenset[str]
+    ) -> tuple[Spec, Plan]:
+        merged = specs.parse(args, {**self._options, **options}, refused)
+        plan = plans.build(merged)
+        try:
+            self._bind_held(plan.fields)
+            plan.core = _core.Plan(plan.fields)
+        except BaseException:
+            forget((merged, plan))
+            raise
+        return merged, plan
 
     def _parse_in_time(
         self, args: Any, options: dict[str, Any], refused: frozenset[str] = frozenset()

@@ -103,7 +103,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
            py::arg("trim") = false)
-      .def("start", &template_start);
+      .def("start", &template_start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
+           py::arg(), py::arg(), py::arg("cancel_fd") = -1, py::arg("patience") = py::none());
   module.def("run", &run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg("cancel_fd") = -1, py::arg("trim") = false);

@@ -117,18 +117,19 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
 
 Released<Handle> template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                                 const std::vector<int>& pass, Seconds wall_time, double cpu_time,
-                                uint64_t max_output) {
+                                uint64_t max_output, bool trace, int cancel, Seconds patience) {
   const parent::RefillAfter refill(core.stock);
   Released<Handle> handle(new Handle);
   TemplateRun told(what);
-  parent::Parked parked = dispatch(core, told, stdio, pass,
-                                   deadline_in(wall_time, parent::now_ns()), -1, true, *handle);
+  const int64_t begun = parent::now_ns();
+  const int64_t deadline = std::min(deadline_in(wall_time, begun), deadline_in(patience, begun));
+  parent::Parked parked = dispatch(core, told, stdio, pass, deadline, cancel, true, *handle);
   handle->container() = std::move(parked.container);
   Launched& container = handle->container();
   if (told.exec.argv.empty()) {
     container.living = container.living->without_program(parent::ground_of(*core.spec, true));
   }
-  settle_times(container, parked, false);
+  settle_times(container, parked, trace);
   hold_limits(*handle, wall_time, cpu_time, max_output);
   return handle;
 }

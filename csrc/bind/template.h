@@ -26,6 +26,6 @@ py::tuple template_run(TemplateCore& core, const py::tuple& what, const py::tupl
                        const py::object& collect, uint64_t collect_max, int cancel, bool trim);
 Released<Handle> template_start(TemplateCore& core, const py::tuple& what, const py::tuple& stdio,
                                 const std::vector<int>& pass, Seconds wall_time, double cpu_time,
-                                uint64_t max_output);
+                                uint64_t max_output, bool trace, int cancel, Seconds patience);
 
 }  // namespace pyminicon::bind

@@ -24,6 +24,7 @@ from pyminicon.aio.container import PRIVATE, AsyncContainer, AsyncProcess
 from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
+from pyminicon.aio.template import Template
 from pyminicon.container import (
     NOT_RUN,
     announce,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from pyminicon.result import Result
     from pyminicon.terminal import Terminal
 
-__all__ = ["AsyncContainer", "AsyncProcess", "run", "start"]
+__all__ = ["AsyncContainer", "AsyncProcess", "Template", "run", "start"]
 
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pyminicon.aio.loop import Watch
     from pyminicon.options import Spec
-    from pyminicon.plan import Plan
+    from pyminicon.plan import Plan, Told
 
     T = TypeVar("T")
 
@@ -83,14 +83,21 @@ class Limits:
 
 
 async def launch(
-    watch: Watch, spec: Spec, plan: Plan, limits: Limits, deadline: float | None
+    watch: Watch,
+    spec: Spec,
+    plan: Plan,
+    limits: Limits,
+    deadline: float | None,
+    core: _core.Plan | None = None,
+    told: Told | None = None,
 ) -> _core.Handle:
-    """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then."""
+    """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then.
+    ``core``, ``told``: of one of many of a kind."""
     loop = watch.loop
-    core = plan.core or _core.Plan(plan.fields)
+    core = core or plan.core or _core.Plan(plan.fields)
     request = (
         core,
-        plan.told,
+        told or plan.told,
         container.stdio_choices(spec),
         spec.pass_fds,
         spec.tty,
@@ -105,7 +112,8 @@ async def launch(
     undo = lambda made: Ending(watch, made, lasts).undo()  # noqa: E731
     try:
         if core.may_hang:
-            return await _in_thread(loop, request, deadline, undo)
+            start = lambda cancel: _core.start(*(*request, cancel))  # noqa: E731
+            return await launch_in_thread(loop, start, deadline, undo)
         left = None if deadline is None else deadline - loop.time()
         return await watch.launch((*request, left), undo)
     except errors.LaunchError as error:
@@ -114,16 +122,16 @@ async def launch(
         raise
 
 
-async def _in_thread(
+async def launch_in_thread(
     loop: asyncio.AbstractEventLoop,
-    request: tuple[Any, ...],
+    start: Callable[[int], _core.Handle],
     deadline: float | None,
     undo: Callable[[_core.Handle], Any],
 ) -> _core.Handle:
     """A launch that may hang for ever, on a volume, and so has a thread to itself."""
     give_up = _GiveUp()
     timer = None if deadline is None else loop.call_at(deadline, give_up.now)
-    work = lambda: give_up.guard(lambda cancel: _core.start(*(*request, cancel)))  # noqa: E731
+    work = lambda: give_up.guard(start)  # noqa: E731
     try:
         return await in_thread(loop, work, None, give_up.now, undo)
     finally:

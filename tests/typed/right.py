@@ -78,6 +78,10 @@ async def loops() -> None:
     async with await aio.start(["cat"], stdin=pyminicon.PIPE) as c:
         assert_type(c, aio.AsyncContainer[bytes])
         assert_type(await c.communicate(b"x"), tuple[bytes, bytes])
+    async with aio.Template(image="host", memory="64M", stock=2) as t:
+        assert_type((await t.run(["true"], text=True)).stdout, str)
+        assert_type(await t.start(["cat"]), aio.AsyncContainer[bytes])
+        assert_type(await t.start(), aio.AsyncContainer[bytes])
 
 
 def errors() -> str:

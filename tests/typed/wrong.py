@@ -25,6 +25,8 @@ async def wrong() -> None:
     pyminicon.Template(env={"A": "b"})  # wrong
     pyminicon.Template().run(["true"], memory="64M")  # wrong
     pyminicon.Template().start(["true"], input=b"x")  # wrong
+    aio.Template(env={"A": "b"})  # wrong
+    await aio.Template().run(["true"], memory="64M")  # wrong
     pyminicon.start(["true"]).communicate("x")  # wrong
     pyminicon.start(["true"]).update(image="host")  # wrong
     pyminicon.start(tty=True)  # wrong
