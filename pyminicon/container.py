@@ -354,6 +354,13 @@ def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> C
     return Container(_PRIVATE, handle, spec, [], args, plan)
 
 
+def kept_elsewhere(handle: Any, spec: Spec, plan: Any) -> Container[Any]:
+    """The Container for one that a keeper has: nothing here ends it, and nobody is warned that it runs."""
+    box: Container[Any] = Container(_PRIVATE, handle, spec, [], handle.about["args"], plan)
+    box._kept.let_go()
+    return box
+
+
 _PRIVATE = object()
 
 

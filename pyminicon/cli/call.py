@@ -331,6 +331,8 @@ def _fields(words: str) -> list[str]:
 
 
 def _name(call: dict[str, Any], given: dict[str, Any]) -> None:
+    if given.get("detach"):  # which knows it by that name
+        return
     name = given["name"]
     plain = all(c.isascii() and (c.isalnum() or c in "_.-") for c in name)
     if not name or not plain or not name[0].isalnum():
@@ -342,8 +344,8 @@ def _name(call: dict[str, Any], given: dict[str, Any]) -> None:
 
 
 def _rm(call: dict[str, Any], given: dict[str, Any]) -> None:
-    if not given["rm"]:
-        raise SpecError("--rm", "can't be false: nothing is ever left of a container that has ended")
+    if not given["rm"] and not given.get("detach"):
+        raise SpecError("--rm", "can't be false without -d: nothing is left of what has ended")
 
 
 # The words that need more than a new name.

@@ -17,21 +17,37 @@ _INTERRUPTED = 128 + 2
 _USAGE = """\
 Usage: pyminicon COMMAND ...
 
-  run [OPTIONS] IMAGE [COMMAND [ARG...]]   run a command in a new container and wait for it
+  run [OPTIONS] IMAGE [COMMAND [ARG...]]   run a command in a new container and wait for it; -d: leave it running
+  exec [OPTIONS] CONTAINER COMMAND         run a command in one that runs
+  ps logs stop kill wait rm inspect cp     what becomes of them (docker's words)
+  attach top stats pause unpause port
   doctor [--json]                          what this machine offers and lacks, with the remedies
-  image import|pull|ls|rm|...              the image store
+  image import|pull|ls|rm|...              the image store; also as pull, images, rmi
 
 `pyminicon COMMAND --help` tells more.
 """
 
 
-_ENDS = "a container ends with the `run` that started it, and shows its output there"
+#: For containers that outlive the command that starts them.
+_KEPT = frozenset("exec ps logs stop kill wait rm attach top stats pause unpause port inspect cp".split())
+_CREATED = "`run -d` makes and starts a container in one go"
 _MEANT = {
-    **dict.fromkeys(("ps", "logs", "stop", "kill", "rm", "wait", "attach", "inspect", "top", "stats"), _ENDS),
-    "exec": "a second command in a container isn't there yet; give both to one: run IMAGE sh -c 'LINE'",
     "build": "build it with buildah or docker, then: pyminicon image import FILE",
-    "create": "`run` makes and starts a container in one go",
-    "start": "`run` makes and starts a container in one go",
+    "create": _CREATED,
+    "start": _CREATED,
+    "restart": "a container runs once: rm it, and run -d again",
+    "rename": "a container keeps its name: run -d --name",
+    "commit": "what a container has changed: pyminicon cp CONTAINER:/ -",
+    "export": "pyminicon cp CONTAINER:/ - for a container, pyminicon image export for an image",
+    "diff": "what a container has changed isn't listed: cp copies it out",
+    "update": "limits are changed from Python: pyminicon.attach(NAME).update(memory=...)",
+    "events": "ps tells what there is; wait waits for an end",
+    "network": "there are no networks with names: run --network none, off or host",
+    "volume": "there are no volumes with names: run -v DIRECTORY:TARGET",
+    "compose": "each container is started by itself: run -d; a service manager starts several",
+    "push": "skopeo or podman push what: pyminicon image export",
+    "tag": "a second name for an image: pyminicon image import, or pull it by that",
+    "info": "pyminicon doctor",
     "load": "pyminicon image import FILE",
     "save": "pyminicon image export",
     "import": "pyminicon image import FILE",
@@ -63,6 +79,16 @@ def command(words: list[str]) -> int:
         from pyminicon.cli.run_command import main as run
 
         return run(words[1:])
+    if name == "exec":
+        from pyminicon.cli.kept.execute import main as execute
+
+        status = execute(words[1:])
+        if status is not None:
+            return status
+    if name in _KEPT:
+        from pyminicon.cli.kept.verbs import main as kept
+
+        return kept(name, words[1:])
     if name == "doctor":
         from pyminicon.cli.doctor import main as doctor
 
@@ -86,4 +112,4 @@ def command(words: list[str]) -> int:
         from pyminicon.cli.image import main as image
 
         return image([{"images": "ls", "rmi": "rm"}.get(name, name), *words[1:]])
-    raise SpecError(name, f"no such command; {_MEANT.get(name, 'there are run, doctor and image')}")
+    raise SpecError(name, f"no such command; {_MEANT.get(name, 'pyminicon --help lists them')}")

@@ -6,17 +6,19 @@ it. Written by hand: argparse costs 7 ms to import, more than all else that the 
 
 from __future__ import annotations
 
-from pyminicon.errors import SpecError
+from pyminicon.cli.words import FLAG, MANY, ONE, rows_of
+from pyminicon.cli.words import parse as read
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-FLAG, ONE, MANY = range(3)
+    from pyminicon.cli.words import Table
 
 #: (name, letter, how often it may be given and whether it takes a value, placeholder, help)
-TABLE: tuple[tuple[str, str, int, str, str], ...] = (
+TABLE: Table = (
     ("interactive", "i", FLAG, "", "pass stdin on; without it the command reads end of file"),
+    ("detach", "d", FLAG, "", "leave it running: print its id and return (ps, exec, logs, stop, rm)"),
     ("tty", "t", FLAG, "", "give the command a terminal of its own"),
     ("name", "", ONE, "NAME", "the container's name, and its host name unless --hostname says another"),
     ("hostname", "h", ONE, "NAME", "host name inside"),
@@ -77,98 +79,26 @@ TABLE: tuple[tuple[str, str, int, str, str], ...] = (
     ("stop-timeout", "", ONE, "SECONDS", "how long after a SIGTERM the container is killed; -1 for never"),
     ("preserve-fds", "", ONE, "NUMBER", "pass on so many descriptors from 3 on"),
     ("cidfile", "", ONE, "FILE", "write the container's id to a new file"),
-    ("label", "l", MANY, "KEY[=VALUE]", "shown by --json"),
+    ("label", "l", MANY, "KEY[=VALUE]", "shown by --json, ps and inspect"),
+    (
+        "log-max-size",
+        "",
+        ONE,
+        "SIZE",
+        "with -d: how much of the output is kept; 10m unless it says otherwise",
+    ),
     ("init", "", FLAG, "", "a small pid 1 that reaps and forwards signals"),
-    ("rm", "", FLAG, "", "as always: nothing is left of a container that has ended"),
+    ("rm", "", FLAG, "", "nothing is left of it when it has ended: as always without -d"),
     ("dry-run", "", FLAG, "", "print the steps of the launch, don't run it"),
     ("trace", "", FLAG, "", "print where the time of the start went, on stderr"),
     ("json", "", FLAG, "", "print the result as JSON, on stderr"),
     ("help", "", FLAG, "", "print this"),
 )
 
-_SAME = {"net": "network"}
-
 
 def parse(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The options in front of the first other word, and the rest (IMAGE COMMAND ARG...).
-
-    Options are read as docker reads them: ``--name value``, ``--name=value``, ``-it``, ``-e value``,
-    ``-evalue``, ``--flag=false``, and ``--`` ends them. Raises SpecError.
-    """
-    given: dict[str, Any] = {}
-    at = 0
-    while at < len(words):
-        word = words[at]
-        if word == "--":
-            at += 1
-            break
-        if len(word) < 2 or word[0] != "-":
-            break
-        at += 1
-        if word[1] == "-":
-            name, equals, value = word[2:].partition("=")
-            row = _row(0, _SAME.get(name, name), word)
-            if row[2] == FLAG:
-                given[row[0]] = _truth(word, value) if equals else True
-            else:
-                if not equals:
-                    value, at = _next(words, at, word)
-                _keep(given, row, value)
-        else:
-            at = _letters(given, words, at)
-    return given, words[at:]
-
-
-def _letters(given: dict[str, Any], words: list[str], at: int) -> int:
-    """A cluster of one-letter options, of which the last may take a value; where to go on."""
-    word = words[at - 1]
-    for index in range(1, len(word)):
-        row = _row(1, word[index], f"-{word[index]}")
-        rest = word[index + 1 :]
-        if row[2] == FLAG:
-            if rest[:1] == "=":
-                given[row[0]] = _truth(word, rest[1:])
-                return at
-            given[row[0]] = True
-            continue
-        if rest:
-            value = rest.removeprefix("=")
-        else:
-            value, at = _next(words, at, f"-{word[index]}")
-        _keep(given, row, value)
-        return at
-    return at
-
-
-def _row(column: int, key: str, word: str) -> tuple[str, str, int, str, str]:
-    if key:
-        for row in TABLE:
-            if row[column] == key:
-                return row
-    from pyminicon.cli.unknown import unknown
-
-    raise unknown(word.partition("=")[0], [row[0] for row in TABLE])
-
-
-def _next(words: list[str], at: int, word: str) -> tuple[str, int]:
-    if at == len(words):
-        raise SpecError(word, "needs a value")
-    return words[at], at + 1
-
-
-def _keep(given: dict[str, Any], row: tuple[str, str, int, str, str], value: str) -> None:
-    if row[2] == MANY:
-        given.setdefault(row[0], []).append(value)
-    else:
-        given[row[0]] = value
-
-
-def _truth(word: str, value: str) -> bool:
-    if value in ("true", "1"):
-        return True
-    if value in ("false", "0"):
-        return False
-    raise SpecError(word.partition("=")[0], f"takes true or false, not {value!r}")
+    """The options in front of the first other word, and the rest (IMAGE COMMAND ARG...). Raises SpecError."""
+    return read(words, TABLE, of_run=True)
 
 
 def help_text() -> str:
@@ -181,13 +111,16 @@ def help_text() -> str:
         "a name in the image store, with or without its registry and tag.",
         "",
     ]
-    for name, letter, _, value, text in TABLE:
-        left = f"  {'-' + letter + ',' if letter else '   '} --{name}{' ' + value if value else ''}"
-        lines += [f"{left:<34} {text}"] if len(left) < 34 else [left, f"{'':<34} {text}"]
+    lines += rows_of(TABLE)
     lines += [
         "",
         "Exit status: the command's; 128+N if signal N ended it; 124 a time limit; 125 pyminicon's own",
-        "failure; 126 the command can't be run; 127 it isn't there.",
+        "failure; 126 the command can't be run; 127 it isn't there. With -d: 0 once it runs.",
+        "",
+        "Examples:",
+        "  pyminicon run -it debian bash",
+        "  pyminicon run -m 256m --timeout 60 -v ./src:/src:ro python python /src/test.py",
+        "  pyminicon run -d --name web debian sh -c 'while :; do date; sleep 1; done'",
         "",
     ]
     return "\n".join(lines)

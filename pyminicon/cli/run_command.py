@@ -44,6 +44,12 @@ def main(words: list[str]) -> int:
             if not wanted.get("tty"):
                 _stdio(wanted, given)
             return dry_run(rest[1:], wanted)
+        if given.get("detach"):
+            from pyminicon.cli.kept.begin import main as begin
+
+            return begin(rest[1:], wanted, given)
+        if "log-max-size" in given:
+            raise SpecError("--log-max-size", "is for -d: without it the output is this command's own")
         return _run(rest[1:], wanted, given)
     except SpecError as error:
         raise _in_our_words(error, rest[0]) from None

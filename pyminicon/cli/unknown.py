@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
 # Options of docker's that people will try, and what stands in their place.
 _INSTEAD = {
-    "detach": "the container ends with this command; put it in the background with your shell's &",
-    "d": "the container ends with this command; put it in the background with your shell's &",
     "privileged": "give what is needed by name: --cap-add, --security-opt, --userns",
     "publish": "there is no bridge to publish ports from: --network host, or --network none",
     "p": "there is no bridge to publish ports from: --network host, or --network none",
@@ -21,7 +19,7 @@ _INSTEAD = {
     "cpu-quota": "--cpus takes the number of CPUs, as 1.5",
     "cpu-period": "--cpus takes the number of CPUs, as 1.5",
     "platform": "only images of this machine's architecture run here",
-    "restart": "a container runs once",
+    "restart": "to start things again is a service manager's work: docs/detached.md has a systemd unit",
     "runtime": "there is one way to run a container here",
     "ip": "there is no bridge to have an address on: --network host, or --network none",
     "link": "there is no bridge to find others on",
@@ -34,10 +32,10 @@ _INSTEAD = {
 }
 
 
-def unknown(word: str, known: Sequence[str]) -> SpecError:
-    """The error for ``word``, with what is near it among the ``known`` options, or in its place."""
+def unknown(word: str, known: Sequence[str], of_run: bool = True) -> SpecError:
+    """The error for ``word``, with what is near it among the ``known`` options, or in its place (``of_run``)."""
     name = word.lstrip("-")
-    if name in _INSTEAD:
+    if of_run and name in _INSTEAD:
         return SpecError(word, f"no such option; {_INSTEAD[name]}")
     from difflib import get_close_matches
 

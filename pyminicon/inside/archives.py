@@ -16,6 +16,7 @@ from pyminicon.inside.pour import pour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import IO, Any, ClassVar
 
     from pyminicon.inside.home import Hold
@@ -131,16 +132,21 @@ def get(hold: Hold, source: Name) -> IO[bytes]:
 
 def _pack(hold: Hold, source: Name, out: int) -> None:
     info = hold.rights.held(ops.stat(source, False), hold)
+    pack(info.st_mode, lambda base: Beneath(hold, base), source, out)
+
+
+def pack(mode: int, of: Callable[[Name], Beneath], source: Name, out: int) -> None:
+    """Writes an archive of the source, whose mode that is, into an empty file. ``of``: whatever reads beneath a name."""
     name = os.path.basename(source.name)
-    if modes.S_ISDIR(info.st_mode):
-        beneath = Beneath(hold, source)
+    if modes.S_ISDIR(mode):
+        beneath = of(source)
         waiting = [b""]
     else:
-        beneath = Beneath(hold, Name(os.path.dirname(source.name), os.path.dirname(source.told)))
+        beneath = of(Name(os.path.dirname(source.name), os.path.dirname(source.told)))
         waiting = [name]
     while waiting:
         inner = waiting.pop()
-        told = os.path.join(name, inner) if modes.S_ISDIR(info.st_mode) else name
+        told = os.path.join(name, inner) if modes.S_ISDIR(mode) else name
         if not modes.S_ISDIR(_pack_one(beneath, inner, told, out)):
             continue
         names = sorted((found for found, _ in beneath.names(inner)), reverse=True)

@@ -281,15 +281,18 @@ def _enter_in(beneath: Beneath, level: _Level) -> None:
 def copy_out(hold: Hold, source: Name, target: str) -> None:
     """The file or directory ``source`` inside as ``target``, or beneath it where that is a directory of the caller's."""
     info = hold.rights.held(ops.stat(source, False), hold)
+    take_out(info.st_mode, lambda base: Beneath(hold, base), source, target)
+
+
+def take_out(mode: int, beneath: Callable[[Name], Beneath], source: Name, target: str) -> None:
+    """The same of whatever ``beneath`` reads. ``mode``: the source's."""
     into, name = _place_outside(target, os.fsdecode(os.path.basename(source.name)))
     try:
-        if modes.S_ISDIR(info.st_mode):
-            _tree_out(Beneath(hold, source), into, name, target)
+        if modes.S_ISDIR(mode):
+            _tree_out(beneath(source), into, name, target)
             return
         above = Name(os.path.dirname(source.name), os.path.dirname(source.told))
-        beneath = Beneath(hold, above)
-        first = os.path.basename(source.name)
-        _one_out(beneath, into, name, first, info.st_mode)
+        _one_out(beneath(above), into, name, os.path.basename(source.name), mode)
     finally:
         os.close(into)
 

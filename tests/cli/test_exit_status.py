@@ -57,7 +57,7 @@ WRONG = {
     "an unknown command": ["ruin"],
     "no image": ["run"],
     "an option we don't have": ["run", "--privileged", "host", "true"],
-    "a letter we don't have": ["run", "-d", "host", "true"],
+    "a letter we don't have": ["run", "-Q", "host", "true"],
     "an option without its value": ["run", "--memory"],
     "a flag with a value": ["run", "--init=maybe", "host", "true"],
     "a missing image": ["run", "./no-such-image", "true"],

@@ -93,6 +93,8 @@ def test_words_mean_options(words: list[str], meant: dict[str, Any]) -> None:
 def test_every_option_of_the_table_has_a_meaning() -> None:
     own = {
         "interactive",
+        "detach",
+        "log-max-size",
         "rm",
         "pull",
         "quiet",
@@ -330,7 +332,13 @@ def test_a_container_that_goes_on_after_a_sigterm_is_killed(start: Callable[...,
     assert one.status() == 7
 
 
-VERBS = {"ps": "run", "exec": "sh -c", "logs": "run", "build": "image import", "load": "image import"}
+VERBS = {
+    "create": "run -d",
+    "restart": "run -d",
+    "commit": "cp",
+    "build": "image import",
+    "load": "image import",
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)

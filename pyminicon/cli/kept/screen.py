@@ -1,0 +1,35 @@
+"""``exec -t``: a terminal of the command's own, between the caller's and it."""
+
+from __future__ import annotations
+
+import os
+
+from pyminicon.cli.kept.far import Far
+from pyminicon.cli.tty import Guard, _Session
+from pyminicon.errors import SpecError
+from pyminicon.terminal import Terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.detached.line import Line
+
+
+def run_in_terminal(to: Line, question: dict[str, Any], given: dict[str, Any]) -> int:
+    """Runs what ``question`` asks for until it ends; the exit status."""
+    typed = bool(given.get("interactive"))
+    if typed and not os.isatty(0):
+        raise SpecError("--tty", "the input device is not a TTY")
+    guard = Guard(0) if typed else None
+    try:
+        with Terminal() as terminal:
+            question["streams"] = [None] * 3
+            question["options"]["tty"] = True
+            far = Far(to, question, [terminal.inner] * 3)
+            terminal.close_inner()
+            _Session(far, terminal, guard).serve()  # type: ignore[arg-type]
+            return far.status()
+    finally:
+        if guard is not None:
+            guard.end()

@@ -1,0 +1,140 @@
+"""A command that is waited for in somebody else's container: fed, read and ended as the core does it in its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from pyminicon.trimmed import Trimmed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    class Going(Protocol):
+        """A command that runs."""
+
+        @property
+        def pidfd(self) -> int: ...
+        def take_stream(self, which: int) -> int: ...
+        def poll(self) -> tuple[int | None, str | None] | None: ...
+        def kill(self) -> bool: ...
+        def end(self) -> bool: ...
+        def usage(self) -> tuple[Any, ...]: ...
+        def release(self) -> None: ...
+
+
+_PIECE = 1 << 16
+
+
+class Whole:
+    """All that comes."""
+
+    dropped = 0
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+
+    def value(self) -> bytes:
+        return bytes(self._data)
+
+
+class Conversation:
+    """``trim``: bytes that are kept of each stream. ``relayed``: what it wrote comes also after its end."""
+
+    def __init__(self, command: Going, input: bytes | None, trim: int | None, relayed: bool) -> None:
+        self.command = command
+        self.timed_out: bool = False
+        self._unsent = memoryview(input or b"")
+        self._relayed = relayed
+        self._poll = select.poll()
+        self._input = command.take_stream(0)
+        self.captured: dict[int, Any] = {}
+        self._outputs: dict[int, int] = {}
+        for which in (1, 2):
+            fd = command.take_stream(which)
+            if fd >= 0:
+                os.set_blocking(fd, False)
+                self._outputs[fd] = which
+                self.captured[which] = Whole() if trim is None else Trimmed(trim)
+                self._poll.register(fd, select.POLLIN)
+        if self._input >= 0:
+            os.set_blocking(self._input, False)
+            self._poll.register(self._input, select.POLLOUT)
+
+    def go_on(self, deadline: float | None, cancel_fd: int) -> tuple[int | None, str | None]:
+        """Until its end, or that which the deadline brings about."""
+        self._poll.register(self.command.pidfd, select.POLLIN)
+        if cancel_fd >= 0:
+            self._poll.register(cancel_fd, select.POLLIN)
+        ended = None
+        try:
+            while ended is None or (self._relayed and self._outputs):
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0 and ended is None:
+                    self._give_up()
+                    break
+                for fd, _ in self._poll.poll(None if left is None else max(left * 1000 + 1, 0)):
+                    if fd == cancel_fd:
+                        self._give_up()
+                        deadline = None
+                        self._poll.unregister(fd)
+                    self._serve(fd)
+                ended = self.command.poll() if ended is None else ended
+                if ended is not None and self._relayed:
+                    self._forget_command()
+            for fd in list(self._outputs):  # what the pipes hold is all there will be
+                while self._read(fd):
+                    pass
+            return self.command.poll() or (-9, None)
+        finally:
+            for fd in (self._input, *self._outputs):
+                if fd >= 0:
+                    os.close(fd)
+
+    def _forget_command(self) -> None:
+        try:
+            self._poll.unregister(self.command.pidfd)
+        except KeyError:
+            pass
+
+    def _give_up(self) -> None:
+        self.timed_out = True
+        self.command.end()
+
+    def _serve(self, fd: int) -> None:
+        if fd == self._input:
+            self._feed()
+        elif fd in self._outputs:
+            self._read(fd)
+
+    def _feed(self) -> None:
+        try:
+            if self._unsent:
+                self._unsent = self._unsent[os.write(self._input, self._unsent[:_PIECE]) :]
+            if self._unsent:
+                return
+        except BlockingIOError:
+            return
+        except OSError:  # nobody reads any more: as in subprocess no error
+            pass
+        self._poll.unregister(self._input)
+        os.close(self._input)
+        self._input = -1
+
+    def _read(self, fd: int) -> bool:
+        try:
+            data = os.read(fd, _PIECE)
+        except BlockingIOError:
+            return False
+        if data:
+            self.captured[self._outputs[fd]].add(data)
+            return True
+        self._poll.unregister(fd)
+        os.close(fd)
+        del self._outputs[fd]
+        return False

@@ -1,0 +1,167 @@
+"""A command in a kept container, on behalf of somebody at the other end of a line or of nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from pyminicon import _core, container, errors
+from pyminicon.living.asked import outer_uid
+from pyminicon.options import ONLY_RUN
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.keeper.kinds import Client, Keeper
+
+_FULL = 0.001  # seconds until a full socket is tried again
+
+
+class Command:
+    """``request``: what the core is asked; ``fds``: what it has for streams, closed once it has begun. ``detached``:
+    once it runs nobody waits for it."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        client: Client,
+        request: tuple[Any, ...],
+        fds: list[int],
+        detached: bool = False,
+    ) -> None:
+        self.keeper = keeper
+        self.client: Client | None = client
+        self._detached = detached
+        self._request = request
+        self._fds = fds
+        self._begun: _core.Begun | None = None
+        self.handle: _core.Handle | None = None
+        keeper.server.commands.add(self)
+        self._try()
+
+    def _try(self) -> None:
+        if self not in self.keeper.server.commands:
+            return
+        try:
+            self._begun = _core.Begun(self.keeper.box._handle, *self._request)
+            handle = self._begun.result()
+        except errors.LaunchError as error:
+            if error.errno == errno.EAGAIN:  # its init has more to do than its socket holds
+                self.keeper.loop.after(_FULL, self._try)
+            else:
+                self._failed(error)
+            return
+        self._close_fds()
+        if handle is None:
+            self.keeper.loop.watch(self._begun.fd, self._heard)
+        else:
+            self._runs(handle)
+
+    def _close_fds(self) -> None:
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def _heard(self, _: int) -> None:
+        assert self._begun is not None
+        fd = self._begun.fd
+        try:
+            handle = self._begun.result()
+        except errors.LaunchError as error:
+            self.keeper.loop.forget(fd)
+            self._failed(error)
+            return
+        if handle is not None:
+            self.keeper.loop.forget(fd)
+            self._runs(handle)
+
+    def _failed(self, error: errors.LaunchError) -> None:
+        self._close_fds()
+        self._begun = None
+        self.keeper.server.commands.discard(self)
+        if self.client is not None:
+            self.client.command = None
+            self.client.say({"error": asking_told(error, self.keeper)})
+
+    def _runs(self, handle: _core.Handle) -> None:
+        self._begun, self.handle = None, handle
+        self.keeper.loop.watch(handle.pidfd, lambda _: self.ended())
+        if self.client is None:
+            return
+        if self._detached:
+            self.client.command = None
+            self.client.say({"ok": {"pid": handle.pid}})
+            self.client = None
+            return
+        streams = [handle.take_stream(which) for which in range(3)]
+        about: dict[str, Any] = {"pid": handle.pid, "host_pid": handle.host_pid, "startup": handle.startup}
+        about["streams"] = [fd >= 0 for fd in streams]
+        about["id"] = handle.id
+        ours = [fd for fd in streams if fd >= 0]
+        self.client.say({"ok": about}, ours)
+        for fd in ours:
+            os.close(fd)
+
+    def ended(self, last: bool = False) -> None:
+        """One that was killed tells of its end, and then that the last of what has come of it is gone. ``last``: its
+        container has ended."""
+        if self.handle is None:  # it hadn't begun
+            self._close_fds()
+            self.keeper.server.commands.discard(self)
+            if self.client is not None:
+                self.client.say({"error": ("ContainerEnded", self.keeper.box_end())})
+            return
+        result = self.handle.poll()
+        if result is None:
+            if not last:
+                return
+            result = -9, None
+        if result == (-9, None) and self.keeper.box._handle.ending:
+            result = -9, self.keeper.box._ended_by()
+        self.keeper.loop.forget(self.handle.pidfd)
+        self.keeper.server.commands.discard(self)
+        if self.client is not None:
+            self.client.command = None
+            self.client.say(
+                {"end": {"returncode": result[0], "limit": result[1], "usage": self.handle.usage()}}
+            )
+        self.handle.release()
+
+    def abandoned(self) -> None:
+        """Who has asked for it has gone: all that has come of it ends."""
+        self.client = None
+        if self.handle is not None:
+            self.handle.kill()
+        elif self._begun is not None:
+            self.keeper.loop.forget(self._begun.fd)
+            self.handle, self._begun = self._begun.given_up(), None
+            self.handle.kill()
+            self.keeper.loop.watch(self.handle.pidfd, lambda _: self.ended())
+        else:
+            self._close_fds()
+            self.keeper.server.commands.discard(self)
+
+
+def asking_told(error: errors.LaunchError, keeper: Keeper) -> tuple[str, tuple[Any, ...]]:
+    """What has really happened where a command couldn't be sent or begun."""
+    from pyminicon.detached.asking import told
+
+    if error.errno == errno.ESHUTDOWN:
+        return "ContainerEnded", keeper.box_end()
+    return told(error)
+
+
+def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list[Any]) -> tuple[Any, ...]:
+    """What the core is asked for a command in the words of Container.start. Raises SpecError, LaunchError."""
+    box = keeper.box
+    tty = bool(options.get("tty"))
+    wanted = {**options, "stdin": streams[0], "stdout": streams[1], "stderr": streams[2]}
+    asked = box._asked(args, wanted, ONLY_RUN)
+    spec = asked.spec
+    if tty:
+        uid = outer_uid(box, asked.who[0] if asked.who else box._handle.uid)
+        if os.geteuid() == 0:
+            os.fchown(streams[0], uid, -1)
+    most = container._NO_LIMIT if spec.max_output is None else spec.max_output
+    stdio = container.stdio_choices(spec)
+    return asked.told, asked.who, stdio, (), spec.tty, False, spec.wall_time, spec.cpu_time or 0.0, most

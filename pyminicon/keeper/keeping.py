@@ -1,0 +1,303 @@
+"""One container and all that is known of it: started, watched, logged, ended."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from pyminicon import container, errors
+from pyminicon.detached import line, log, state
+from pyminicon.keeper import layer
+from pyminicon.keeper.loop import Loop, read_some
+from pyminicon.keeper.record import Log
+from pyminicon.keeper.room import Room
+from pyminicon.keeper.serving import Server
+from pyminicon.options import DEVNULL, LIMITS, PIPE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+STOP_PATIENCE = 10  # seconds, docker's
+_KILL_PATIENCE = 5.0
+_HOST_NAME = 64
+_MOST_UNFED = 1 << 20
+_UNREAD = 0.02  # seconds until somebody looks again whether there is room for more input
+
+
+class Keeper:
+    """``box``: the container. ``fields``: its state."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.loop: Loop = Loop()
+        self.wish: dict[str, Any] = request["wish"]
+        log.check_size("log_max_size", self.wish["log_max_size"])
+        self.room: Room = Room(self.wish["name"])
+        self.fields: dict[str, Any] = {}
+        try:
+            self._start(request)
+        except BaseException:
+            self.room.drop(self.fields)
+            raise
+
+    def _start(self, request: dict[str, Any]) -> None:
+        created = time.time()
+        self.log: Log = Log(self.room.path, self.wish["log_max_size"])
+        args, options = request["args"], _options(request, self.wish)
+        self.box: container.Container[bytes] = _started(args, options, self.wish)
+        try:
+            self._settle(args, options, created)
+        except BaseException:
+            self.box.kill()
+            self.box.close()
+            raise
+
+    def _settle(self, args: Any, options: dict[str, Any], created: float) -> None:
+        box = self.box
+        self.layer: str | None = layer.own_directory(box._plan)
+        layer.sweep(box._plan.fields.get("disk_parent"))
+        self.fields = _fields(box, args, options, self.wish, created)
+        self.server: Server = Server(self, self.room.path)
+        state.reserve(self.room.path, self.fields)
+        state.write(self.room.path, self.fields)
+        self.room.publish(box.id)
+        self.outputs: dict[int, int] = {}
+        for which, stream in ((1, box.terminal or box.stdout), (2, box.stderr)):
+            if stream is not None:
+                fd = stream.fileno()
+                os.set_blocking(fd, False)
+                self.outputs[fd] = which
+                self.loop.watch(fd, self._shower(fd))
+        self.loop.watch(box.pidfd, lambda _: self.ended())
+        self._unfed = b""
+        self._feeding = False
+
+    def greet(self, to: line.Line) -> None:
+        """Who has asked for the container may go on asking on the same line."""
+        to.send({"ok": self.fields})
+        self.server.add(to)
+
+    def serve(self) -> None:
+        """Until it has ended."""
+        self._mind_signals()
+        self.loop.run()
+
+    def _mind_signals(self) -> None:
+        """Whoever ends us, a system that shuts down say, means the container."""
+        import _signal  # type: ignore[import-not-found]
+
+        self._woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(self._woken[1])
+        for number in (2, 15):
+            _signal.signal(number, lambda *_: None)
+        _signal.signal(1, _signal.SIG_IGN)
+        self.loop.watch(self._woken[0], self._signalled)
+
+    def _signalled(self, _: int) -> None:
+        if read_some(self._woken[0], 64):
+            self.stop()
+
+    # ---- what it writes
+
+    def _shower(self, fd: int) -> Callable[[int], None]:
+        def show(_: int) -> None:
+            self._output(fd)
+
+        return show
+
+    def _output(self, fd: int) -> bool:
+        data = read_some(fd, self.log.piece)
+        if data:
+            which = self.outputs[fd]
+            self.log.add(which, data)
+            self.server.shown(which, data)
+        elif data is not None:
+            self.loop.forget(fd)
+            del self.outputs[fd]
+        return bool(data)
+
+    # ---- what is asked of it
+
+    def change(self, **fields: Any) -> None:
+        """A new state, for all to see."""
+        state.write(self.room.path, {**self.fields, **fields})
+        self.fields |= fields
+
+    def pause(self, paused: bool) -> None:
+        """Raises Error where it is so already, or can't be."""
+        now = self.fields["status"] == "paused"
+        if now == paused:
+            raise errors.Error(f"container {self.fields['name']} is {'' if now else 'not '}paused")
+        if self.box._spec.limits is None:
+            raise errors.Error("pause needs a cgroup of the container's: start it with --usage, see doctor")
+        (self.box.freeze if paused else self.box.thaw)()
+        self.change(status="paused" if paused else "running")
+
+    def stop(self, timeout: float | None = None, number: int | None = None) -> None:
+        """The stop signal, and after a while the end."""
+        if timeout is None:
+            wished = self.wish["stop_timeout"]
+            timeout = STOP_PATIENCE if wished is None else wished
+        if number is None:
+            self.box.terminate()
+        else:
+            self.box.send_signal(number)
+        if self.fields["status"] == "paused":
+            self.box.thaw()
+        if timeout >= 0:
+            self.loop.after(timeout, self.kill)
+
+    def kill(self) -> None:
+        """At once."""
+        self.box.kill()
+        self.loop.after(_KILL_PATIENCE, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.loop.over and self.box._handle.hopeless(_KILL_PATIENCE):
+            self.fields["error"] = "it hangs in the kernel, on a file system that doesn't answer"
+            self.box._handle.give_up()
+            self.box.returncode = -9
+            self.ended()
+
+    # ---- what is typed for it
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether anybody reads what an attached caller types."""
+        return self.box.terminal is not None or self.box.stdin is not None
+
+    def feed(self, data: bytes) -> bool:
+        """Passes it on, as far as it is read; False where too much waits for that."""
+        self._unfed += data
+        to = self.box.terminal or self.box.stdin
+        if to is None:
+            self._unfed = b""
+        elif not self._feeding:
+            self._feed(to.fileno())
+        return len(self._unfed) < _MOST_UNFED
+
+    def _feed(self, fd: int) -> None:
+        self._feeding = False
+        try:
+            os.set_blocking(fd, False)
+            while self._unfed:
+                self._unfed = self._unfed[os.write(fd, self._unfed) :]
+        except BlockingIOError:
+            self._feeding = True
+            self.loop.after(_UNREAD, lambda: self._feed(fd))
+        except OSError:  # nobody reads any more
+            self._unfed = b""
+
+    # ---- its end
+
+    def box_end(self) -> tuple[str, int, str | None]:
+        """What ContainerEnded is made of."""
+        code = self.box.returncode
+        return self.box.id, -9 if code is None else code, self.box.limit
+
+    def ended(self) -> None:
+        """The kernel has ended all that was in it: the last words are written, then whoever waits hears of it."""
+        for fd in list(self.outputs):
+            while self._output(fd):
+                pass
+        remove = self.wish["remove"]
+        kept = layer.keep(self.layer, self.box.id) if self.layer and not remove else None
+        code = self.box.returncode if self.box.returncode is not None else self._returncode()
+        self.server.commands_end()
+        self.fields |= {"status": "exited", "returncode": code, "limit": self.box.limit, "kept": kept}
+        self.fields |= {"finished": time.time(), "lost_output": self.log.lost}
+        self._last(lambda: self.room.drop(self.fields) if remove else self._write_last())
+        self.server.close({"returncode": code, "limit": self.box.limit})
+        self._last(self.box.close)
+        self.loop.over = True
+
+    def _returncode(self) -> int:
+        try:
+            return self.box.wait(_KILL_PATIENCE)
+        except errors.Error:
+            return -9
+
+    def _write_last(self) -> None:
+        state.write(self.room.path, self.fields, last=True)
+
+    def _last(self, act: Callable[[], object]) -> None:
+        """Nothing keeps it from ending: who finds its state finds no lock, and knows."""
+        try:
+            act()
+        except (OSError, errors.Error):
+            pass
+
+
+def _options(request: dict[str, Any], wish: dict[str, Any]) -> dict[str, Any]:
+    options = dict(request["options"])
+    name = wish["name"]
+    if name and len(name) <= _HOST_NAME and options.get("uts") != "host":
+        options.setdefault("hostname", name)
+    if request["args"] is not None:
+        options["init"] = True
+        if not options.get("tty"):
+            options["stdin"] = PIPE if wish["interactive"] else DEVNULL
+            options["stdout"] = options["stderr"] = PIPE
+    return options
+
+
+def _started(args: Any, options: dict[str, Any], wish: dict[str, Any]) -> container.Container[bytes]:
+    """On disk and with a cgroup where it didn't say otherwise, and where that can be: so files can be copied out of it
+    when it has ended, and it can be paused."""
+    wishes: dict[str, Any] = {}
+    if not wish["remove"] and not options.get("read_only"):
+        wishes["storage"] = "disk"
+    if not LIMITS & options.keys():
+        wishes["usage"] = True
+    while True:
+        try:
+            return container.start(args, **{**wishes, **options})
+        except errors.LaunchError as error:
+            unwanted = {"cgroup": "usage", "root": "storage", "prepare": "storage"}.get(error.stage)
+            if unwanted not in wishes or unwanted in options:
+                raise
+            del wishes[unwanted]
+
+
+def _fields(
+    box: container.Container[bytes], args: Any, options: dict[str, Any], wish: dict[str, Any], created: float
+) -> dict[str, Any]:
+    argv = [os.fsdecode(word) for word in box._plan.told[1]] if args is not None else []
+    return {
+        "version": state.VERSION,
+        "id": box.id,
+        "name": wish["name"] or box.id,
+        "labels": wish["labels"],
+        "image": os.fsdecode(options.get("image", "host")),
+        "command": argv,
+        "status": "running",
+        "created": created,
+        "started": time.time(),
+        "started_since_boot": time.clock_gettime(time.CLOCK_BOOTTIME),
+        "finished": None,
+        "returncode": None,
+        "limit": None,
+        "error": None,
+        "pid": box.pid,
+        "keeper": os.getpid(),
+        "boot": state.boot(),
+        "remove": wish["remove"],
+        "tty": box.terminal is not None,
+        "interactive": wish["interactive"],
+        "environment": {**box._plan.environment, **(box._spec.env or {})},
+        "cwd": os.fsdecode(box._spec.cwd or box._plan.told[3]),
+        "user": None if options.get("user") is None else str(options["user"]),
+        "hostname": options.get("hostname") or box.id,
+        "network": options.get("network", "none"),
+        "stop_signal": box.stop_signal,
+        "log_max_size": wish["log_max_size"],
+        "lost_output": 0,
+        "ports": _ports(box),
+        "kept": None,
+        "trees": layer.trees(box._plan),
+    }
+
+
+def _ports(box: Any) -> dict[str, list[Any]]:
+    return {str(inner): list(outer) for inner, outer in (getattr(box, "ports", None) or {}).items()}

@@ -1,0 +1,218 @@
+"""What may be asked of a keeper. Each question: (keeper, who asks, the message, its descriptors) -> (answer,), or None
+where that comes later."""
+
+from __future__ import annotations
+
+from pyminicon import errors
+from pyminicon.keeper.command import Command, request_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+    from pyminicon.keeper.kinds import Client, Keeper
+
+    Message: TypeAlias = dict[str, Any]
+    Answer: TypeAlias = tuple[Any] | None
+
+_NULL = -3
+
+
+def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """All that a Container is made of elsewhere; its pidfd comes along."""
+    box, fields = keeper.box, keeper.box._plan.fields
+    plan = {
+        name: fields[name] for name in ("capabilities", "layers", "mounts", "disk_parent") if name in fields
+    }
+    about = {
+        "id": box.id,
+        "pid": box.pid,
+        "args": box.args,
+        "startup": box.startup,
+        "uid": box._handle.uid,
+        "counts_cpu_time": box._handle.counts_cpu_time,
+        "has_limits": box._spec.limits is not None,
+        "environment": keeper.fields["environment"],
+        "cwd": keeper.fields["cwd"],
+        "image": keeper.fields["image"],
+        "stop_signal": box.stop_signal,
+        "plan": plan,
+    }
+    client.say({"ok": about}, [box.pidfd])
+    return None
+
+
+def _streams(message: Message, fds: list[int]) -> list[Any]:
+    """Of a command: PIPE, STDOUT, DEVNULL, or the next of the descriptors that came."""
+    came = iter(fds)
+    return [next(came) if which is None else which for which in message["streams"]]
+
+
+def _insist_on_going(keeper: Keeper) -> None:
+    if keeper.fields["status"] == "paused":
+        name = keeper.fields["name"]
+        raise errors.Error(f"container {name} is paused: pyminicon unpause {name}")
+
+
+def _exec(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """A command in Container.start's words. ``detach``: nobody waits for it."""
+    _insist_on_going(keeper)
+    streams = _streams(message, fds)
+    request = request_of(keeper, message["args"], message["options"], streams)
+    client.command = Command(keeper, client, request, _taken(fds), bool(message.get("detach")))
+    return None
+
+
+def _command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """One that was checked elsewhere."""
+    _insist_on_going(keeper)
+    told, who, terminal, wall_time, cpu_time, max_output = message["request"]
+    streams = tuple(_streams(message, fds))
+    request = (told, who, streams, (), terminal, False, wall_time, cpu_time, max_output)
+    client.command = Command(keeper, client, request, _taken(fds))
+    return None
+
+
+def _taken(fds: list[int]) -> list[int]:
+    mine = list(fds)
+    fds.clear()
+    return mine
+
+
+def _of_command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """Words for the command that runs on this line; they have no answer."""
+    command = client.command
+    if command is None or command.handle is None:
+        return None
+    if "signal" in message:
+        command.handle.send_signal(message["signal"])
+    elif "kill" in message:
+        command.handle.kill()
+    elif "usage" in message:
+        client.say({"usage": command.handle.usage()})
+    return None
+
+
+def _files(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """A process inside that works on files, for the socket that came; it ends with this line."""
+    _insist_on_going(keeper)
+    client.worker = keeper.box._handle.serve_files(message["who"], message["strict"], fds[0])
+    return (None,)
+
+
+def _read(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    _insist_on_going(keeper)
+    return (
+        keeper.box._handle.read_inside(
+            message["path"], message["most"], min(message["patience"] or 1.0, 1.0)
+        ),
+    )
+
+
+def _wait(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    client.waits = True
+    return None
+
+
+def _stop(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    keeper.stop(message.get("timeout"), message.get("signal"))
+    client.waits = True
+    return None
+
+
+def _signal(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    if message["signal"] == 9:
+        keeper.kill()
+    else:
+        keeper.box.send_signal(message["signal"])
+    return (None,)
+
+
+def _pass_on(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """Of somebody attached, who waits for no answer."""
+    keeper.box.send_signal(message["signal"])
+    return None
+
+
+def _terminate(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    keeper.box.terminate()
+    return (None,)
+
+
+def _remove(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """The end, and nothing stays."""
+    keeper.wish["remove"] = keeper.fields["remove"] = True
+    keeper.kill()
+    client.waits = True
+    return None
+
+
+def _pause(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    keeper.pause(message["paused"])
+    return (None,)
+
+
+def _stats(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    return (keeper.box._handle.usage(),)
+
+
+def _processes(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    return ([[getattr(one, name) for name in one.__slots__] for one in keeper.box._processes()],)
+
+
+def _update(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    keeper.box._handle.update(message["changes"])
+    return (None,)
+
+
+def _attach(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """From now on what it writes comes over this line."""
+    if keeper.box.terminal is None and keeper.box.stdout is None:
+        raise errors.Error("it has no program to attach to: pyminicon exec")
+    client.attached = True
+    return ({"tty": keeper.box.terminal is not None, "stdin": keeper.takes_input},)
+
+
+def _follow(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """How much has been logged, as soon as that is more than ``seen``."""
+    if keeper.log.total > message["seen"]:
+        return (keeper.log.total,)
+    client.follows = client.waits = True
+    return None
+
+
+def _typed(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    if not keeper.feed(message["data"]):
+        client.hold()
+    return None
+
+
+def _resize(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    if keeper.box.terminal is not None:
+        keeper.box.terminal.resize(*message["size"])
+    return None
+
+
+ALL: dict[str, Callable[..., Any]] = {
+    "about": _about,
+    "exec": _exec,
+    "command": _command,
+    "of command": _of_command,
+    "files": _files,
+    "read": _read,
+    "wait": _wait,
+    "stop": _stop,
+    "signal": _signal,
+    "pass on": _pass_on,
+    "terminate": _terminate,
+    "remove": _remove,
+    "pause": _pause,
+    "stats": _stats,
+    "processes": _processes,
+    "update": _update,
+    "attach": _attach,
+    "follow": _follow,
+    "typed": _typed,
+    "resize": _resize,
+}
