@@ -173,6 +173,12 @@ class Handle:
     def read_inside(self, path: str, most: int, timeout: float | None, /) -> bytes | None:
         """A small regular file as the container sees it; None where there is none. OSError otherwise."""
 
+    def socket_inside(
+        self, family: int, host: bytes, port: int, listens: bool, timeout: float | None, /
+    ) -> tuple[int, bool]:
+        """A listening or connecting socket in its network, or one connected to the path ``host`` inside; whether the
+        connection is still to come. LaunchError ESHUTDOWN: it has ended."""
+
     def terminate(self, number: int, /) -> None:
         """Sends a signal to all processes; it ends with the last of them, or after a second."""
 

@@ -13,6 +13,8 @@ from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
     from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
 
     from pyminicon.communicate import Talk
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _NO_LIMIT = (1 << 64) - 1
 _CHANGEABLE = frozenset(("memory", "memory_swap", "cpus", "cpu_weight", "cpuset", "pids", "io_weight"))
 _PATIENCE = 5.0  # seconds for a killed container to be gone
+_LOOK_AGAIN = 0.005  # seconds
 NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
 
 
@@ -978,6 +981,53 @@ class Container(_Attended[AnyStr], Running):
         from pyminicon.inside import calls
 
         return calls.get_archive(self._home(), src)
+
+    def connect(
+        self,
+        port_or_unix_path: int | str | bytes | os.PathLike[str],
+        host: str = "127.0.0.1",
+        timeout: float | None = None,
+    ) -> socket.socket:
+        """A socket connected to a port inside, or to the socket at a path inside, made in the container's network.
+
+        ConnectionRefusedError, FileNotFoundError and so on as connect(2) has them; TimeoutError after ``timeout``
+        seconds; ContainerEnded once it has ended.
+        """
+        from pyminicon.network import sockets
+
+        return self._there(lambda: sockets.connect(self, port_or_unix_path, host, timeout))
+
+    def listen(self, port: int, host: str = "127.0.0.1") -> socket.socket:
+        """A socket that listens inside, at a port of its loopback; what connects to it there, the caller accepts.
+        0 picks a port."""
+        from pyminicon.network import sockets
+
+        made = self._there(lambda: sockets.listen(self, port, host))
+        made.setblocking(True)
+        return made
+
+    def wait_port(self, port: int, timeout: float) -> None:
+        """Waits until something listens at that port inside. Raises TimeoutError; ContainerEnded if it ends."""
+        from pyminicon.network import sockets
+
+        sockets.address(port)
+        deadline = time.monotonic() + timeout
+        while not sockets.somebody_listens(self, port):
+            if self.poll() is not None:
+                raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+            if time.monotonic() >= deadline:
+                raise sockets.not_there(port, timeout)
+            time.sleep(_LOOK_AGAIN)
+
+    def _there(self, make: Callable[[], socket.socket]) -> socket.socket:
+        """What is made in its network, while it runs."""
+        if self.returncode is not None:
+            raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        try:
+            return make()
+        except errors.LaunchError as error:
+            self._insist_on_life(error)
+            raise
 
     def _home(self) -> Home:
         if self.returncode is not None:

@@ -32,6 +32,8 @@ from pyminicon.result import ended_in_setup, make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Coroutine
     from typing import IO, Any
 
     from pyminicon import _core
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from pyminicon.terminal import Terminal
 
 PRIVATE = object()
+_LOOK_AGAIN = 0.005  # seconds
 
 
 class _Attended(Held, Generic[AnyStr]):
@@ -333,6 +336,46 @@ class AsyncContainer(_Attended[AnyStr], Running):
         from pyminicon.aio import files
 
         return await files.get_archive(self._home(), src)
+
+    async def connect(
+        self,
+        port_or_unix_path: int | str | bytes | os.PathLike[str],
+        host: str = "127.0.0.1",
+        timeout: float | None = None,
+    ) -> socket.socket:
+        """:meth:`pyminicon.Container.connect`; the socket doesn't block: for ``asyncio.open_connection(sock=…)``."""
+        from pyminicon.aio import sockets
+
+        return await self._there(sockets.connect(self, self._loop, port_or_unix_path, host, timeout))
+
+    async def listen(self, port: int, host: str = "127.0.0.1") -> socket.socket:
+        """:meth:`pyminicon.Container.listen`; the socket doesn't block: for ``asyncio.start_server(sock=…)``."""
+        from pyminicon.aio import sockets
+
+        return await self._there(sockets.listen(self, port, host))
+
+    async def wait_port(self, port: int, timeout: float) -> None:
+        """:meth:`pyminicon.Container.wait_port`."""
+        from pyminicon.network import sockets
+
+        sockets.address(port)
+        deadline = self._loop.time() + timeout
+        while not sockets.somebody_listens(self, port):
+            if self.poll() is not None:
+                raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+            if self._loop.time() >= deadline:
+                raise sockets.not_there(port, timeout)
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _there(self, made: Coroutine[Any, Any, socket.socket]) -> socket.socket:
+        if self._settled:
+            made.close()
+            raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+        try:
+            return await made
+        except LaunchError as error:
+            await self._insist_on_life(error)
+            raise
 
     def _home(self) -> Home:
         if self._settled:

@@ -20,12 +20,12 @@ CSRC = TOP / "csrc"
 #: The rooms of the package from the ground up: each may import from itself and from those before it.
 FLOORS = (
     "errors patience _core _unpack cancelling sizes _explain cgroups options seccomp images terminal plan trimmed result communicate "
-    "greenlets inside living detached container _calls keeper template preload aio _checkout pyminicon adapters cli __main__".split()
+    "greenlets inside network living detached container _calls keeper template preload aio _checkout pyminicon adapters cli __main__".split()
 )
 
 #: The rooms of the core. The child and the helper know nothing of the parent, whatever that includes of them.
 CORE_FLOORS = (
-    "base child helper parent/process parent/reaper parent/cgroup parent/plan parent/living parent/launch parent/supervise "
+    "base child helper parent/process parent/network parent/reaper parent/cgroup parent/plan parent/living parent/launch parent/supervise "
     "parent/pool archive bind".split()
 )
 

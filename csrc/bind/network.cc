@@ -1,0 +1,72 @@
+#include "bind/network.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <memory>
+
+#include "bind/from_python.h"
+#include "parent/network/inside.h"
+#include "parent/process/failure.h"
+
+namespace pyminicon::bind {
+namespace {
+
+parent::Fd pidfd_of(Handle& handle) {
+  const std::lock_guard lock(handle.guarded->lock);
+  const parent::Launched& container = handle.container();
+  if (!container.owned() || container.reaped || !container.pidfd) return {};
+  return parent::Fd(fcntl(container.pidfd.get(), F_DUPFD_CLOEXEC, 3));
+}
+
+// A name inside may lie on a file system whose server doesn't answer: another thread goes there.
+std::shared_ptr<parent::SocketMade> made_within(const parent::Patience& patience,
+                                                const std::shared_ptr<parent::Fd>& target,
+                                                const parent::Address& address, bool listens) {
+  const auto made = std::make_shared<parent::SocketMade>();
+  const auto work = [made, target, address, listens] {
+    *made = parent::make_socket_inside(target->get(), address, listens);
+  };
+  if (address.bytes.ss_family != AF_UNIX) {
+    work();
+    return made;
+  }
+  if (parent::done_within(patience, work)) return made;
+  const auto late = std::make_shared<parent::SocketMade>();
+  late->error = ETIMEDOUT;
+  late->was_there = true;
+  return late;
+}
+
+// (socket, whether it is still to be connected). LaunchFailure ESHUTDOWN: the container has ended;
+// OSError for what the socket itself couldn't do.
+py::tuple socket_inside(Handle& handle, int family, const py::bytes& host, uint16_t port,
+                        bool listens, Seconds timeout) {
+  const parent::Address address = parent::address_of(family, bytes_of(host), port);
+  const parent::Patience patience{deadline_in(timeout, parent::now_ns()), -1, check_signals};
+  std::shared_ptr<parent::SocketMade> made;
+  {
+    const NoGil nogil;
+    const auto target = std::make_shared<parent::Fd>(pidfd_of(handle));
+    if (!*target) throw parent::LaunchFailure(ESHUTDOWN, Stage::kNetwork, "");
+    made = made_within(patience, target, address, listens);
+  }
+  if (!made->was_there) {
+    const int error = made->error == ESRCH ? ESHUTDOWN : made->error;
+    throw parent::LaunchFailure(error, Stage::kNetwork, "the way into the container");
+  }
+  if (!made->fd) {
+    errno = made->error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw py::error_already_set();
+  }
+  return py::make_tuple(made->fd.release(), made->error == EINPROGRESS);
+}
+
+}  // namespace
+
+void bind_network(py::class_<Handle, Released<Handle>>& handle) {
+  handle.def("socket_inside", &socket_inside);
+}
+
+}  // namespace pyminicon::bind
