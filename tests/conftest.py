@@ -43,9 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """A directory for this session's files alone: sessions of one account share theirs otherwise, and each that
     begins closes it to other accounts, which an ordinary user's tests then can't reach, and removes older ones'."""
     if config.option.basetemp is None:
-        made = tempfile.mkdtemp(prefix="pyminicon-tests-")
+        made = tempfile.mkdtemp(prefix="pyminicon-")
         os.chmod(made, 0o711)
-        config.option.basetemp = f"{made}/session"
+        config.option.basetemp = f"{made}/t"
         config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
 
 
@@ -58,10 +58,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def warm() -> None:
-    """The first launches of a process make what is kept for all: the watcher, a stack for the child."""
+    """The first launches of a process make what is kept for all: the watcher, a stack for the child, the thread that
+    holds limits."""
     import pyminicon
 
-    pyminicon.run(["/bin/true"])
+    pyminicon.run(["/bin/true"], wall_time=60)
     pyminicon.run(["/bin/true"], init=True)
 
 

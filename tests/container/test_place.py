@@ -186,12 +186,13 @@ for number in range(300):
 high = 600
 os.dup2(written[0], high)
 resource.setrlimit(resource.RLIMIT_NOFILE, (700, 700))
-os.setpriority(os.PRIO_PROCESS, 0, 3)
+usual = os.getpriority(os.PRIO_PROCESS, 0)
+os.setpriority(os.PRIO_PROCESS, 0, usual + 3)
 os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 script = "echo out; echo err >&2; ulimit -n; nice; grep Cpus_allowed_list /proc/self/status; ls /proc/self/fd | wc -l; echo there >/proc/self/fd/600"
 r = pyminicon.run(["sh", "-c", script], cpu_time=20, capture_output=True, text=True, pass_fds=[*written, high])
 out = r.stdout.split()
-print(out[0], r.stderr.strip(), out[1], out[2], int(out[4]) == max(os.sched_getaffinity(0)), int(out[5]) > 300)
+print(out[0], r.stderr.strip(), out[1], int(out[2]) - usual, int(out[4]) == max(os.sched_getaffinity(0)), int(out[5]) > 300)
 print(os.read(readers[0], 10))
 print(pyminicon.run(["cat"], input="in", cpu_time=20, capture_output=True, text=True).stdout)
 """,

@@ -18,6 +18,7 @@ def descriptors_of(pid: int) -> int:
 
 
 def many(count: int, **options: Any) -> None:
+    gc.collect()
     with pyminicon.start(**options) as c:
         c.run(["true"])
         before = len(os.listdir("/proc/self/fd")), descriptors_of(c.pid)

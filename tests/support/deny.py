@@ -57,6 +57,9 @@ def main() -> None:
     else:  # what importing would have done
         import pyminicon._core
         import pyminicon.container
+        from pyminicon.plan import host
+
+        host.hidden_etc((), False)  # what is kept of the first launch that is planned
     before = leftovers.count()
     deny(call, int(rest[0]) if rest else None)
     try:

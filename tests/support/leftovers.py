@@ -6,6 +6,7 @@ by the first launch, before the first count (``conftest.warm``).
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import tempfile
@@ -79,14 +80,28 @@ def children() -> set[str]:
 
 
 def scratch() -> set[str]:
-    """Writable layers on disk."""
+    """Writable layers on disk that nobody holds locked: another's, who is at work, are his affair."""
     from pyminicon.images.lookup import store_path
 
     place = os.path.join(store_path(), "scratch")
     try:
-        return {os.path.join(place, name) for name in os.listdir(place)}
+        return {path for name in os.listdir(place) if _is_free(path := os.path.join(place, name))}
     except FileNotFoundError:
         return set()
+
+
+def _is_free(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def count() -> dict[str, set[str]]:

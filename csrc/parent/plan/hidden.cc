@@ -140,14 +140,15 @@ class HiddenSet::Walk {
     }
   }
 
-  // Before its names are read: what comes meanwhile is told as well.
+  // Before its names are read: what comes meanwhile is told as well. One that has gone again is
+  // told of by the directory above; all else is a limit of the user's (max_user_watches).
   void watch(const std::string& path) {
-    constexpr uint32_t kEvents =
-        IN_CREATE | IN_DELETE | IN_MOVE | IN_ATTRIB | IN_MODIFY | IN_DELETE_SELF | IN_MOVE_SELF;
+    constexpr uint32_t kEvents = IN_CREATE | IN_DELETE | IN_MOVE | IN_ATTRIB | IN_MODIFY |
+                                 IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+    if (!changes_) return;
     const std::string whole = path.empty() ? set_.root_ : set_.root_ + "/" + path;
-    if (changes_ && inotify_add_watch(changes_.get(), whole.c_str(), kEvents | IN_ONLYDIR) < 0) {
-      changes_.reset();  // a limit of the user's (max_user_watches)
-    }
+    if (inotify_add_watch(changes_.get(), whole.c_str(), kEvents) >= 0) return;
+    if (errno != ENOENT && errno != ENOTDIR) changes_.reset();
   }
 
   void subdirectory(int dir, const char* name, const std::string& path, const struct stat& about,
