@@ -265,3 +265,29 @@ def test_programs_find_their_settings(program: str) -> None:
     command, good = PROGRAMS[program]
     text = out(command) if program != "man" else sh(command).stdout
     assert good(text), text
+
+
+def test_a_look_that_fails_leaves_the_watch_and_is_repeated(place: Path) -> None:
+    code = f"""
+import os, resource, pyminicon
+from pyminicon.plan import host
+def watches():
+    return sum("inotify" in os.readlink(path) for path in
+               (f"/proc/self/fd/{{fd}}" for fd in os.listdir("/proc/self/fd")) if os.path.islink(path))
+pyminicon.run(["true"])
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(40)]
+top = max(held)
+open("{place}/secret", "w").close(); os.chmod("{place}/secret", 0o600)
+resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+for room in range(3):  # the directory above is open, one below it can't be
+    try:
+        host.hidden_etc((), False)
+        print("looked")
+    except (pyminicon.LaunchError, OSError):
+        print("failed")
+    os.close(held.pop())
+resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+print(pyminicon.run(["cat", "{place}/secret"], stderr=pyminicon.DEVNULL).returncode != 0, host._seen[2].watched)
+"""
+    lines = fresh(code).stdout.splitlines()
+    assert lines[:2] == ["failed", "failed"] and lines[-1] == "True True"

@@ -187,17 +187,28 @@ HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& sh
   if (!fd && errno == ENOENT) return;
   if (!fd) throw LaunchFailure(errno, Stage::kPrepare, root);
   Fd changes;
-  if (watched && before != nullptr) changes = emptied(before->changes_.release());
+  if (watched && before != nullptr) changes = before->give_watch();
   const bool fresh = watched && !changes;
   if (fresh) changes = new_watch();
   Walk walk(*this, shown, std::move(changes));
-  walk.directory(std::move(fd), "", false, 0);
-  if (changes = walk.changes(); changes) changes_.keep(std::move(changes));
+  try {
+    walk.directory(std::move(fd), "", false, 0);
+  } catch (...) {
+    if (before != nullptr) before->changes_.keep(walk.changes());  // for the next try
+    throw;
+  }
+  changes_.keep(walk.changes());
   watched_ = changes_.there();
   if (watched_ && fresh) keep_by_watcher(changes_.get());
 }
 
 HiddenSet::~HiddenSet() { changes_.reset(); }
+
+Fd HiddenSet::give_watch() {
+  watched_ = false;
+  looked_ = 0;  // it holds no more: what it has been told is forgotten
+  return emptied(changes_.release());
+}
 
 bool HiddenSet::holds() const {
   if (watched_) {

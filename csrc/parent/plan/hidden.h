@@ -43,6 +43,7 @@ class HiddenSet {
     int64_t changed;  // ns
   };
   class Walk;
+  Fd give_watch();
 
   std::string root_;
   int64_t looked_;

@@ -10,7 +10,7 @@ namespace pyminicon::parent {
 
 void KeptFd::keep(Fd fd) {
   reset();
-  if (mark_file(fd.get(), file_) && note_kept_fd(fd.get(), file_)) fd_ = fd.release();
+  if (fd && mark_file(fd.get(), file_) && note_kept_fd(fd.get(), file_)) fd_ = fd.release();
 }
 
 bool KeptFd::there() const { return fd_ >= 0 && is_still(fd_, file_); }
