@@ -5,144 +5,15 @@
 // looked at while it holds still, what descends is killed, and the others go on.
 #include "child/lineage.h"
 
+#include <linux/wait.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "base/syscall.h"
+#include "child/census.h"
 
 namespace pyminicon::child {
 namespace {
-
-struct Process {
-  int32_t pid, parent;
-  char state;  // the letter of proc_pid_stat(5)
-  bool alone;  // no thread beside its first
-  bool doomed;
-};
-
-constexpr uint32_t kMostProcesses = 1 << 18;
-
-// In the order of their pids, as procfs lists them.
-struct Census {
-  Process* all = nullptr;
-  uint32_t count = 0;
-
-  const Process* find(int32_t pid) const {
-    uint32_t low = 0, high = count;
-    while (low < high) {
-      const uint32_t middle = (low + high) / 2;
-      if (all[middle].pid < pid) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    return low < count && all[low].pid == pid ? &all[low] : nullptr;
-  }
-};
-
-// A few pages of it are ever touched.
-class Memory {
- public:
-  Memory() {
-    const long at = sys::call(SYS_mmap, 0, kSize, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at > 0 || at < -4095) start_ = at;
-  }
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-  ~Memory() {
-    if (start_ != 0) sys::call(SYS_munmap, start_, kSize);
-  }
-  Process* get() const { return reinterpret_cast<Process*>(start_); }
-
- private:
-  static constexpr long kSize = static_cast<long>(kMostProcesses * sizeof(Process));
-  long start_ = 0;
-};
-
-int32_t number(const char* text) {
-  int32_t value = 0;
-  while (*text >= '0' && *text <= '9') value = value * 10 + (*text++ - '0');
-  return value;
-}
-
-// Where the word number `skipped` behind `text` begins.
-const char* word(const char* text, int skipped) {
-  while (*text != 0 && skipped > 0) skipped -= *text++ == ' ' ? 1 : 0;
-  return text;
-}
-
-// "PID (name) STATE PPID …": the name may hold anything, so what counts is behind its last bracket.
-bool parse(char* text, long size, Process& process) {
-  text[size] = 0;
-  long bracket = size - 1;
-  while (bracket > 0 && text[bracket] != ')') --bracket;
-  if (bracket + 4 >= size) return false;
-  constexpr int kParent = 1, kThreads = 17;  // behind the state
-  const char* state = text + bracket + 2;
-  process = {number(text), number(word(state, kParent)), *state, number(word(state, kThreads)) <= 1,
-             false};
-  return true;
-}
-
-// 1, or 0 for one that has just gone.
-long read_process(int proc, const char* name, Process& process) {
-  char path[24];
-  uint32_t at = 0;
-  while (name[at] != 0 && at < 12) {
-    path[at] = name[at];
-    ++at;
-  }
-  constexpr char kStat[] = "/stat";
-  for (const char letter : kStat) path[at++] = letter;
-  const long fd = sys::openat(proc, path, O_RDONLY | O_CLOEXEC);
-  if (fd == -ENOENT || fd == -ESRCH) return 0;
-  if (fd < 0) return fd;
-  char text[512];
-  const long got = sys::read(static_cast<int>(fd), text, sizeof text - 1);
-  sys::close(static_cast<int>(fd));
-  if (got <= 0) return got == -ESRCH ? 0 : -EIO;
-  return parse(text, got, process) ? 1 : -EIO;
-}
-
-struct DirectoryEntry {  // getdents64(2)
-  uint64_t inode;
-  int64_t offset;
-  unsigned short size;
-  unsigned char type;
-  char name[1];
-};
-
-long take_census(int proc, Census& census) {
-  census.count = 0;
-  const long fd = sys::openat(proc, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return fd;
-  alignas(DirectoryEntry) char buffer[8192];
-  long got;
-  while ((got = sys::call(SYS_getdents64, fd, sys::arg(buffer), sizeof buffer)) > 0) {
-    for (long at = 0, end = got; at < end;) {
-      const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer + at);
-      at += entry->size;
-      if (entry->name[0] < '1' || entry->name[0] > '9') continue;
-      const bool full = census.count == kMostProcesses;
-      const long found = full ? -E2BIG : read_process(proc, entry->name, census.all[census.count]);
-      if (found < 0) got = found;
-      if (found < 0) break;
-      census.count += static_cast<uint32_t>(found);
-    }
-    if (got < 0) break;
-  }
-  sys::close(static_cast<int>(fd));
-  return got;
-}
-
-// The first thread of a process may have ended and the others go on: it looks like a zombie then.
-bool alive(const Process& process) {
-  return (process.state != 'Z' && process.state != 'X') || !process.alone;
-}
-bool is_stopped(char state) { return state == 'T' || state == 't'; }
 
 // Whose processes are to end.
 struct Doom {
@@ -160,7 +31,7 @@ struct Doom {
 };
 
 // Parents mostly have lower pids than their children, so one or two rounds find all.
-uint32_t mark(Census& census, const Doom& doom) {
+uint32_t mark(Processes& census, const Doom& doom) {
   uint32_t living = 0;
   for (bool more = true; more;) {
     more = false;
@@ -170,48 +41,163 @@ uint32_t mark(Census& census, const Doom& doom) {
       const Process* parent = census.find(process.parent);
       if (!doom.begins_with(process) && (parent == nullptr || !parent->doomed)) continue;
       process.doomed = more = true;
-      living += alive(process) ? 1 : 0;
+      living += is_alive(process) ? 1 : 0;
     }
   }
   return living;
 }
 
+int64_t now_ns() {
+  timespec time{};
+  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
+  return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+struct Walk {
+  int proc;
+  Processes& processes;
+  bool blind;  // it is enough to know that they are there
+};
+
+void meet(int32_t pid, void* walk) {
+  const Walk& on = *static_cast<Walk*>(walk);
+  Processes& all = on.processes;
+  if (!on.blind) {
+    look_at(on.proc, pid, all);
+  } else if (all.count < Processes::kMost) {
+    all.all[all.count++] = {pid, 0, 'S', true, false};
+  }
+}
+
+// The children of one, at the end of the list. Less than 0: the kernel doesn't tell.
+long walk_to_children(const Walk& walk, int32_t pid) {
+  return list_children(walk.proc, {pid, 0, 'S', true, false}, meet, const_cast<Walk*>(&walk));
+}
+
+// All that is beneath those in the list, as far as one comes in time.
+void walk_down(Walk walk, int64_t until) {
+  for (uint32_t i = 0; i < walk.processes.count && now_ns() < until; ++i) {
+    list_children(walk.proc, Process(walk.processes.all[i]), meet, &walk);
+  }
+}
+
+// Leaves those of which `is_so` is true.
+template <typename IsSo>
+void keep(Processes& processes, IsSo is_so) {
+  uint32_t kept = 0;
+  for (uint32_t i = 0; i < processes.count; ++i) {
+    if (is_so(processes.all[i])) processes.all[kept++] = processes.all[i];
+  }
+  processes.count = kept;
+}
+
+// A handful.
+void sort(Processes& processes) {
+  for (uint32_t i = 1; i < processes.count; ++i) {
+    const Process process = processes.all[i];
+    uint32_t at = i;
+    for (; at > 0 && processes.all[at - 1].pid > process.pid; --at) {
+      processes.all[at] = processes.all[at - 1];
+    }
+    processes.all[at] = process;
+  }
+}
+
+constexpr int64_t kMillisecond = 1000000;
+
+// Who is stopped already, of those that aren't to end: they stay so. They are walked down to from
+// init, for all of /proc is long where a command forks without end, and until everything is stopped
+// each look at it waits behind a thousand others for a processor. For the same reason it gives up
+// after a while: who was stopped goes on then.
+void find_stopped(int proc, const Doom& doom, Processes& stopped) {
+  constexpr int64_t kPatience = 20 * kMillisecond;
+  const Walk walk{proc, stopped, false};
+  stopped.count = 0;
+  if (walk_to_children(walk, 1) < 0) {
+    take_census(proc, stopped);
+  } else {
+    keep(stopped, [&](const Process& child) {
+      return child.pid != doom.ancestor && !doom.begins_with(child);
+    });
+    walk_down(walk, now_ns() + kPatience);
+  }
+  keep(stopped, is_stopped);
+  sort(stopped);
+}
+
+// A worker ends by itself when nothing is left beneath it.
+bool has_ended(int32_t worker) {
+  siginfo_t info{};
+  constexpr int kLook = WEXITED | WNOHANG | WNOWAIT;
+  const long r = sys::call(SYS_waitid, P_PID, worker, sys::arg(&info), kLook, 0);
+  return r >= 0 && info.si_pid == worker && info.si_code == CLD_EXITED && info.si_status == 0;
+}
+
+// What lies still dies when it is killed, and nobody else need be stopped for that. False: it goes
+// on, or it takes longer than what would be gained.
+bool end_what_lies_still(int proc, int32_t worker, Processes& found) {
+  constexpr int64_t kPatience = 3 * kMillisecond, kEach = kMillisecond / 10;
+  constexpr timespec kMoment{0, 250000};
+  found.count = 0;
+  const Walk walk{proc, found, true};
+  int64_t until = now_ns() + kPatience;
+  if (walk_to_children(walk, worker) < 0) return false;
+  walk_down(walk, until);
+  for (uint32_t i = 0; i < found.count; ++i) sys::call(SYS_kill, found.all[i].pid, SIGKILL);
+  until += kEach * (found.count < 200 ? found.count : 200);
+  bool ended = false;
+  while (!(ended = has_ended(worker)) && now_ns() < until) {
+    sys::call(SYS_nanosleep, sys::arg(&kMoment), 0);
+  }
+  return ended;
+}
+
 // Children first: a shell that saw its child stopped would take it for a job that was put aside.
-void go_on(const Census& now, const Census& before) {
+void go_on(const Processes& now, const Processes& stopped) {
   for (uint32_t i = now.count; i-- > 0;) {
     const Process& process = now.all[i];
-    if (process.doomed || process.pid == 1) continue;
-    const Process* then = before.find(process.pid);
-    if (then != nullptr && is_stopped(then->state)) continue;  // somebody else stopped it
+    if (process.doomed || process.pid == 1 || stopped.find(process.pid) != nullptr) {
+      continue;
+    }
     sys::call(SYS_kill, process.pid, SIGCONT);
   }
 }
 
-// What a killed process still does in the kernel takes a moment; and one may have asked for a
-// SIGCONT by a timer of its own. So: until nothing is left, or it can't be a matter of time.
+// What a killed process still does in the kernel takes a moment, and a processor that this would
+// take from it by looking too often.
+void await_deaths(uint32_t living) {
+  constexpr long kEach = 30000, kLeast = 100000, kMost = 5000000;  // ns
+  const long wanted = static_cast<long>(living) * kEach;
+  const timespec moment{0, wanted < kLeast ? kLeast : wanted > kMost ? kMost : wanted};
+  sys::call(SYS_nanosleep, sys::arg(&moment), 0);
+}
+
+// One may have asked for a SIGCONT by a timer of its own. So: until nothing is left, or it can't be
+// a matter of time.
 constexpr int kMostRounds = 400;
 
 long end_all(int proc, const Doom& doom) {
-  const Memory memory_before, memory_now;
-  Census before{memory_before.get()}, now{memory_now.get()};
-  if (before.all == nullptr || now.all == nullptr) return -ENOMEM;
-  long seen = take_census(proc, before);
+  Processes stopped, now;
+  if (stopped.failed() || now.failed()) return -ENOMEM;
+  if (doom.ancestor != 0 && end_what_lies_still(proc, doom.ancestor, now)) return 0;
+  find_stopped(proc, doom, stopped);
+  long seen = 0;
   for (int round = 0; round < kMostRounds; ++round) {
     sys::call(SYS_kill, -1, SIGSTOP);
     // A census that couldn't be taken is taken again: the alternative is to end the container.
     seen = take_census(proc, now);
-    if (seen >= 0 && mark(now, doom) == 0) break;
+    const uint32_t living = seen < 0 ? 0 : mark(now, doom);
+    if (seen >= 0 && living == 0) break;
     for (uint32_t i = 0; i < now.count; ++i) {
       if (now.all[i].doomed) sys::call(SYS_kill, now.all[i].pid, SIGKILL);
     }
-    const timespec moment{0, round < 20 ? 200000 : 2000000};
-    sys::call(SYS_nanosleep, sys::arg(&moment), 0);
+    await_deaths(round < 20 ? living : 60);
   }
   if (seen < 0) {
     sys::call(SYS_kill, -1, SIGCONT);
     return seen;
   }
-  go_on(now, before);
+  go_on(now, stopped);
   return 0;
 }
 
