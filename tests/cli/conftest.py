@@ -59,12 +59,16 @@ def nothing_left() -> Iterator[None]:
 
 
 def _cgroups() -> set[str]:
-    """Those of processes that are no more: other programs' containers may come and go meanwhile."""
+    """Those of processes that are no more: other programs' containers may come and go meanwhile, also in other PID
+    namespaces (a cgroup's name has its owner's)."""
     found = set()
+    here = str(os.stat("/proc/self/ns/pid").st_ino)
     for root, names, _ in os.walk("/sys/fs/cgroup"):
         for name in names:
             parts = name.split("-")
-            if name.startswith("pyminicon-") and len(parts) > 3 and not os.path.exists(f"/proc/{parts[3]}"):
+            if name.startswith("pyminicon-") and len(parts) > 3 and parts[2] == here:
+                if os.path.exists(f"/proc/{parts[3]}"):
+                    continue
                 found.add(os.path.join(root, name))
     return found
 

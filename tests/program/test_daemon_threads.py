@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,7 @@ def run():
         pyminicon.run(['/bin/true'])
 def timed():
     while True:
-        pyminicon.run(['/bin/echo'], capture_output=True, timeout=5, image='/')
+        pyminicon.run(['/payload'], capture_output=True, timeout=5, image={image!r})
 def template_run():
     while True:
         template.run(['/bin/true'])
@@ -32,10 +33,10 @@ sys.exit(7)
 """
 
 
-def ends_well(what: str, times: int) -> None:
+def ends_well(what: str, times: int, image: Path) -> None:
     for number in range(times):
         made = subprocess.run(
-            [sys.executable, "-c", CODE.format(what=what, ends=number % 12)],
+            [sys.executable, "-c", CODE.format(what=what, ends=number % 12, image=str(image))],
             capture_output=True,
             env=environment(),
             text=True,
@@ -47,11 +48,11 @@ def ends_well(what: str, times: int) -> None:
 
 @pytest.mark.slow_in_vm
 @pytest.mark.parametrize("what", ["wait", "run", "timed", "template"])
-def test_daemon_threads_in_the_core_don_t_change_the_exit_status(what: str) -> None:
-    ends_well(what, 8)
+def test_daemon_threads_in_the_core_don_t_change_the_exit_status(what: str, bare_rootfs: Path) -> None:
+    ends_well(what, 8, bare_rootfs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["wait", "run"])
-def test_the_same_two_hundred_times(what: str) -> None:
-    ends_well(what, 200)
+def test_the_same_two_hundred_times(what: str, bare_rootfs: Path) -> None:
+    ends_well(what, 200, bare_rootfs)
