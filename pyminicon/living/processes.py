@@ -41,6 +41,7 @@ def inside(box: Box, with_init: bool) -> list[ProcessInfo]:
     names = _names(box)
     found: list[ProcessInfo] = []
     numbers = {box.pid: 1}
+    program = _program(box.pid)
     for pid, parent in _tree(box.pid):
         try:
             one, comm = _looked_at(pid, rows, names)
@@ -48,10 +49,24 @@ def inside(box: Box, with_init: bool) -> list[ProcessInfo]:
             continue
         numbers[pid] = one.pid
         one.ppid = numbers.get(parent, 0)
-        ours = with_init and one.ppid in (0, 1) and comm in _OURS
-        if not ours and one.pid:
+        if one.pid and not (with_init and _is_ours(pid, program, one.ppid in (0, 1) and comm in _OURS)):
             found.append(one)
     return sorted(found, key=lambda one: one.pid)
+
+
+def _is_ours(pid: int, program: tuple[int, int] | None, by_name: bool) -> bool:
+    """Whether it is init or a worker of its, which run init's own program: names anybody can give himself. ``by_name``
+    is the answer for one that has just ended, or whose program the kernel doesn't tell."""
+    its = _program(pid)
+    return by_name if its is None or program is None else its == program
+
+
+def _program(pid: int) -> tuple[int, int] | None:
+    try:
+        about = os.stat(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _tree(first: int) -> Iterator[tuple[int, int]]:

@@ -11,6 +11,7 @@ import pytest
 import pyminicon
 from pyminicon import aio
 from tests.living.conftest import soon
+from tests.support.placement import needs_limit
 
 Home = Any
 
@@ -61,3 +62,18 @@ def test_on_a_loop() -> None:
             assert [one.ppid > 1 for one in await c.processes()] == [True]
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("options", [{}, {"usage": True}], ids=str)
+def test_who_works_on_files_is_none_of_them_and_a_name_hides_nobody(options: dict[str, Any]) -> None:
+    if options:
+        needs_limit("usage", True)
+    rename = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'pyminicon-work'); print(flush=True); time.sleep(99)"
+    with pyminicon.start(image="python", **options) as c:
+        (c.path("/tmp") / "file").write_text("x")
+        c.run(["true"])
+        assert c.processes() == []
+        with c.start(["python", "-c", rename], stdout=pyminicon.PIPE) as named:
+            assert named.stdout is not None and named.stdout.readline() == b"\n"
+            assert [one.pid for one in c.processes()] == [named.pid]
+        assert c.processes() == []
