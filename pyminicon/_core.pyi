@@ -170,6 +170,9 @@ class Handle:
     def serve_files(self, who: Who | None, strict: bool, socket: int, /) -> Handle:
         """A process inside that works on files for the other end of ``socket``; ``strict``: without capabilities."""
 
+    def open_terminal(self) -> tuple[int, int] | None:
+        """The outer and the inner side of one that has a name inside; None where none can be had."""
+
     def read_inside(self, path: str, most: int, timeout: float | None, /) -> bytes | None:
         """A small regular file as the container sees it; None where there is none. OSError otherwise."""
 

@@ -929,7 +929,7 @@ class Container(_Attended[AnyStr], Running):
         if wants_terminal(options):
             from pyminicon.terminal import Terminal
 
-            terminal = Terminal()
+            terminal = Terminal(self._handle.open_terminal())
             options = {**options, **dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)}
         try:
             made = self._begun(args, self._asked(args, options, specs.ONLY_RUN), terminal, trace)

@@ -28,9 +28,10 @@ class Terminal:
     select. It begins with 24 rows of 80 columns.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pair: tuple[int, int] | None = None) -> None:
+        """``pair``: its two sides, if they are there already."""
         self.inner: int
-        self._outer, self.inner = os.openpty()
+        self._outer, self.inner = pair or os.openpty()
         self.resize(24, 80)
 
     def fileno(self) -> int:

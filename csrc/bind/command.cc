@@ -10,11 +10,9 @@
 #include "bind/gil.h"
 #include "bind/run.h"
 #include "parent/launch/command.h"
-#include "parent/launch/vehicle.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
-#include "parent/process/plain_file.h"
 
 namespace pyminicon::bind {
 namespace {
@@ -198,46 +196,6 @@ Released<Handle> serve_files(Handle& container, const py::object& who, bool stri
   return handle;
 }
 
-// Whether a file there can be read without a server that may never answer.
-bool is_local(const std::string& directory) {
-  const NoGil nogil;
-  return parent::is_local(directory);
-}
-
-// A small regular file as the container sees it, its links followed inside alone; None where there
-// is none. Whatever its file system does, no longer than `timeout`.
-py::object read_inside(Handle& handle, const std::string& path, uint64_t most, Seconds timeout) {
-  const auto bytes = std::make_shared<std::optional<std::string>>();
-  const auto error = std::make_shared<int>(ENOENT);
-  const parent::Patience patience{deadline_in(timeout, parent::now_ns()), -1, check_signals};
-  bool done = true;
-  {
-    const NoGil nogil;
-    std::shared_ptr<parent::Fd> root;
-    {
-      const std::lock_guard lock(handle.guarded->lock);
-      root = std::make_shared<parent::Fd>(fcntl(handle.container().root.get(), F_DUPFD_CLOEXEC, 3));
-    }
-    if (*root) {
-      done = parent::done_within(patience, [root, path, most, bytes, error] {
-        const parent::Way way{root->get(), path, 0,
-                              kernel::kResolveInRoot | kernel::kResolveNoMagiclinks};
-        const parent::Fd file = parent::open_plain(way);
-        *error = errno;
-        if (!file) return;
-        const bool made_up = parent::is_made_up(file.get());
-        if (!made_up) *bytes = parent::read_at_most(file.get(), most);
-        *error = made_up ? EINVAL : errno;
-      });
-    }
-  }
-  if (done && *bytes) return py::bytes(**bytes);
-  if (done && (*error == ENOENT || *error == ENOTDIR)) return py::none();
-  errno = done ? *error : ETIMEDOUT;
-  PyErr_SetFromErrno(PyExc_OSError);
-  throw py::error_already_set();
-}
-
 // As the caller's own PID namespace counts; None where that can't be told.
 py::object host_pid(const Handle& handle) {
   const parent::Launched& one = handle.container();
@@ -269,8 +227,6 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
       .def("start_command", &start_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
       .def("serve_files", &serve_files)
-      .def_static("is_local", &is_local)
-      .def("read_inside", &read_inside)
       .def_property_readonly("host_pid", &host_pid)
       .def_property_readonly("ending",
                              [](Handle& h) {

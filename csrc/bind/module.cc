@@ -7,6 +7,7 @@
 #include "bind/command.h"
 #include "bind/from_python.h"
 #include "bind/handle.h"
+#include "bind/inside.h"
 #include "bind/known_plans.h"
 #include "bind/network.h"
 #include "bind/plain_file.h"
@@ -77,6 +78,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
         return collected(h, paths, max, deadline_in(timeout, parent::now_ns()));
       });
   bind_commands(module, handle);
+  bind_inside(handle);
   bind_network(handle);
   module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),

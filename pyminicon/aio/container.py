@@ -282,7 +282,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         if wants_terminal(options):
             from pyminicon.terminal import Terminal
 
-            terminal = Terminal()
+            terminal = Terminal(self._handle.open_terminal())
             os.set_blocking(terminal.fileno(), False)
             options = {**options, **dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)}
         watch = enter(self._loop)

@@ -208,6 +208,34 @@ def test_a_terminal_of_its_own(home: Home) -> None:
     assert b"24 80" in text and b"got typed" in text
 
 
+@pytest.mark.parametrize("options", [{}, {"read_only": True}, {"userns": "private"}])
+def test_a_terminal_has_a_name_inside_by_which_it_can_be_opened(options: Any) -> None:
+    script = "tty; echo opened by its name >$(tty); echo by dev tty >/dev/tty; stat -c %U $(tty)"
+    users = [None, "nobody"] if os.geteuid() == 0 else [None]
+    with pyminicon.start(**options) as c:
+        for user in users:
+            with c.start(["sh", "-c", script], tty=True, **({"user": user} if user else {})) as p:
+                text = b""
+                while piece := p.terminal.read():
+                    text += piece
+            lines = text.decode().split("\r\n")
+            assert lines[0].startswith("/dev/pts/")
+            assert lines[1:4] == ["opened by its name", "by dev tty", user or "root"]
+
+
+def test_who_has_covered_dev_pts_gets_a_terminal_all_the_same() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    with pyminicon.start(cap_add=["SYS_ADMIN"], seccomp="unconfined") as c:
+        c.run(["mount", "-t", "tmpfs", "none", "/dev/pts"], check=True)
+        c.run(["sh", "-c", "mkfifo /dev/pts/ptmx"], check=True)
+        with c.start(["sh", "-c", "stty size"], tty=True) as p:
+            text = b""
+            while piece := p.terminal.read():
+                text += piece
+        assert text == b"24 80\r\n"
+
+
 def test_users_are_the_containers_own_as_they_are_now(home: Home) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to become another user inside")
