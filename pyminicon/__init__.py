@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from pyminicon.errors import TimeoutExpired as TimeoutExpired
     from pyminicon.images.errors import ImageError as ImageError
     from pyminicon.images.pulling import pull as pull
+    from pyminicon.keeper.callers import ContainerInfo as ContainerInfo
+    from pyminicon.keeper.callers import attach as attach
+    from pyminicon.keeper.callers import containers as containers
     from pyminicon.preload import load as load
     from pyminicon.result import Result as Result
     from pyminicon.result import Usage as Usage
@@ -49,6 +52,9 @@ _HOMES = {
     "Result": "result",
     "Usage": "result",
     "Template": "template",
+    "attach": "keeper.callers",
+    "containers": "keeper.callers",
+    "ContainerInfo": "keeper.callers",
     "pull": "images.pulling",
     "Error": "errors",
     "SpecError": "errors",

@@ -33,7 +33,7 @@ _NO_LIMIT = (1 << 64) - 1
 _CHANGEABLE = frozenset(("memory", "memory_swap", "cpus", "cpu_weight", "cpuset", "pids", "io_weight"))
 _PATIENCE = 5.0  # seconds for a killed container to be gone
 _LOOK_AGAIN = 0.005  # seconds
-NOT_RUN = frozenset(("tty",))  # a terminal needs somebody at it
+NOT_RUN = frozenset(("tty", "detach", "name", "labels"))  # a terminal needs somebody at it
 
 
 def run(args: Any, **options: Any) -> Result[Any]:
@@ -92,6 +92,9 @@ def run(args: Any, **options: Any) -> Result[Any]:
       userns='auto'           user namespace: "host", "private" or "inside:outside:count[,...]"
       init=False              a small pid 1 that reaps and forwards signals
       tty=False               (start) a terminal of its own
+      detach=False            (start) it outlives this process
+      name=None               (start, with detach) by which it is found
+      labels=None             (start, with detach) {"key": "value"}
 
     limits::
 
@@ -261,9 +264,14 @@ def start(args: Any = None, **options: Any) -> Container[Any]:
 
     Takes run's options but ``input timeout check capture_output collect``. Raises SpecError and
     LaunchError as :func:`run` does. ``tty=True``: a terminal of its own, in the container's ``terminal``
-    (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which.
+    (:class:`pyminicon.terminal.Terminal`) unless stdin, stdout and stderr say which. ``detach=True``: it outlives
+    this process, with ``name`` and ``labels``, and what it writes is kept in a log; :func:`attach` finds it again.
     """
     announce(args, options.get("image", "host"))
+    if "detach" in options and options.pop("detach"):
+        from pyminicon.detached.beginning import begin_for_good
+
+        return attached(*begin_for_good(args, options))
     if wants_terminal(options) and args is not None:
         return _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
@@ -357,9 +365,14 @@ def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> C
     return Container(_PRIVATE, handle, spec, [], args, plan)
 
 
-def kept_elsewhere(handle: Any, spec: Spec, plan: Any) -> Container[Any]:
-    """The Container for one that a keeper has: nothing here ends it, and nobody is warned that it runs."""
-    box: Container[Any] = Container(_PRIVATE, handle, spec, [], handle.about["args"], plan)
+def attached(directory: str, to: Any = None) -> Container[Any]:
+    """The Container for one that a keeper has: nothing here ends it, and nobody is warned that it runs. ``to``: a
+    line to the keeper."""
+    from pyminicon.detached import remote
+
+    far: Any = remote.Container(directory, to)
+    plan: Any = remote.Plan(far.about)
+    box: Container[Any] = Container(_PRIVATE, far, remote.spec_of(far.about), [], far.about["args"], plan)
     box._kept.let_go()
     return box
 

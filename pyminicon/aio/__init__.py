@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pyminicon.result import Result
     from pyminicon.terminal import Terminal
 
-__all__ = ["AsyncContainer", "AsyncProcess", "Template", "run", "start"]
+__all__ = ["AsyncContainer", "AsyncProcess", "Template", "attach", "run", "start"]
 
 
 if TYPE_CHECKING:
@@ -220,10 +220,21 @@ if TYPE_CHECKING:
 async def start(args: Any = None, **options: Any) -> AsyncContainer[Any]:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
     announce(args, options.get("image", "host"))
+    if "detach" in options and options.pop("detach"):
+        from pyminicon.aio import attached
+
+        return await attached.begun(args, options)
     if wants_terminal(options) and args is not None:
         return await _start_in_terminal(args, options)
     trace = bool(options.pop("trace", False)) if "trace" in options else False
     return await _start(args, *await _planned_start(args, options), trace, None)
+
+
+async def attach(name: str) -> AsyncContainer[bytes]:
+    """:func:`pyminicon.attach` on the running loop: ``aclose`` lets go of the container and doesn't end it."""
+    from pyminicon.aio import attached
+
+    return await attached.by_name(name)
 
 
 async def _planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:

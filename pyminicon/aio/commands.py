@@ -11,6 +11,8 @@ from pyminicon.aio.launching import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyminicon.aio.loop import Watch
     from pyminicon.living.asked import Command
 
@@ -25,7 +27,7 @@ async def begin(
     loop = watch.loop
     while True:
         try:
-            begun = _core.Begun(
+            begun = _asked_for(
                 box,
                 asked.told,
                 asked.who,
@@ -45,6 +47,12 @@ async def begin(
                 raise TimeoutError from None
             await asyncio.sleep(_FULL)
     return begun.result() or await _heard_of(watch, begun, deadline)
+
+
+def _asked_for(box: _core.Handle, *request: Any) -> _core.Begun:
+    begin = getattr(box, "begin", None)  # of a container that another process keeps
+    begun: _core.Begun = _core.Begun(box, *request) if begin is None else begin(*request)
+    return begun
 
 
 async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) -> _core.Handle:

@@ -30,29 +30,6 @@ Usage: pyminicon COMMAND ...
 
 #: For containers that outlive the command that starts them.
 _KEPT = frozenset("exec ps logs stop kill wait rm attach top stats pause unpause port inspect cp".split())
-_CREATED = "`run -d` makes and starts a container in one go"
-_MEANT = {
-    "build": "build it with buildah or docker, then: pyminicon image import FILE",
-    "create": _CREATED,
-    "start": _CREATED,
-    "restart": "a container runs once: rm it, and run -d again",
-    "rename": "a container keeps its name: run -d --name",
-    "commit": "what a container has changed: pyminicon cp CONTAINER:/ -",
-    "export": "pyminicon cp CONTAINER:/ - for a container, pyminicon image export for an image",
-    "diff": "what a container has changed isn't listed: cp copies it out",
-    "update": "limits are changed from Python: pyminicon.attach(NAME).update(memory=...)",
-    "events": "ps tells what there is; wait waits for an end",
-    "network": "there are no networks with names: run --network none, off or host",
-    "volume": "there are no volumes with names: run -v DIRECTORY:TARGET",
-    "compose": "each container is started by itself: run -d; a service manager starts several",
-    "push": "skopeo or podman push what: pyminicon image export",
-    "tag": "a second name for an image: pyminicon image import, or pull it by that",
-    "info": "pyminicon doctor",
-    "load": "pyminicon image import FILE",
-    "save": "pyminicon image export",
-    "import": "pyminicon image import FILE",
-    "login": "the credentials of docker and podman are used: docker login, or podman login",
-}
 
 
 def main() -> NoReturn:
@@ -112,4 +89,6 @@ def command(words: list[str]) -> int:
         from pyminicon.cli.image import main as image
 
         return image([{"images": "ls", "rmi": "rm"}.get(name, name), *words[1:]])
-    raise SpecError(name, f"no such command; {_MEANT.get(name, 'pyminicon --help lists them')}")
+    from pyminicon.cli.unknown import MEANT
+
+    raise SpecError(name, f"no such command; {MEANT.get(name, 'pyminicon --help lists them')}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon.cli import OWN_FAILURE, say
+from pyminicon.cli import OWN_FAILURE, say, stdio
 from pyminicon.errors import Expired, LaunchError, SpecError
 
 TYPE_CHECKING = False
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pyminicon.plan import Plan
 
 TIME_IS_UP, CANT_RUN, NOT_FOUND = 124, 126, 127
-_PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
 
 
 def main(words: list[str]) -> int:
@@ -42,7 +41,7 @@ def main(words: list[str]) -> int:
             from pyminicon.cli.dry_run import main as dry_run
 
             if not wanted.get("tty"):
-                _stdio(wanted, given)
+                stdio(wanted, given)
             return dry_run(rest[1:], wanted)
         if given.get("detach"):
             from pyminicon.cli.kept.begin import main as begin
@@ -124,7 +123,7 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     from pyminicon.options import parse as spec
     from pyminicon.plan import build as plan
 
-    piped = _stdio(wanted, given)
+    piped = stdio(wanted, given)
     forward = signals.Forwarder(given.get("stop-timeout"))
     try:
         # No earlier plan is looked for, and none is kept: this process has one container.
@@ -160,40 +159,6 @@ def _run(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
         box.close()
         raise
     return finish(box, given, forward.ended_by)
-
-
-def _stdio(wanted: dict[str, Any], given: dict[str, Any]) -> bool:
-    """Which descriptors go in as they are, and which through a pipe; whether there is one to serve.
-
-    Pipes are handed over: not a byte is copied. A terminal never is: whoever holds it can read
-    what is typed and, with CAP_SYS_ADMIN, put words into its input (TIOCSTI, ioctl_tty(2)). Neither is
-    what has a name here: by /proc/self/fd it can be opened again for writing, and its mode changed. Nor what
-    couldn't be opened again at all: /dev/stdout is a socket to nobody (ENXIO), and another user's pipe is closed to us.
-    """
-    stdin, stdout, stderr = (_way(fd) for fd in (0, 1, 2))
-    wanted["stdin"] = stdin if given.get("interactive") else _NULL
-    counted = "max_output" in wanted
-    wanted["stdout"] = _PIPE if counted else stdout
-    wanted["stderr"] = _PIPE if counted else stderr
-    if stdout == stderr == _PIPE and _same_file(1, 2):
-        wanted["stderr"] = _STDOUT  # one pipe for one file: what comes out keeps its order
-    return _PIPE in (wanted["stdin"], wanted["stdout"], wanted["stderr"])
-
-
-def _way(fd: int) -> int | None:
-    """How one of our own descriptors goes in: as it is (None), through a pipe, or as the null device."""
-    try:
-        name = os.readlink(f"/proc/self/fd/{fd}")
-    except OSError:  # closed: the container finds the null device there
-        return None
-    if name.startswith("pipe:["):
-        return None if os.geteuid() in (0, os.fstat(fd).st_uid) else _PIPE
-    return _NULL if name == "/dev/null" else _PIPE
-
-
-def _same_file(one: int, other: int) -> bool:
-    first, second = os.fstat(one), os.fstat(other)
-    return (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino)
 
 
 def finish(box: Container[Any], given: dict[str, Any], ended_by: int) -> int:

@@ -1,4 +1,4 @@
-"""What to say of an option that ``run`` doesn't have. Imported only then."""
+"""What to say of an option or a verb that isn't there. Imported only then."""
 
 from __future__ import annotations
 
@@ -29,6 +29,32 @@ _INSTEAD = {
     "sysctl": "set it on this machine: sysctl -w NAME=VALUE",
     "annotation": "did you mean --label?",
     "oom-kill-disable": "a container over its memory limit is always ended",
+}
+
+
+_CREATED = "`run -d` makes and starts a container in one go"
+#: Verbs of docker's, and what stands in their place.
+MEANT = {
+    "build": "build it with buildah or docker, then: pyminicon image import FILE",
+    "create": _CREATED,
+    "start": _CREATED,
+    "restart": "a container runs once: rm it, and run -d again",
+    "rename": "a container keeps its name: run -d --name",
+    "commit": "what a container has changed: pyminicon cp CONTAINER:/ -",
+    "export": "pyminicon cp CONTAINER:/ - for a container, pyminicon image export for an image",
+    "diff": "what a container has changed isn't listed: cp copies it out",
+    "update": "limits are changed from Python: pyminicon.attach(NAME).update(memory=...)",
+    "events": "ps tells what there is; wait waits for an end",
+    "network": "there are no networks with names: run --network none, off or host",
+    "volume": "there are no volumes with names: run -v DIRECTORY:TARGET",
+    "compose": "each container is started by itself: run -d; a service manager starts several",
+    "push": "skopeo or podman push what: pyminicon image export",
+    "tag": "a second name for an image: pyminicon image import, or pull it by that",
+    "info": "pyminicon doctor",
+    "load": "pyminicon image import FILE",
+    "save": "pyminicon image export",
+    "import": "pyminicon image import FILE",
+    "login": "the credentials of docker and podman are used: docker login, or podman login",
 }
 
 

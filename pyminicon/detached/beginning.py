@@ -67,7 +67,8 @@ def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, Any], line.Line]:
     """Starts a container with a keeper of its own: its state, and a line to the keeper. Raises as start does."""
     for name, why in _NOT_DETACHED.items():
-        if options.get(name) is not None:
+        value = options.get(name)
+        if value is not None and value is not False and value != ():
             raise SpecError(name, why)
     request = {
         "args": None if args is None else [_plain(word) for word in _listed(args)],
@@ -92,6 +93,13 @@ def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, 
     except BaseException:
         to.close()
         raise
+
+
+def begin_for_good(args: Any, options: dict[str, Any]) -> tuple[str, line.Line]:
+    """What ``start`` with ``detach=True`` asks for: where its state lies, and a line to its keeper."""
+    wish = Wish(name=options.pop("name", None), labels=options.pop("labels", None))
+    fields, to = begin(args, options, wish)
+    return f"{place.top()}/containers/{fields['id']}", to
 
 
 def _listed(args: Any) -> Any:

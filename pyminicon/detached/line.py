@@ -49,18 +49,19 @@ class Line:
             self.sock.sendall(memoryview(data)[done:])
 
     def receive(self) -> Any:
-        """The next message; None where the other has gone."""
+        """The next message; None where the other has gone. Nothing behind it is read: who polls the line sees that."""
         while True:
             message = self._next()
             if message is not None:
                 return message
-            if not self._read():
+            size = 4 + int.from_bytes(self._data[:4], "little") if len(self._data) >= 4 else 4
+            if not self._read(size - len(self._data)):
                 return None
 
     def arrived(self) -> list[Any] | None:
         """The messages that are whole by now; None where the other has gone."""
         try:
-            gone = not self._read()
+            gone = not self._read(_PIECE)
         except BlockingIOError:
             gone = False
         found = []
@@ -68,9 +69,9 @@ class Line:
             found.append(message)
         return None if gone and not found else found
 
-    def _read(self) -> bool:
+    def _read(self, most: int) -> bool:
         try:
-            data, ancillary, _, _ = self.sock.recvmsg(_PIECE, _RIGHTS_SIZE, _socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = self.sock.recvmsg(most, _RIGHTS_SIZE, _socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return False
         for level, kind, words in ancillary:

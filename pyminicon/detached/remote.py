@@ -8,6 +8,7 @@ import time
 
 from pyminicon import errors
 from pyminicon.detached import asking, line, state
+from pyminicon.options import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -113,6 +114,9 @@ class Command(_Far):
     def give_up(self) -> None:
         pass
 
+    def hopeless(self, killed_for: float) -> bool:
+        return False
+
     def release(self) -> None:
         for which in range(3):
             fd = self.take_stream(which)
@@ -125,6 +129,48 @@ class Command(_Far):
         line = getattr(self, "_line", None)
         if line is not None and self.owned:
             line.close()
+
+
+class Begun:
+    """A command that was asked for: ``fd`` is readable when there is news."""
+
+    def __init__(self, container: Container, to: line.Line) -> None:
+        self._container = container
+        self.line: line.Line = to
+        self._handed_over = False
+
+    @property
+    def fd(self) -> int:
+        return self.line.fileno()
+
+    def result(self) -> Command | None:
+        """It, once it runs."""
+        if not select.select([self.line.fileno()], [], [], 0)[0]:
+            return None
+        return self.wait()
+
+    def wait(self) -> Command:
+        """Likewise, however long that takes."""
+        try:
+            about = asking.answer(self.line)
+        except ConnectionResetError:
+            raise _shut_down() from None
+        self._handed_over = True
+        return Command(self._container, self.line, about)
+
+    def __del__(self) -> None:
+        if not self._handed_over and self._container.owned:  # whoever polls it has stopped by now
+            self.line.close()
+
+    def given_up(self) -> Command:
+        """It, which is being ended, whatever has become of it."""
+        about: Any = {"streams": [], "id": self._container.id, "pid": 0, "host_pid": None, "startup": 0.0}
+        try:
+            about = asking.answer(self.line)
+        except (errors.Error, OSError):
+            pass
+        self._handed_over = True
+        return Command(self._container, self.line, about)
 
 
 class Worker:
@@ -183,6 +229,32 @@ class Container(_Far):
                 raise _shut_down() from None
             raise
 
+    def begin(
+        self,
+        told: Any,
+        who: Any,
+        stdio: tuple[int, int, int],
+        pass_fds: Sequence[int],
+        terminal: bool,
+        trace: bool,
+        wall_time: float | None,
+        cpu_time: float,
+        max_output: int,
+    ) -> Begun:
+        """Asks for a command, and doesn't wait for it."""
+        if pass_fds:
+            raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
+        request = (tuple(told), who, terminal, wall_time, cpu_time, max_output)
+        streams = [None if fd >= 0 else fd for fd in stdio]
+        to = self._new_line()
+        try:
+            fds = [fd for fd in stdio if fd >= 0]
+            to.send({"do": "command", "request": request, "streams": streams}, fds)
+        except BaseException:
+            to.close()
+            raise
+        return Begun(self, to)
+
     def start_command(
         self,
         told: Any,
@@ -196,23 +268,13 @@ class Container(_Far):
         max_output: int,
         cancel_fd: int = -1,
     ) -> Command:
-        if pass_fds:
-            raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
-        request = (tuple(told), who, terminal, wall_time, cpu_time, max_output)
-        streams = [None if fd >= 0 else fd for fd in stdio]
-        to = self._new_line()
+        begun = self.begin(told, who, stdio, pass_fds, terminal, trace, wall_time, cpu_time, max_output)
         try:
-            to.send(
-                {"do": "command", "request": request, "streams": streams}, [fd for fd in stdio if fd >= 0]
-            )
-            if cancel_fd >= 0 and not _comes_before(to.fileno(), cancel_fd):
+            if cancel_fd >= 0 and not _comes_before(begun.fd, cancel_fd):
                 raise errors.LaunchError(110, "prepare")
-            return Command(self, to, asking.answer(to))
-        except ConnectionResetError:
-            to.close()
-            raise _shut_down() from None
+            return begun.wait()
         except BaseException:
-            to.close()
+            begun.line.close()
             raise
 
     def run_command(
@@ -267,6 +329,19 @@ class Container(_Far):
     def read_inside(self, path: str, most: int, timeout: float | None) -> bytes | None:
         found: bytes | None = self._ask("read", path=path, most=most, patience=timeout)
         return found
+
+    def open_terminal(self) -> tuple[int, int] | None:
+        if not self._ask("terminal"):
+            return None
+        outer, inner = self._line.take_fds()
+        return outer, inner
+
+    def socket_inside(
+        self, family: int, host: bytes, port: int, listens: bool, timeout: float | None
+    ) -> tuple[int, bool]:
+        pending: bool = self._ask("socket", request=(int(family), host, port, listens, timeout))
+        (fd,) = self._line.take_fds()
+        return fd, pending
 
     def send_signal(self, number: int) -> bool:
         return self._told(lambda: self._ask("signal", signal=number))
@@ -327,6 +402,13 @@ class Container(_Far):
         """Who lets go of it doesn't end it."""
         return True
 
+    def close_living(self) -> bool:
+        """Likewise."""
+        return True
+
+    def hopeless(self, killed_for: float) -> bool:
+        return False
+
     def give_up(self) -> None:
         pass
 
@@ -353,3 +435,28 @@ def _comes_before(fd: int, other: int) -> bool:
     waiting.register(fd, select.POLLIN)
     waiting.register(other, select.POLLIN)
     return fd in dict(waiting.poll())
+
+
+class _NoImage:
+    """Whose locks its keeper has."""
+
+    lock_fds: tuple[int, ...] = ()
+
+
+class Plan:
+    """What is known here of the plan of a container that was made elsewhere."""
+
+    def __init__(self, about: dict[str, Any]) -> None:
+        self.id: str = about["id"]
+        self.environment: dict[str, str] = about["environment"]
+        self.stop_signal: int = about["stop_signal"]
+        self.told: tuple[Any, ...] = ([], [], [], about["cwd"])
+        self.fields: dict[str, Any] = {"mounts": [], "disk_parent": "", **about["plan"]}
+        self.rootfs: _NoImage = _NoImage()
+
+
+def spec_of(about: dict[str, Any]) -> Spec:
+    """What was asked for, as far as commands in it depend on that."""
+    spec = Spec()
+    spec.image, spec.cwd, spec.init = about["image"], about["cwd"], True
+    return spec

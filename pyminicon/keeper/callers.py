@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from pyminicon.container import Container, kept_elsewhere
-from pyminicon.detached import asking, place, remote, state
+from pyminicon.container import Container, attached
+from pyminicon.detached import asking, place, state
 from pyminicon.errors import ContainerEnded
-from pyminicon.options import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from pyminicon.detached.line import Line
-
-
-class _Plan:
-    """What is known here of the plan of a container that was made elsewhere."""
-
-    def __init__(self, about: dict[str, Any]) -> None:
-        self.id: str = about["id"]
-        self.environment: dict[str, str] = about["environment"]
-        self.stop_signal: int = about["stop_signal"]
-        self.told: tuple[Any, ...] = ([], [], [], about["cwd"])
-        self.fields: dict[str, Any] = {"mounts": [], **about["plan"]}
 
 
 def attach(name: str) -> Container[Any]:
@@ -38,15 +24,6 @@ def attach(name: str) -> Container[Any]:
     except asking.NotRunning as error:
         fields = error.fields
         raise ContainerEnded(fields["id"], fields["returncode"], fields["limit"]) from None
-
-
-def attached(directory: str, to: Line | None = None) -> Container[Any]:
-    """The container whose state lies there. ``to``: a line to its keeper."""
-    handle = remote.Container(directory, to)
-    about = handle.about
-    spec = Spec()
-    spec.image, spec.cwd, spec.init = about["image"], about["cwd"], True
-    return kept_elsewhere(handle, spec, _Plan(about))
 
 
 class ContainerInfo:

@@ -37,8 +37,10 @@ class Keeper:
         self.fields: dict[str, Any] = {}
         try:
             self._start(request)
-        except BaseException:
+        except BaseException as error:
             self.room.drop(self.fields)
+            if isinstance(error, OSError) and not isinstance(error, errors.Error):
+                raise errors.Error(f"state of containers: {self.room.where}: {error.strerror}") from None
             raise
 
     def _start(self, request: dict[str, Any]) -> None:

@@ -3,6 +3,8 @@ where that comes later."""
 
 from __future__ import annotations
 
+import os
+
 from pyminicon import errors
 from pyminicon.keeper.command import Command, request_of
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     Message: TypeAlias = dict[str, Any]
     Answer: TypeAlias = tuple[Any] | None
 
-_NULL = -3
+_PATIENCE = 1.0  # seconds for a process inside to answer: meanwhile nobody else is heard
 
 
 def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
@@ -105,9 +107,30 @@ def _read(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> A
     _insist_on_going(keeper)
     return (
         keeper.box._handle.read_inside(
-            message["path"], message["most"], min(message["patience"] or 1.0, 1.0)
+            message["path"], message["most"], min(message["patience"] or _PATIENCE, _PATIENCE)
         ),
     )
+
+
+def _terminal(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """Both sides of a terminal that has a name inside, or neither."""
+    _insist_on_going(keeper)
+    pair = keeper.box._handle.open_terminal() or ()
+    client.say({"ok": len(pair)}, pair)
+    for fd in pair:
+        os.close(fd)
+    return None
+
+
+def _socket(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """A socket in the container's network."""
+    _insist_on_going(keeper)
+    family, host, port, listens, timeout = message["request"]
+    patience = _PATIENCE if timeout is None else min(timeout, _PATIENCE)
+    fd, pending = keeper.box._handle.socket_inside(family, host, port, listens, patience)
+    client.say({"ok": pending}, [fd])
+    os.close(fd)
+    return None
 
 
 def _wait(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
@@ -201,6 +224,8 @@ ALL: dict[str, Callable[..., Any]] = {
     "of command": _of_command,
     "files": _files,
     "read": _read,
+    "socket": _socket,
+    "terminal": _terminal,
     "wait": _wait,
     "stop": _stop,
     "signal": _signal,

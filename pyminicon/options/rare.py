@@ -308,7 +308,15 @@ def _host_etc(spec: Spec, name: str, value: Any) -> None:
     spec.host_etc = sorted(set(found))
 
 
+def _of_detached(spec: Spec, name: str, value: Any) -> None:
+    if value is not None and value is not False:
+        raise SpecError(name, "goes with a start: start(..., detach=True, name=..., labels=...)")
+
+
 CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
+    "detach": _of_detached,
+    "name": _of_detached,
+    "labels": _of_detached,
     "storage": _storage,
     "host_etc": _host_etc,
     "encoding": _codec,

@@ -105,7 +105,15 @@ class RunOfTemplate(StartOfTemplate, total=False):
     trace: bool
 
 
-class StartOptions(ContainerOptions, StartOfTemplate, total=False):
+class DetachOptions(TypedDict, total=False):
+    """What start takes for a container that outlives the caller."""
+
+    detach: bool
+    name: str | None
+    labels: Mapping[str, str] | None
+
+
+class StartOptions(ContainerOptions, StartOfTemplate, DetachOptions, total=False):
     """What :func:`pyminicon.start` takes."""
 
     tty: bool
@@ -122,7 +130,7 @@ class StartLivingOfTemplate(TypedDict, total=False):
     files: Mapping[str, bytes | os.PathLike[str] | str] | None
 
 
-class LivingOptions(ContainerOptions, StartLivingOfTemplate, total=False):
+class LivingOptions(ContainerOptions, StartLivingOfTemplate, DetachOptions, total=False):
     """What :func:`pyminicon.start` takes without args."""
 
     trace: bool

@@ -17,11 +17,11 @@ from tests.cli.conftest import COMMAND, environment
 PATIENCE = 60.0  # for what comes soon on a machine that has nothing else to do
 
 
-def soon(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What it comes to, once that is true."""
+def soon(what: Callable[[], Any], seconds: float = PATIENCE, left: Callable[[], Any] = lambda: "") -> Any:
+    """What it comes to, once that is true. ``left``: what is said if it isn't."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline, "it doesn't come"
+        assert time.monotonic() < deadline, f"it doesn't come {left()}"
         time.sleep(0.02)
     return found
 
@@ -95,8 +95,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     if made.state.exists():
         assert os.listdir(made.state / "containers") == []
         assert os.listdir(made.state / "names") == []
-    assert made.layers() == []
-    soon(lambda: not _ours(made.state))
+    soon(lambda: made.layers() == [])  # a killed keeper's guards may be at it
+    soon(lambda: not _ours(made.state), left=lambda: _ours(made.state))
 
 
 def _ours(state: Path) -> list[str]:
@@ -107,7 +107,7 @@ def _ours(state: Path) -> list[str]:
         try:
             ours = entry.isdigit() and word in Path(f"/proc/{entry}/environ").read_bytes()
             if ours and int(entry) != os.getpid() and alive(int(entry)):
-                found.append(entry)
+                found.append(f"{entry} {Path(f'/proc/{entry}/comm').read_text().strip()}")
         except OSError:
             continue
     return found

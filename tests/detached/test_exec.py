@@ -117,7 +117,7 @@ def test_a_terminal_of_its_own(web: Place) -> None:
         os.execve(COMMAND[0], [*COMMAND, "exec", "-it", "web", "sh"], web.env)
     shown = b""
     deadline = time.monotonic() + 60
-    os.write(fd, b"test -t 0 && echo it-is-$((6*7)); exit 9\n")
+    os.write(fd, b"tty && echo it-is-$((6*7)); exit 9\n")
     while time.monotonic() < deadline and select.select([fd], [], [], 60)[0]:
         try:
             data = os.read(fd, 4096)

@@ -248,6 +248,7 @@ def test_a_full_disk_costs_output_and_not_the_container_nor_its_end(place: Place
     script = f"""
     mount -t tmpfs -o size=300k,mode=700 none {place.state}
     run run -d --name web host sh -c 'echo first; while [ ! -e /tmp/go ]; do sleep 0.05; done; seq 100000; exit 3'
+    until run logs web | grep -q first; do :; done
     head -c 1000000 /dev/zero > {place.state}/filler
     run run -d --name other host true; echo other $?
     run exec web touch /tmp/go; echo exec $?
@@ -262,7 +263,7 @@ def test_a_full_disk_costs_output_and_not_the_container_nor_its_end(place: Place
     words = r.stdout.split("\n")
     assert "other 125" in words and "No space left" in r.stderr
     assert words[words.index("exec 0") + 1 : words.index("exec 0") + 3] == ["3", "wait 0"]
-    assert "web exited" in words and "first" in words and "rm 0" in words
+    assert "web exited" in words and "first" in words and "rm 0" in words, r
     lost = next(int(word.split()[1]) for word in words if word.startswith("lost "))
     assert lost > 100_000
     place.state.rmdir()

@@ -87,7 +87,7 @@ def _source(name: str) -> Source:
 
 class _Running:
     def __init__(self, directory: str) -> None:
-        from pyminicon.keeper.callers import attached
+        from pyminicon.container import attached
 
         self._box = attached(directory)
         self.copy_out = self._box.copy_out
@@ -115,8 +115,8 @@ class _Ended:
 
 
 def _in(source: str, name: str, target: str) -> None:
+    from pyminicon.container import attached
     from pyminicon.detached import asking
-    from pyminicon.keeper.callers import attached
 
     absolute = target if target.startswith("/") else f"/{target}"
     try:

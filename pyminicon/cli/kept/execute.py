@@ -3,9 +3,8 @@ are pipes already."""
 
 from __future__ import annotations
 
-from pyminicon.cli import say, words
+from pyminicon.cli import say, stdio, words
 from pyminicon.cli.kept.far import Far
-from pyminicon.cli.run_command import _stdio, exit_status_of
 from pyminicon.cli.words import FLAG, MANY, ONE
 from pyminicon.detached import asking, place
 from pyminicon.errors import LaunchError, SpecError
@@ -52,6 +51,8 @@ def main(argv: list[str]) -> int | None:
     try:
         return _run(to, rest[1:], options, given)
     except LaunchError as error:
+        from pyminicon.cli.run_command import exit_status_of
+
         say(str(error))
         return exit_status_of(error)
     except (ConnectionResetError, BrokenPipeError):
@@ -68,7 +69,7 @@ def _run(to: Line, args: list[str], options: dict[str, Any], given: dict[str, An
 
         return run_in_terminal(to, question, given)
     streams: dict[str, Any] = {}
-    piped = _stdio(streams, given)
+    piped = stdio(streams, given)
     question["streams"] = [streams[name] for name in ("stdin", "stdout", "stderr")]
     fds = [fd for fd, which in enumerate(question["streams"]) if which is None]
     far = Far(to, question, fds)

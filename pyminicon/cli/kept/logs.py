@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+    from pyminicon.detached.line import Line
     from pyminicon.detached.log import Record
 
 
@@ -32,20 +33,25 @@ def logs(given: dict[str, Any], rest: list[str]) -> int:
     shown = _Shown(bool(given.get("timestamps")), since)
     reader = log.Reader(directory)
     try:
-        seen = asking.ask(to, {"do": "follow", "seen": -1}) if to is not None else 0
+        seen = _more(to, -1)
         shown.show(_last(reader.records(), tail, since))
-        while to is not None:
-            try:
-                told = asking.ask(to, {"do": "follow", "seen": seen})
-            except (ConnectionResetError, BrokenPipeError):
-                told = None
+        while seen is not None:
+            seen = _more(to, seen)
             shown.show(reader.records())
-            if not isinstance(told, int):  # its end
-                return 0
-            seen = told
     finally:
         reader.close()
     return 0
+
+
+def _more(to: Line | None, seen: int) -> int | None:
+    """How much has been written, once that is more than ``seen``; None once there will be no more."""
+    if to is None:
+        return None
+    try:
+        told = asking.ask(to, {"do": "follow", "seen": seen})
+    except (ConnectionResetError, BrokenPipeError):
+        return None
+    return told if isinstance(told, int) else None
 
 
 def _since(word: str) -> float:

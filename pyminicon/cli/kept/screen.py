@@ -6,6 +6,7 @@ import os
 
 from pyminicon.cli.kept.far import Far
 from pyminicon.cli.tty import Guard, _Session
+from pyminicon.detached import asking
 from pyminicon.errors import SpecError
 from pyminicon.terminal import Terminal
 
@@ -23,7 +24,9 @@ def run_in_terminal(to: Line, question: dict[str, Any], given: dict[str, Any]) -
         raise SpecError("--tty", "the input device is not a TTY")
     guard = Guard(0) if typed else None
     try:
-        with Terminal() as terminal:
+        # One that has a name inside, where there can be such a one.
+        outer, inner = to.take_fds() if asking.ask(to, {"do": "terminal"}) else (-1, -1)
+        with Terminal((outer, inner) if outer >= 0 else None) as terminal:
             question["streams"] = [None] * 3
             question["options"]["tty"] = True
             far = Far(to, question, [terminal.inner] * 3)

@@ -1,0 +1,69 @@
+"""A detached container on an event loop: nothing here ends it but what says so."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pyminicon.aio.container import PRIVATE, AsyncContainer
+from pyminicon.aio.loop import enter
+from pyminicon.aio.thread import in_thread
+from pyminicon.detached import asking, beginning, place, remote
+from pyminicon.errors import ContainerEnded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pyminicon.detached.line import Line
+
+
+class Attached(AsyncContainer[bytes]):
+    """Its keeper has it; ``aclose`` lets go of it."""
+
+    async def aclose(self) -> None:
+        """Lets go of it, and doesn't end it."""
+        if not self._handle.owned:
+            return
+        self._ending.forget()
+        self._settled = True
+        self._handle.release()
+        self.pidfd = -1
+        if self._files is not None:
+            self._files.close()
+
+    def __del__(self) -> None:
+        """Nobody is warned that it runs."""
+
+
+async def by_name(name: str) -> Attached:
+    """See :func:`pyminicon.attach`."""
+    try:
+        return await _made(lambda: remote.Container(place.find(name)))
+    except asking.NotRunning as error:
+        fields = error.fields
+        raise ContainerEnded(fields["id"], fields["returncode"], fields["limit"]) from None
+
+
+async def begun(args: Any, options: dict[str, Any]) -> Attached:
+    """A new one. Cancelled, it ends what it has begun."""
+    loop = asyncio.get_running_loop()
+
+    def undo(made: tuple[str, Line]) -> None:
+        asking.ask(made[1], {"do": "remove"})
+        made[1].close()
+
+    made = await in_thread(loop, lambda: beginning.begin_for_good(args, options), undo)
+    return await _made(lambda: remote.Container(*made))
+
+
+async def _made(make: Callable[[], remote.Container]) -> Attached:
+    loop = asyncio.get_running_loop()
+    far = await in_thread(loop, make, remote.Container.release)
+    watch = enter(loop)
+    handle: Any = far
+    plan: Any = remote.Plan(far.about)
+    try:
+        return Attached(PRIVATE, watch, handle, remote.spec_of(far.about), plan, far.about["args"])
+    finally:
+        watch.leave()
