@@ -85,7 +85,11 @@ def scratch() -> set[str]:
 
     place = os.path.join(store_path(), "scratch")
     try:
-        return {path for name in os.listdir(place) if _is_free(path := os.path.join(place, name))}
+        return {
+            path
+            for name in os.listdir(place)
+            if name.startswith("layer-") and _is_free(path := os.path.join(place, name))
+        }
     except FileNotFoundError:
         return set()
 
