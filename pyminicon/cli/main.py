@@ -21,6 +21,7 @@ Usage: pyminicon COMMAND ...
   exec [OPTIONS] CONTAINER COMMAND         run a command in one that runs
   ps logs stop kill wait rm inspect cp     what becomes of them (docker's words)
   attach top stats pause unpause port
+  completion bash|zsh|fish                 what a shell completes words by; manual: the manual page
   doctor [--json]                          what this machine offers and lacks, with the remedies
   image import|pull|ls|rm|...              the image store; also as pull, images, rmi
 
@@ -62,6 +63,10 @@ def command(words: list[str]) -> int:
         status = execute(words[1:])
         if status is not None:
             return status
+    if name in ("completion", "manual"):
+        from pyminicon.cli.kept import completing
+
+        return getattr(completing, name)(words[1:])  # type: ignore[no-any-return]
     if name in _KEPT:
         from pyminicon.cli.kept.verbs import main as kept
 

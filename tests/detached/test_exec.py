@@ -133,6 +133,21 @@ def test_a_terminal_of_its_own(web: Place) -> None:
     assert r.returncode == 125 and "not a TTY" in r.stderr
 
 
+def test_it_loads_nothing_of_a_launch(web: Place) -> None:
+    code = (
+        "import sys; from pyminicon.cli.main import command; assert command(['exec', 'web', 'true']) == 0\n"
+    )
+    code += "print(*(name for name in sys.modules if name.startswith('pyminicon.')), 'json' in sys.modules)"
+    r = subprocess.run(
+        [COMMAND[0], "-c", code], env=web.env, capture_output=True, text=True, check=True, timeout=60,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    ours = "cli cli.main errors cli.kept cli.kept.execute cli.kept.far cli.words detached detached.asking detached.line"
+    *loaded, has_json = r.stdout.split()
+    assert set(loaded) == {f"pyminicon.{name}" for name in [*ours.split(), "detached.place"]}
+    assert has_json == "False"
+
+
 def test_many_at_once_get_each_its_own(web: Place) -> None:
     running = [web.begin("exec", "web", "sh", "-c", f"echo {i}; exit {i}") for i in range(12)]
     for i, one in enumerate(running):

@@ -1,0 +1,92 @@
+"""What helps: each verb's --help, completion, the manual page, hints for verbs that aren't there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pyminicon.cli import options
+from pyminicon.cli.kept import verbs
+from tests.detached.conftest import Place
+
+
+@pytest.mark.parametrize("verb", sorted(verbs.ALL))
+def test_each_verb_helps_with_its_options_and_examples(place: Place, verb: str) -> None:
+    text = place.ok(verb, "--help")
+    assert text.startswith(f"Usage: pyminicon {verb} ")
+    assert "\nExamples:\n  pyminicon " in text
+    assert all(f"--{row[0]}" in text for row in verbs.ALL[verb].table)
+    assert all(len(line) < 120 for line in text.splitlines())
+    r = place(verb, "--nosuch")
+    assert r.returncode == 125 and "--nosuch: no such option" in r.stderr
+    if verbs.ALL[verb].least:
+        r = place(verb)
+        assert r.returncode == 125 and f"pyminicon {verb} --help" in r.stderr
+
+
+def test_the_command_itself_names_every_verb(place: Place) -> None:
+    text = place.ok("--help")
+    assert all(verb in text for verb in verbs.ALL)
+
+
+@pytest.mark.parametrize(
+    ("verb", "hint"), [("build", "buildah"), ("restart", "run -d"), ("compose", "run -d"), ("info", "doctor")]
+)
+def test_verbs_of_dockers_that_are_not_there_are_told_from(place: Place, verb: str, hint: str) -> None:
+    r = place(verb, "x")
+    assert r.returncode == 125 and hint in r.stderr and len(r.stderr) < 150
+
+
+def _completed(place: Place, *words: str) -> list[str]:
+    """What bash makes of the last of the words."""
+    array = " ".join(f"'{word}'" for word in ("pyminicon", *words))
+    script = f"""
+    pyminicon() {{ {sys.executable} -m pyminicon "$@"; }}
+    source <(pyminicon completion bash)
+    COMP_WORDS=({array}); COMP_CWORD={len(words)}; _pyminicon; printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    r = subprocess.run(
+        ["bash", "-c", script], env=place.env, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert r.stderr == ""
+    return r.stdout.split()
+
+
+def test_bash_completes_verbs_options_and_names(place: Place) -> None:
+    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    place.ok("run", "-d", "--name", "week", "host", "true")
+    place.ok("wait", "week")
+    assert _completed(place, "unp") == ["unpause"]
+    assert set(_completed(place, "")) >= {*verbs.ALL, "run", "pull", "completion"}
+    assert _completed(place, "exec", "--work") == ["--workdir"]
+    assert _completed(place, "exec", "we") == ["web"]
+    assert _completed(place, "exec", "-e", "A=b", "we") == ["web"]
+    assert _completed(place, "exec", "-w", "we") == []  # a directory's name
+    assert _completed(place, "exec", "web", "we") == []  # a command's
+    assert sorted(_completed(place, "logs", "we")) == ["web", "week"]
+    assert "host" in _completed(place, "run", "--rm", "ho")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shells_script_has_all_verbs_and_options(place: Place, shell: str) -> None:
+    script = place.ok("completion", shell)
+    assert all(verb in script for verb in (*verbs.ALL, "run"))
+    long = "-l " if shell == "fish" else "--"
+    for table in (options.TABLE, *(verb.table for verb in verbs.ALL.values())):
+        assert all(f"{long}{row[0]}" in script for row in table)
+    program = shutil.which(shell)
+    if program is not None:
+        subprocess.run([program, "-n"], input=script, text=True, check=True, timeout=60)
+    assert place("completion", "tcsh").returncode == 125
+
+
+def test_the_manual_page_is_made_of_the_same_tables(place: Place) -> None:
+    page = place.ok("manual")
+    assert page.startswith(".TH PYMINICON 1")
+    plain = page.replace("\\-", "-")
+    for verb in verbs.ALL.values():
+        assert all(f"--{row[0]}" in plain for row in verb.table)
+    assert all(f"--{row[0]}" in plain for row in options.TABLE)
