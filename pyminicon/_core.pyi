@@ -121,11 +121,34 @@ def is_root() -> bool:
     """Whether this process is all of root: uid 0, its capabilities, and not merely in a user namespace."""
 
 Words = Sequence[str | bytes]
-Told = tuple[Words, Words, Words, str | bytes]
+Told = tuple[Words, Words, Words, str | bytes] | tuple[Words, Words, Words, str | bytes, tuple[int, int]]
 """What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""
 
 Who = tuple[int, int, list[int]]
 """uid, gid and all groups of a command."""
+
+class Gate:
+    """What is served of one container's network, by a thread that knows no GIL: (listener, port inside) of each
+    published port. The listeners stay the caller's to close. LaunchError EMFILE where there is no room."""
+
+    def __init__(self, published: Sequence[tuple[int, int]], /) -> None: ...
+    @property
+    def birth(self) -> int:
+        """The socket through which the launched child tells of itself."""
+
+    @property
+    def line(self) -> int:
+        """A socket that ends when all of it has; each connection to the container's listener comes through it as a
+        byte with a descriptor."""
+
+    def born(self) -> None:
+        """The child has been launched."""
+
+    def carry(self, one: int, other: int, /) -> bool:
+        """From now on each of two connected sockets gets what the other says. They stay the caller's to close."""
+
+    def end(self, timeout: float | None, /) -> None:
+        """Ends all of it, and returns when it is gone."""
 
 class Handle:
     """A started container; kills and removes it when it goes away, in the process that made it."""

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pyminicon.inside.path import ContainerPath
     from pyminicon.living.asked import Command
     from pyminicon.living.processes import ProcessInfo
+    from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
     from pyminicon.options.types import Args, Buffer, LimitOptions, ProcessOptions, RunOfCommand
     from pyminicon.plan import Plan
-    from pyminicon.result import Result, Stats, Usage
+    from pyminicon.result import Refusal, Result, Stats, Usage
     from pyminicon.terminal import Terminal
 
 _NO_LIMIT = (1 << 64) - 1
@@ -83,6 +84,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
       files=None              {"target": bytes or path}, put in before the start
       collect=None            paths that are taken out after the end, in Result.files
       collect_max=16777216    bytes of each of them
+      publish=()              ["[address:]port:port inside"]: ports of the caller's that lead inside
       network='none'          "none": its own loopback; "off": no sockets but AF_UNIX; "host"
       pid='private'           PID namespace, or "host"
       ipc='private'           IPC namespace, or "host"
@@ -180,14 +182,25 @@ def run_plan(
         from pyminicon.result import make_result
 
         core_plan = plan.core or _core.Plan(plan.fields)
-        request = (core_plan, plan.told, *run_request(spec, trace, begun))
-        outcome = ask(_core.run, spec, request)
-        return make_result(spec, args, outcome)
+        serving = serve(spec) if spec.serves else None
+        told = plan.told if serving is None else serving.told(plan.told)
+        try:
+            outcome = ask(_core.run, spec, (core_plan, told, *run_request(spec, trace, begun)))
+        finally:
+            refused = None if serving is None else serving.ended()
+        return make_result(spec, args, outcome, refused)
     except ImportError as error:
         raise errors.not_loaded(error) from error
     finally:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
+
+
+def serve(spec: Spec) -> Serving:
+    """What is served of a container's network, before it is launched."""
+    from pyminicon.network.serving import Serving
+
+    return Serving(spec)
 
 
 def ask(run: Any, spec: Spec, request: tuple[Any, ...]) -> Any:
@@ -338,10 +351,13 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
 def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Container[Any]:
     """A Container for one start of a plan; closes the plan's locks if it fails."""
     _bury()
+    serving = None
     try:
+        if spec.serves:
+            serving = serve(spec)
         handle = _core.start(
             plan.core or _core.Plan(plan.fields),
-            plan.told,
+            plan.told if serving is None else serving.told(plan.told),
             stdio_choices(spec),
             spec.pass_fds,
             spec.tty,
@@ -355,9 +371,14 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
     except BaseException as error:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
+        if serving is not None:
+            serving.end()
         insist_on_wish(spec, error)
         raise
-    return Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan)
+    box: Container[Any] = Container(_PRIVATE, handle, spec, plan.rootfs.lock_fds, args, plan)
+    if serving is not None:
+        box._serve(serving)
+    return box
 
 
 def made_container(handle: _core.Handle, spec: Spec, plan: Plan, args: Any) -> Container[Any]:
@@ -388,10 +409,13 @@ class _Kept:
         self.handle = box._handle
         self.locks = locks
         self.streams: tuple[Any, ...] = ()
+        self.serving: Serving | None = None
         self.started_by = os.getpid()
 
     def let_go(self) -> None:
         _running.pop(id(self), None)
+        if self.serving is not None:
+            self.serving.end()
         while self.locks:
             os.close(self.locks.pop())
 
@@ -508,6 +532,17 @@ class Running(Held):
     _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
     _ended_for: int = 0  # the signal that terminate() ended it in the place of
+    _serving: Serving | None = None
+
+    @property
+    def ports(self) -> dict[int, tuple[str, int]]:
+        """What is published: the port inside, and the (address, port) that leads there."""
+        return {} if self._serving is None else dict(self._serving.ports)
+
+    @property
+    def refused(self) -> list[Refusal]:
+        """The last 1,000 connections outward that weren't let through (:class:`pyminicon.result.Refusal`)."""
+        return [] if self._serving is None else self._serving.refused
 
     def _processes(self) -> list[ProcessInfo]:
         from pyminicon.living.processes import inside
@@ -756,6 +791,10 @@ class Container(_Attended[AnyStr], Running):
         self.stop_signal: int = plan.stop_signal
         self.pidfd: int = handle.pidfd
         self._files: Home | None = None
+
+    def _serve(self, serving: Serving) -> None:
+        self._serving = self._kept.serving = serving
+        serving.begun()
 
     def close(self) -> None:
         super().close()

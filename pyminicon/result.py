@@ -46,6 +46,33 @@ class Stats(Usage):
         self.pids: int | None = figures[8]
 
 
+class Refusal(tuple[str, int, str]):
+    """A connection outward that wasn't let through: (``host``, ``port``, ``reason``)."""
+
+    __slots__ = ()
+
+    def __new__(cls, host: str, port: int, reason: str) -> Refusal:
+        return super().__new__(cls, (host, port, reason))
+
+    def __getnewargs__(self) -> tuple[str, int, str]:
+        return self.host, self.port, self.reason
+
+    @property
+    def host(self) -> str:
+        return self[0]
+
+    @property
+    def port(self) -> int:
+        return self[1]
+
+    @property
+    def reason(self) -> str:
+        return self[2]
+
+    def __repr__(self) -> str:
+        return f"Refusal(host={self[0]!r}, port={self[1]!r}, reason={self[2]!r})"
+
+
 if TYPE_CHECKING:
 
     class _Generic(Generic[AnyStr]):
@@ -67,7 +94,8 @@ class Result(_Generic[AnyStr]):
     ended it: "memory", "wall_time", "cpu_time", "output"), ``startup`` (float, seconds from the call to
     execve), ``files`` ({path: bytes} of what ``collect`` asked for and could be taken),
     ``collect_errors`` ({path: OSError} of what couldn't), ``dropped`` (with ``overflow="trim"``: bytes of stdout
-    and of stderr that weren't kept, else (0, 0)), ``trace`` (with ``trace=True``: a list of (stage,
+    and of stderr that weren't kept, else (0, 0)), ``refused`` (the last 1,000 :class:`Refusal` of its
+    proxy), ``trace`` (with ``trace=True``: a list of (stage,
     nanoseconds since the call)).
     """
 
@@ -77,6 +105,7 @@ class Result(_Generic[AnyStr]):
         "dropped",
         "files",
         "limit",
+        "refused",
         "returncode",
         "startup",
         "stderr",
@@ -96,6 +125,7 @@ class Result(_Generic[AnyStr]):
     files: dict[str, bytes]
     collect_errors: dict[str, OSError]
     trace: list[tuple[str, int]] | None
+    refused: list[Refusal]
 
     def check_returncode(self) -> None:
         """Raises CalledProcessError if ``returncode`` isn't 0."""
@@ -112,7 +142,9 @@ class Result(_Generic[AnyStr]):
         return f"Result({', '.join(parts)})"
 
 
-def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
+def make_result(
+    spec: Spec, args: Any, outcome: tuple[Any, ...], refused: list[Refusal] | None = None
+) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
     returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files, *more = outcome
     if timed_out and spec.cancel is not None and spec.cancel.cancelled:
@@ -129,11 +161,12 @@ def make_result(spec: Spec, args: Any, outcome: tuple[Any, ...]) -> Result[Any]:
     if out_cut or err_cut:
         _decode_halves(spec, result, stdout, stderr)
     result.limit = limit
+    result.refused = [] if refused is None else refused
     result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
     result.startup = startup
     result.trace = stamps
-    result.files, refused = files or ({}, {})
-    result.collect_errors = _collect_errors(spec, result.files, refused) if spec.collect else {}
+    result.files, missed = files or ({}, {})
+    result.collect_errors = _collect_errors(spec, result.files, missed) if spec.collect else {}
     if spec.check and returncode:
         result.check_returncode()
     return result

@@ -69,7 +69,7 @@ class Template:
         self._stock = stock
         if self._options.get("tty"):
             raise errors.SpecError("tty", _NO_TERMINAL)
-        spec = specs.parse(_NOTHING, self._options, specs.EACH_RUN)
+        spec = specs.parse(_NOTHING, self._options, specs.EACH_RUN | specs.SERVED)
         self._held: dict[str, int] = {}  # volume sources, open
         self._plan = plans.build(spec)
         self._hold(spec)

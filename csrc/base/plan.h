@@ -217,6 +217,8 @@ struct LaunchPlan {
   int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead
   uint32_t park_late;    // park right after the mounts: what follows depends on the run
   int32_t handout_fd;    // >= 0: a socket; the root and the mount namespace go out as descriptors
+  int32_t gate_fd;       // >= 0: a socket; what the caller serves its network by goes out
+  uint32_t gate_port;    // with a listener at this port, or 0
   uint32_t init;         // stay as pid 1, run the program as its child
   uint32_t barrier;      // Barrier
   int32_t status_fd;     // init: where the program's wait status goes

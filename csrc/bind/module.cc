@@ -79,7 +79,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       });
   bind_commands(module, handle);
   bind_inside(handle);
-  bind_network(handle);
+  bind_network(module, handle);
   module.def("is_root", &parent::is_root);
   module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
              py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,

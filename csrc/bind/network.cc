@@ -7,6 +7,7 @@
 
 #include "bind/from_python.h"
 #include "parent/network/inside.h"
+#include "parent/network/relay.h"
 #include "parent/process/failure.h"
 
 namespace pyminicon::bind {
@@ -65,7 +66,26 @@ py::tuple socket_inside(Handle& handle, int family, const py::bytes& host, uint1
 
 }  // namespace
 
-void bind_network(py::class_<Handle, Released<Handle>>& handle) {
+void bind_network(py::module_& module, py::class_<Handle, Released<Handle>>& handle) {
+  py::class_<parent::Gate, Released<parent::Gate>>(module, "Gate")
+      .def(py::init([](const py::iterable& published) {
+        std::vector<parent::Published> all;
+        for (const py::handle item : published) {
+          const auto row = py::reinterpret_borrow<py::tuple>(item);
+          all.push_back({row[0].cast<int>(), row[1].cast<uint16_t>()});
+        }
+        const NoGil nogil;
+        return Released<parent::Gate>(new parent::Gate(all));
+      }))
+      .def_property_readonly("birth", &parent::Gate::birth)
+      .def_property_readonly("line", &parent::Gate::line)
+      .def("born", &parent::Gate::born)
+      .def("carry", &parent::Gate::carry)
+      .def("end", [](parent::Gate& gate, Seconds timeout) {
+        const int64_t deadline = deadline_in(timeout, parent::now_ns());
+        const NoGil nogil;
+        gate.end(deadline);
+      });
   handle.def("socket_inside", &socket_inside);
 }
 

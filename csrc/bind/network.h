@@ -7,6 +7,6 @@
 
 namespace pyminicon::bind {
 
-void bind_network(py::class_<Handle, Released<Handle>>& handle);
+void bind_network(py::module_& module, py::class_<Handle, Released<Handle>>& handle);
 
 }  // namespace pyminicon::bind

@@ -14,7 +14,8 @@
 namespace pyminicon::bind {
 
 // What Python says of a start, in C++: to be launched by whatever thread. `told`: (candidates,
-// argv, env, cwd). Our ends of the pipes are the handle's; the container's are closed with this.
+// argv, env, cwd) and, where its network is served, (socket, port) of gate.cc. Our ends of the
+// pipes are the handle's; the container's are closed with this.
 struct StartRequest {
   StartRequest(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
                const py::tuple& stdio, std::vector<int> pass);

@@ -29,9 +29,10 @@ constexpr Step kBirth[] = {
     {Stage::kSysfs, mount_sysfs},            // shows the network namespace it is mounted in
     {Stage::kPivot, pivot},                  // the old root is gone after this line
     {Stage::kLoopback, await_loopback},      // late as well, for the same reason
-    {Stage::kCollect, hand_out},             // what `collect` will read, before anybody lives here
-    {Stage::kPark, park},                    // a template's container waits here for its run
-    {Stage::kStdio, move_stdio},             //
+    {Stage::kGate, open_gate},          // its address is there, and nobody who could take the port
+    {Stage::kCollect, hand_out},        // what `collect` will read, before anybody lives here
+    {Stage::kPark, park},               // a template's container waits here for its run
+    {Stage::kStdio, move_stdio},        //
     {Stage::kInit, split_init},         // init stays behind here, the program's process goes on
     {Stage::kSession, start_session},   // the program leads it, also under init
     {Stage::kTerminal, take_terminal},  // only a session's leader without a terminal gets one

@@ -49,6 +49,7 @@ long mount_root(Child&);
 long mount_before_sysfs(Child&);
 long mount_sysfs(Child&);
 long pivot(Child&);
+long open_gate(Child&);
 long hand_out(Child&);
 long park(Child&);
 long start_session(Child&);

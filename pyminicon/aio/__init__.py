@@ -22,7 +22,7 @@ import os
 from pyminicon import errors, result
 from pyminicon.aio.container import PRIVATE, AsyncContainer, AsyncProcess
 from pyminicon.aio.job import Job
-from pyminicon.aio.launching import Limits, launch, planned, sooner
+from pyminicon.aio.launching import Limits, launch, planned, serving_of, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.template import Template
 from pyminicon.container import (
@@ -135,8 +135,10 @@ async def run(args: Any, **options: Any) -> Result[Any]:
     except errors.Expired:
         return expired(args, options)
     watch = enter(loop)
+    serving = None
     try:
         data = input_bytes(spec)
+        serving = serving_of(spec, plan)
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
             handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
@@ -144,8 +146,10 @@ async def run(args: Any, **options: Any) -> Result[Any]:
             return result.make_result(spec, args, result.ended_in_setup(spec))
         job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
         await job.finished()
-        return await job.result(args)
+        return await job.result(args, refused=None if serving is None else serving.ended())
     finally:
+        if serving is not None:
+            serving.end()
         watch.leave()
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
@@ -268,15 +272,21 @@ async def _start(
     args: Any, spec: Spec, plan: Plan, trace: bool, terminal: Terminal | None
 ) -> AsyncContainer[Any]:
     watch = enter(asyncio.get_running_loop())
+    serving = None
     try:
         if terminal is not None:
             terminal.give_to(plan.outer_uid())
+        serving = serving_of(spec, plan)
         handle = await launch(watch, spec, plan, Limits(spec, trace), None)
         begun_with(spec, handle)
-        return AsyncContainer(PRIVATE, watch, handle, spec, plan, args)
+        if serving is not None:
+            serving.begun()
+        return AsyncContainer(PRIVATE, watch, handle, spec, plan, args, serving)
     except BaseException:
         for fd in plan.rootfs.lock_fds:
             os.close(fd)
+        if serving is not None:
+            serving.end()
         raise
     finally:
         watch.leave()

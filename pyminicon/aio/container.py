@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from pyminicon.inside.lexical import PathWords
     from pyminicon.living.asked import Command
     from pyminicon.living.processes import ProcessInfo
+    from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
     from pyminicon.result import Result
@@ -220,12 +221,20 @@ class AsyncContainer(_Attended[AnyStr], Running):
     """
 
     def __init__(
-        self, private: object, watch: Watch, handle: _core.Handle, spec: Spec, plan: Plan, args: Any
+        self,
+        private: object,
+        watch: Watch,
+        handle: _core.Handle,
+        spec: Spec,
+        plan: Plan,
+        args: Any,
+        serving: Serving | None = None,
     ) -> None:
         if private is not PRIVATE:
             raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
         super().__init__(watch, handle, spec, args, "disk_parent" in plan.fields, False)
         self._plan = plan
+        self._serving = serving
         self._lives = args is None
         self._takes_commands: bool = handle.takes_commands
         self.stop_signal: int = plan.stop_signal
@@ -233,6 +242,8 @@ class AsyncContainer(_Attended[AnyStr], Running):
         self._files: Home | None = None
 
     def _let_go(self) -> None:
+        if self._serving is not None:
+            self._serving.end()
         locks = self._plan.rootfs.lock_fds
         while locks:
             os.close(locks.pop())

@@ -190,7 +190,9 @@ class Job(Ending):
             await self.bury()
             raise
 
-    async def result(self, args: Any, limit: str | None = None) -> Result[Any]:
+    async def result(
+        self, args: Any, limit: str | None = None, refused: list[result.Refusal] | None = None
+    ) -> Result[Any]:
         handle, spec = self.handle, self.spec
         files = await self._collected()
         cancelled = await self.bury() if self.gone else None
@@ -208,4 +210,5 @@ class Job(Ending):
         streams = self.output(1), self.output(2)
         dropped = tuple(self.trimmed[which].dropped if which in self.trimmed else 0 for which in (1, 2))
         facts = handle.usage(), handle.startup, handle.trace, files, dropped
-        return result.make_result(spec, args, (returncode, *streams, limit, self.timed_out, *facts))
+        outcome = returncode, *streams, limit, self.timed_out, *facts
+        return result.make_result(spec, args, outcome, refused)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from pyminicon.aio.loop import Watch
+    from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
     from pyminicon.plan import Plan, Told
 
@@ -66,6 +67,15 @@ def sooner(begun: float, spec: Spec) -> float | None:
     """When the set-up is given up: at the timeout or the wall_time, as in the core's run."""
     given = [seconds for seconds in (spec.timeout, spec.wall_time) if seconds is not None]
     return begun + min(given) if given else None
+
+
+def serving_of(spec: Spec, plan: Plan) -> Serving | None:
+    """What is served of its network, which ``plan`` is told of."""
+    if not spec.serves:
+        return None
+    made = container.serve(spec)
+    plan.told = made.told(plan.told)
+    return made
 
 
 class Limits:

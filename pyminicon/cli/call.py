@@ -41,6 +41,7 @@ _PLAIN = {
     "stop-signal": "stop_signal",
     "add-host": "add_host",
     "dns": "dns",
+    "publish": "publish",
 }
 
 # docker's word for no limit; an empty list of CPUs is none either.

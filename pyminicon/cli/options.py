@@ -59,6 +59,13 @@ TABLE: Table = (
     ("ulimit", "", MANY, "NAME=SOFT[:HARD]", "resource limit of a process, as nofile=256:512"),
     ("add-host", "", MANY, "NAME:ADDRESS", "a line of /etc/hosts"),
     ("dns", "", MANY, "ADDRESS", "a name server for /etc/resolv.conf"),
+    (
+        "publish",
+        "p",
+        MANY,
+        "[ADDRESS:]PORT:PORT",
+        "a port of this machine's, 127.0.0.1 if not said, that leads inside",
+    ),
     ("network", "", ONE, "none|off|host", "its own loopback only, no sockets, or this machine's network"),
     ("pid", "", ONE, "private|host", "PID namespace"),
     ("ipc", "", ONE, "private|host", "IPC namespace"),

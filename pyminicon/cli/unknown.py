@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 # Options of docker's that people will try, and what stands in their place.
 _INSTEAD = {
     "privileged": "give what is needed by name: --cap-add, --security-opt, --userns",
-    "publish": "there is no bridge to publish ports from: --network host, or --network none",
-    "p": "there is no bridge to publish ports from: --network host, or --network none",
     "cpu-shares": "--cpu-weight takes 1 to 10000, and 100 is normal (1024 of docker's shares)",
     "c": "--cpu-weight takes 1 to 10000, and 100 is normal (1024 of docker's shares)",
     "blkio-weight": "--io-weight takes 1 to 10000, and 100 is normal",
@@ -23,7 +21,7 @@ _INSTEAD = {
     "runtime": "there is one way to run a container here",
     "ip": "there is no bridge to have an address on: --network host, or --network none",
     "link": "there is no bridge to find others on",
-    "expose": "there is no bridge to publish ports from: --network host, or --network none",
+    "expose": "a port is published or it isn't: -p 8080:80",
     "gpus": "no device of this machine goes in",
     "log-driver": "the output is this command's own",
     "sysctl": "set it on this machine: sysctl -w NAME=VALUE",

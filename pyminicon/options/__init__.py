@@ -24,8 +24,10 @@ EACH_RUN = frozenset(
     "args env cwd stdin stdout stderr input capture_output text universal_newlines encoding errors timeout "
     "check wall_time cpu_time max_output overflow files collect collect_max pass_fds executable cancel".split()
 )
+#: What is served from a container's launch to its end, which no Template has.
+SERVED = frozenset(("publish",))
 #: Those of them that no plan depends on.
-ASIDE = EACH_RUN - {"files", "collect", "cpu_time"}
+ASIDE = EACH_RUN - {"files", "collect", "cpu_time"} | SERVED
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
 ONLY_RUN = frozenset("input timeout check capture_output overflow collect collect_max".split())
 
@@ -81,6 +83,8 @@ class Spec:
     collect: list[str] | None = None
     collect_max = 16 << 20
     network = "none"
+    publish: Sequence[tuple[str, int, int]] = ()  # (address, port, port inside)
+    serves = False  # there is something of its network that the caller serves
     pid = ipc = uts = cgroupns = "private"
     time = "host"
     userns: str | list[tuple[int, int, int]] = "auto"

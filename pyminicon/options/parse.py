@@ -19,6 +19,7 @@ from pyminicon.options import (
     LIVES,
     ONLY_RUN,
     PIPE,
+    SERVED,
     STDOUT,
     Spec,
     text,
@@ -38,6 +39,7 @@ __all__ = [
     "LIVES",
     "ONLY_RUN",
     "PIPE",
+    "SERVED",
     "STDOUT",
     "Spec",
     "parse",
@@ -70,7 +72,8 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
         check(spec, name, value)
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
-    if spec.max_output is not None or spec.overflow != "kill" or spec.volumes or spec.tmpfs or spec.host_etc:
+    mounts = spec.volumes or spec.tmpfs or spec.host_etc
+    if mounts or spec.max_output is not None or spec.overflow != "kill" or spec.publish:
         from pyminicon.options import rare as spec_rare
 
         spec_rare.check_together(spec)

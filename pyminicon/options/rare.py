@@ -281,6 +281,12 @@ def _seccomp(spec: Spec, name: str, value: Any) -> None:
         spec.seccomp = profile
 
 
+def _publish(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.network import publish
+
+    spec.publish = publish(name, _sequence(name, value))
+
+
 def _pass_fds(spec: Spec, name: str, value: Any) -> None:
     fds = _sequence(name, value)
     for fd in fds:
@@ -341,6 +347,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "collect": _collect,
     "collect_max": _size,
     "network": _choice("none", "off", "host"),
+    "publish": _publish,
     "pid": _choice("private", "host"),
     "ipc": _choice("private", "host"),
     "uts": _choice("private", "host"),
@@ -403,6 +410,10 @@ def check_together(spec: Spec) -> None:
         _check_counted(spec)
     if spec.volumes or spec.tmpfs:
         _check_mount_points(spec)
+    if spec.publish:
+        from pyminicon.options import network
+
+        network.check_together(spec)
     if spec.host_etc and spec.image not in ("host", "python"):
         raise SpecError("host_etc", "is for the images 'host' and 'python': any other has an /etc of its own")
 

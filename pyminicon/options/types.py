@@ -113,7 +113,13 @@ class DetachOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
 
 
-class StartOptions(ContainerOptions, StartOfTemplate, DetachOptions, total=False):
+class ServedOptions(TypedDict, total=False):
+    """What is served of a container's network from its launch to its end, and so isn't a Template's."""
+
+    publish: Iterable[str] | None
+
+
+class StartOptions(ContainerOptions, StartOfTemplate, ServedOptions, DetachOptions, total=False):
     """What :func:`pyminicon.start` takes."""
 
     tty: bool
@@ -130,13 +136,13 @@ class StartLivingOfTemplate(TypedDict, total=False):
     files: Mapping[str, bytes | os.PathLike[str] | str] | None
 
 
-class LivingOptions(ContainerOptions, StartLivingOfTemplate, DetachOptions, total=False):
+class LivingOptions(ContainerOptions, StartLivingOfTemplate, ServedOptions, DetachOptions, total=False):
     """What :func:`pyminicon.start` takes without args."""
 
     trace: bool
 
 
-class RunOptions(ContainerOptions, RunOfTemplate, total=False):
+class RunOptions(ContainerOptions, RunOfTemplate, ServedOptions, total=False):
     """What :func:`pyminicon.run` takes."""
 
 

@@ -94,6 +94,8 @@ def _again(kept: Plan, spec: Spec) -> Plan | None:
     limited = kept.fields["cgroup"] is not None
     if core is None or limited is not (spec.limits is not None):
         return None
+    if spec.serves and not kept.fields["loopback"]:
+        return None  # it may not be had with such a network, which the parser says
     if spec.limits is not None:
         from pyminicon import cgroups
 
@@ -131,5 +133,6 @@ def _to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
     kept = Plan(plan.rootfs, plan.id)
     kept.core = plan.core = _core.Plan(plan.fields)
     kept.fields["cgroup"] = plan.fields.get("cgroup")
+    kept.fields["loopback"] = plan.fields["loopback"]
     kept.environment = plan.environment
     return kept

@@ -35,6 +35,7 @@ DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
     "mount": ("openat2", None, {}, "/usr"),
     "pivot_root": ("pivot_root", None, {}, ""),
     "loopback": ("socket", None, {}, ""),
+    "gate": ("pidfd_open", os.O_NONBLOCK, {"publish": ["0:80"]}, ""),
     "collect": ("sendmsg", None, {"collect": ["/x"]}, ""),
     "park": ("recvmsg", None, {"template": True}, ""),
     "stdio": ("dup3", None, {"stdin": -3}, "descriptor 0"),

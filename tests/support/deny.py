@@ -52,7 +52,8 @@ def main() -> None:
     if warm:
         pyminicon.run(["/bin/true"])
         pyminicon.run(
-            ["/bin/true"], **{name: value for name, value in words.items() if name in ("memory", "init")}
+            ["/bin/true"],
+            **{name: value for name, value in words.items() if name in ("memory", "init", "publish")},
         )
     else:  # what importing would have done
         import pyminicon._core

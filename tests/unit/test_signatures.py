@@ -42,7 +42,9 @@ def test_each_option_that_is_checked_is_typed_and_described() -> None:
 def test_each_call_shows_the_options_that_it_takes() -> None:
     assert set(keywords(pyminicon.run)) == KNOWN - STARTS
     assert set(keywords(pyminicon.start)) == KNOWN - parse.ONLY_RUN
-    assert set(keywords(pyminicon.Template)) == KNOWN - parse.EACH_RUN - STARTS - {"trace"} | {"stock"}
+    assert set(keywords(pyminicon.Template)) == KNOWN - parse.EACH_RUN - parse.SERVED - STARTS - {"trace"} | {
+        "stock"
+    }
     assert set(keywords(pyminicon.Template.run)) == parse.EACH_RUN - {"args"} | {"trace"}
     assert set(keywords(pyminicon.Template.start)) == parse.EACH_RUN - parse.ONLY_RUN - {"args"}
     commands = parse.EACH_COMMAND | {"trace"}

@@ -142,6 +142,8 @@ void LaunchJob::prepare(Launched& made, bool park) {
     if (spec_.uid_map) give_to_root_of(spec_, made.scratch_dir_);
   }
   for (int i = 0; i < 3; ++i) fds_.stdio[i] = options_.stdio[i];
+  fds_.gate = options_.gate;
+  fds_.gate_port = options_.gate_port;
   fds_.terminal = options_.terminal ? 1 : 0;
   fds_.pass = options_.pass;
   fds_.scratch_dir = made.scratch_dir_;
@@ -178,7 +180,7 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
   std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure, fds_.ready,
                           fds_.go,           fds_.status,   fds_.handout, fds_.park,
                           fds_.parent_pidfd, fds_.commands, fds_.control, fds_.stdio[0],
-                          fds_.stdio[1],     fds_.stdio[2]};
+                          fds_.stdio[1],     fds_.stdio[2], fds_.gate};
   fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
   fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
   if (companion_->there()) fds.push_back(report_->network_fd);

@@ -49,7 +49,7 @@ Address address_of(int family, const std::string& host, uint16_t port) {
   return made;
 }
 
-SocketMade make_socket_inside(int target, const Address& address, bool listens) {
+RawSocket make_raw_socket_inside(int target, const Address& address, bool listens) {
   const bool named = address.bytes.ss_family == AF_UNIX;
   child::SocketInside wish{target, named ? kernel::kCloneNewns : kernel::kCloneNewnet, listens,
                            &address.bytes, address.size};
@@ -57,23 +57,21 @@ SocketMade make_socket_inside(int target, const Address& address, bool listens) 
   int pidfd = -1;
   args.flags = kernel::kClonePidfd | kernel::kCloneFiles;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  SocketMade made;
-  // Where it may take long, a fork doesn't wait for it.
-  std::optional<MakingFds> making;
-  if (!named) making.emplace();
   const long pid = clone_and_wait(args, enter, &wish);
-  if (pid < 0) {
-    made.error = static_cast<int>(-pid);
-    return made;
-  }
+  if (pid < 0) return {-1, static_cast<int>(-pid), false};
   reap(pidfd);
   ::close(pidfd);
-  made.fd = Fd(wish.fd);
-  made.error = wish.error;
-  made.was_there = wish.was_there;
   // It was killed before it could say anything.
-  if (wish.fd < 0 && wish.error == 0) made.error = EINTR;
-  return made;
+  if (wish.fd < 0 && wish.error == 0) wish.error = EINTR;
+  return {wish.fd, wish.error, wish.was_there};
+}
+
+SocketMade make_socket_inside(int target, const Address& address, bool listens) {
+  // Where it may take long, a fork doesn't wait for it.
+  std::optional<MakingFds> making;
+  if (address.bytes.ss_family != AF_UNIX) making.emplace();
+  const RawSocket made = make_raw_socket_inside(target, address, listens);
+  return {Fd(made.fd), made.error, made.was_there};
 }
 
 }  // namespace pyminicon::parent

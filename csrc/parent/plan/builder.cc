@@ -263,6 +263,8 @@ class Builder {
     plan.plan_fd = fds_.plan;
     plan.failure_fd = fds_.failure;
     plan.handout_fd = fds_.handout;
+    plan.gate_fd = fds_.gate;
+    plan.gate_port = fds_.gate_port;
     plan.commands_fd = fds_.commands;
     plan.control_fd = fds_.control;
     plan.park_fd = fds_.park;

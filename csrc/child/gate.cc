@@ -1,0 +1,64 @@
+// What the caller serves a container's network by: a pidfd by which he gets there, and a listener
+// that the program finds when it begins.
+#include <linux/in.h>
+#include <sys/socket.h>
+
+#include "base/kernel.h"
+#include "base/syscall.h"
+#include "child/child.h"
+
+namespace pyminicon::child {
+namespace {
+
+uint16_t swapped(uint32_t port) { return static_cast<uint16_t>((port & 0xff) << 8 | port >> 8); }
+
+// At the loopback of the container's own network.
+long listen_at(uint32_t port) {
+  constexpr int kMost = 4096;  // the kernel takes no more than its somaxconn
+  constexpr uint8_t kLoopback[4] = {127, 0, 0, 1};
+  const long fd = sys::call(SYS_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return fd;
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = swapped(port);
+  __builtin_memcpy(&address.sin_addr, kLoopback, sizeof kLoopback);
+  long result = sys::call(SYS_bind, fd, sys::arg(&address), sizeof address);
+  if (result >= 0) result = sys::call(SYS_listen, fd, kMost);
+  if (result >= 0) return fd;
+  sys::close(static_cast<int>(fd));
+  return result;
+}
+
+}  // namespace
+
+// One message, which waits in the socket until somebody reads it.
+long open_gate(Child& child) {
+  if (child.plan.gate_fd < 0) return 0;
+  constexpr int kPidfdNonblock = O_NONBLOCK;  // nobody waits by it, a loop is told
+  const long itself = sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), kPidfdNonblock);
+  if (itself < 0) return itself;
+  const long listener = child.plan.gate_port != 0 ? listen_at(child.plan.gate_port) : -1;
+  if (child.plan.gate_port != 0 && listener < 0) return listener;
+  const uint32_t count = listener >= 0 ? 2 : 1;
+  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+  char byte = 'g';
+  iovec data{&byte, 1};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(count * sizeof(int));
+  int* fds = reinterpret_cast<int*>(CMSG_DATA(header));
+  fds[0] = static_cast<int>(itself);
+  if (listener >= 0) fds[1] = static_cast<int>(listener);
+  const long sent = sys::call(SYS_sendmsg, child.plan.gate_fd, sys::arg(&message), 0);
+  sys::close(static_cast<int>(itself));
+  if (listener >= 0) sys::close(static_cast<int>(listener));
+  return sent < 0 ? sent : 0;
+}
+
+}  // namespace pyminicon::child

@@ -1,0 +1,74 @@
+"""What a caller serves of one container's network, from before its launch to its end."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from pyminicon import _core, errors
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pyminicon.options import Spec
+    from pyminicon.result import Refusal
+
+_PATIENCE = 5.0  # seconds for all of it to be gone
+
+
+class Serving:
+    """Ports that are published. LaunchError, stage publish, where one can't be had: nothing has started then."""
+
+    def __init__(self, spec: Spec) -> None:
+        #: Port inside: (address, port) outside.
+        self.ports: dict[int, tuple[str, int]] = {}
+        listeners: list[socket.socket] = []
+        try:
+            rows = []
+            for address, outside, inside in spec.publish:
+                listeners.append(_listener(address, outside))
+                self.ports[inside] = listeners[-1].getsockname()[:2]
+                rows.append((listeners[-1].fileno(), inside))
+            self._gate = _core.Gate(rows)
+        finally:
+            for listener in listeners:
+                listener.close()
+
+    def told(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What the launch is told, with the way to here."""
+        return (*told, (self._gate.birth, 0))
+
+    @property
+    def refused(self) -> list[Refusal]:
+        return []
+
+    def ended(self) -> list[Refusal]:
+        """Its end, and what was refused until then."""
+        self.end()
+        return self.refused
+
+    def begun(self) -> None:
+        """It has been launched."""
+        self._gate.born()
+
+    def end(self) -> None:
+        """Nothing of it is there any more when this returns: its ports are free."""
+        self._gate.end(_PATIENCE)
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in address:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.setblocking(False)
+        made.bind((address, port))
+        made.listen(4096)
+        return made
+    except OSError as error:
+        made.close()
+        name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        hint = "publish at port 0, which picks one" if error.errno == errno.EADDRINUSE else ""
+        raise errors.LaunchError(error.errno or errno.EINVAL, "publish", name, hint) from None
