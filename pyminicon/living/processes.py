@@ -81,10 +81,21 @@ def _tree(first: int) -> Iterator[tuple[int, int]]:
         except OSError:
             continue
         for thread in threads:
-            for child in _words(f"/proc/{pid}/task/{thread}/children"):
-                if int(child) not in seen:
-                    seen.add(int(child))
-                    waiting.append((int(child), pid))
+            for child in _children(f"/proc/{pid}/task/{thread}/children"):
+                if child not in seen:
+                    seen.add(child)
+                    waiting.append((child, pid))
+
+
+def _children(path: str) -> set[int]:
+    """Read until there is nothing new: the kernel skips some where another of them ends meanwhile (proc(5))."""
+    found: set[int] = set()
+    for _ in range(10):
+        before = len(found)
+        found.update(map(int, _words(path)))
+        if len(found) == before:
+            break
+    return found
 
 
 def _words(path: str) -> list[bytes]:

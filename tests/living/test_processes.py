@@ -77,3 +77,14 @@ def test_who_works_on_files_is_none_of_them_and_a_name_hides_nobody(options: dic
             assert named.stdout is not None and named.stdout.readline() == b"\n"
             assert [one.pid for one in c.processes()] == [named.pid]
         assert c.processes() == []
+
+
+def test_none_is_missed_while_others_end() -> None:
+    with pyminicon.start(image="host") as c:
+        script = "sleep 100 & while :; do for i in 1 2 3 4 5 6 7 8; do true & done; wait $(jobs -p | tail -n 8); done"
+        with c.start(["sh", "-c", script]) as busy, c.start(["sleep", "99"]) as other:
+            assert soon(lambda: ["sleep", "100"] in [one.command_line for one in c.processes()])
+            for _ in range(300):
+                found = [one.command_line for one in c.processes()]
+                assert ["sleep", "99"] in found and ["sleep", "100"] in found, found
+            assert busy.poll() is None and other.poll() is None
