@@ -84,13 +84,35 @@ SOAK ?= 100000
 soak:
 	$(BIN)/python -m tests.soak $(SOAK)
 
-# The adapters, by their frameworks' own tests, each in an environment of its own.
-.PHONY: adapters
-adapters:
-	$(PYTHON) -m venv build/adapters/inspect-ai
-	build/adapters/inspect-ai/bin/pip install -q --disable-pip-version-check '.[inspect-ai]' pytest pytest-asyncio
-	build/adapters/inspect-ai/bin/python -m pytest -q -c tests/adapters/inspect_ai.ini --rootdir . \
-	    -p no:cacheprovider tests/adapters/with_inspect_ai.py
+# The adapters, by their frameworks' own tests, each in an environment of its own; the package is built once for all.
+ADAPTERS = build/adapters
+ADAPTER_TEST = bin/python -m pytest -q --rootdir . -p no:cacheprovider
+.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray
+adapters: adapter-inspect-ai adapter-dask adapter-ray
+
+adapter-wheel:
+	$(PYTHON) -m venv $(ADAPTERS)/wheel
+	rm -f $(ADAPTERS)/*.whl
+	$(ADAPTERS)/wheel/bin/pip wheel -q --disable-pip-version-check --no-deps -w $(ADAPTERS) .
+
+# $(call with_extra,DIRECTORY,EXTRA,MORE): an environment with the package, its extra and what its tests need.
+define with_extra
+	$(PYTHON) -m venv $(ADAPTERS)/$(1)
+	$(ADAPTERS)/$(1)/bin/pip install -q --disable-pip-version-check \
+	    "pyminicon[$(2)] @ file://$$(ls $(abspath $(ADAPTERS))/*.whl)" pytest $(3)
+endef
+
+adapter-inspect-ai: adapter-wheel
+	$(call with_extra,inspect-ai,inspect-ai,pytest-asyncio)
+	$(ADAPTERS)/inspect-ai/$(ADAPTER_TEST) -c tests/adapters/inspect_ai.ini tests/adapters/with_inspect_ai.py
+
+adapter-dask: adapter-wheel
+	$(call with_extra,dask,dask)
+	$(ADAPTERS)/dask/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_dask.py
+
+adapter-ray: adapter-wheel
+	$(call with_extra,ray,ray)
+	$(ADAPTERS)/ray/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_ray.py
 
 # CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
 foreign:

@@ -1,0 +1,86 @@
+"""Jobs on a Ray cluster of two processors. Run by ``make adapters``, in an environment that has ray."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from pyminicon.adapters import ray as boxes
+from tests.adapters.clusters import *  # noqa: F403
+from tests.adapters.clusters import Spread, marked, new_mark, wait_for
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    home = tmp_path_factory.mktemp("home")
+    kept = {name: os.environ.get(name) for name in ("HOME", "PYMINICON_STORE")}
+    os.environ.update(HOME=str(home), PYMINICON_STORE=str(home / "node"), RAY_AUTH_MODE="disabled")
+    ray.init(
+        num_cpus=2, include_dashboard=False, logging_level="error", log_to_driver=False, object_store_memory=100 << 20
+    )  # fmt: skip
+    for name, value in kept.items():
+        if value is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = value
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def spread() -> Spread:
+    return boxes.map
+
+
+def test_a_task_and_an_actors_method_say_a_job() -> None:
+    @ray.remote
+    @boxes.job(memory="64M", text=True)
+    def judge(name: str, more: str = "") -> list[str]:
+        return ["echo", name + more]
+
+    @ray.remote(num_cpus=0)
+    class Judge:
+        @boxes.job(hostname="actor", text=True)
+        def judge(self, line: str) -> object:
+            return ["sh", "-c", line], {"env": {"A": "b"}}
+
+    results = ray.get([judge.remote(str(n), more="!") for n in range(3)])
+    assert [r.stdout for r in results] == ["0!\n", "1!\n", "2!\n"]
+    assert ray.get(Judge.remote().judge.remote("uname -n; echo $A")).stdout == "actor\nb\n"
+
+
+def test_rays_cancel_ends_the_container() -> None:
+    mark = new_mark()
+
+    @ray.remote
+    @boxes.job()
+    def sleep() -> list[str]:
+        return ["sleep", mark]
+
+    task = sleep.remote()
+    assert wait_for(lambda: marked(mark))
+    ray.cancel(task, force=False)
+    assert wait_for(lambda: not marked(mark))
+    with pytest.raises(ray.exceptions.TaskCancelledError):
+        ray.get(task)
+
+
+def test_an_async_function_is_no_job() -> None:
+    with pytest.raises(TypeError, match="plain function"):
+
+        @boxes.job()
+        async def judge() -> list[str]:
+            return ["true"]
+
+
+def test_memory_and_cpus_are_asked_of_the_scheduler(tmp_path: Path) -> None:
+    cancel = boxes.Cancel()
+    results = boxes.map([["true"]], cpus=64, cancel=cancel)  # more than there are
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    cancel.cancel()
+    with pytest.raises(Exception, match="cancelled"):
+        list(results)
