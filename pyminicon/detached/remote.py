@@ -8,6 +8,7 @@ import time
 
 from pyminicon import errors
 from pyminicon.detached import asking, line, state
+from pyminicon.detached.remote_command import NO_USAGE, Begun, Command, Far, Worker, shut_down
 from pyminicon.options import Spec
 
 TYPE_CHECKING = False
@@ -16,174 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _NO_LIMIT = (1 << 64) - 1
-_NO_USAGE = (0.0, None, None, None, None, None, None, None, None)
 
 
-class _Far:
-    """What a handle of a container and of a command have in common."""
-
-    trace: list[tuple[str, int]] | None = None
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-
-    @property
-    def owned(self) -> bool:
-        """False in a process that was forked from the one that made it."""
-        return self._pid == os.getpid()
-
-
-class Command(_Far):
-    """A command that runs at the other end of ``to``; ``pidfd`` is readable when it has ended."""
-
-    def __init__(self, container: Container, to: line.Line, about: dict[str, Any]) -> None:
-        super().__init__()
-        self._container = container
-        self._line = to
-        fds = iter(to.take_fds())
-        self._streams = [next(fds) if ours else -1 for ours in about["streams"]]
-        self.id: str = about["id"]
-        self.pid: int = about["pid"]
-        self.host_pid: int | None = about["host_pid"]
-        self.startup: float = about["startup"]
-        self._begun = time.monotonic()
-        self._end: dict[str, Any] | None = None
-
-    @property
-    def pidfd(self) -> int:
-        return self._line.fileno()
-
-    @property
-    def takes_commands(self) -> bool:
-        return False
-
-    def take_stream(self, which: int) -> int:
-        fd, self._streams[which] = self._streams[which], -1
-        return fd
-
-    def _say(self, **words: Any) -> bool:
-        try:
-            self._line.send({"do": "of command", **words})
-        except OSError:
-            return False
-        return True
-
-    def send_signal(self, number: int) -> bool:
-        return self._end is None and self._say(signal=number)
-
-    def kill(self) -> bool:
-        return self._end is None and self._say(kill=True)
-
-    def _hear(self) -> dict[str, Any] | None:
-        """The next message; its end where the keeper has gone."""
-        message: dict[str, Any] | None = self._line.receive()
-        if message is None:
-            message = {"end": {"returncode": -9, "limit": None, "usage": None}}
-        if "end" in message:
-            self._end = message["end"]
-        return message
-
-    def poll(self) -> tuple[int | None, str | None] | None:
-        if self._end is None and select.select([self._line.fileno()], [], [], 0)[0]:
-            self._hear()
-        return None if self._end is None else (self._end["returncode"], self._end["limit"])
-
-    def wait(self, timeout: float | None) -> bool:
-        if self._end is not None:
-            return True
-        waiting = select.poll()
-        waiting.register(self._line.fileno(), select.POLLIN)
-        return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
-
-    def usage(self) -> tuple[Any, ...]:
-        if self._end is None and self._say(usage=True):
-            while self._end is None:
-                message = self._hear()
-                if message is not None and "usage" in message:
-                    return tuple(message["usage"])
-        assert self._end is not None
-        return self._end["usage"] or (time.monotonic() - self._begun, *_NO_USAGE[1:])
-
-    def end(self) -> bool:
-        """Kills it, and waits until all that has come of it is gone."""
-        self.kill()
-        while self._end is None:
-            self._hear()
-        return True
-
-    def give_up(self) -> None:
-        pass
-
-    def hopeless(self, killed_for: float) -> bool:
-        return False
-
-    def release(self) -> None:
-        for which in range(3):
-            fd = self.take_stream(which)
-            if fd >= 0:
-                os.close(fd)
-        if self._end is not None:
-            self._line.close()
-
-    def __del__(self) -> None:
-        line = getattr(self, "_line", None)
-        if line is not None and self.owned:
-            line.close()
-
-
-class Begun:
-    """A command that was asked for: ``fd`` is readable when there is news."""
-
-    def __init__(self, container: Container, to: line.Line) -> None:
-        self._container = container
-        self.line: line.Line = to
-        self._handed_over = False
-
-    @property
-    def fd(self) -> int:
-        return self.line.fileno()
-
-    def result(self) -> Command | None:
-        """It, once it runs."""
-        if not select.select([self.line.fileno()], [], [], 0)[0]:
-            return None
-        return self.wait()
-
-    def wait(self) -> Command:
-        """Likewise, however long that takes."""
-        try:
-            about = asking.answer(self.line)
-        except ConnectionResetError:
-            raise _shut_down() from None
-        self._handed_over = True
-        return Command(self._container, self.line, about)
-
-    def __del__(self) -> None:
-        if not self._handed_over and self._container.owned:  # whoever polls it has stopped by now
-            self.line.close()
-
-    def given_up(self) -> Command:
-        """It, which is being ended, whatever has become of it."""
-        about: Any = {"streams": [], "id": self._container.id, "pid": 0, "host_pid": None, "startup": 0.0}
-        try:
-            about = asking.answer(self.line)
-        except (errors.Error, OSError):
-            pass
-        self._handed_over = True
-        return Command(self._container, self.line, about)
-
-
-class Worker:
-    """A process inside that works on files; it ends with its line."""
-
-    def __init__(self, to: line.Line) -> None:
-        self._line = to
-
-    def kill(self) -> None:
-        self._line.close()
-
-
-class Container(_Far):
+class Container(Far):
     """The container whose state lies in ``directory``."""
 
     def __init__(self, directory: str, to: line.Line | None = None) -> None:
@@ -219,14 +55,14 @@ class Container(_Far):
         except OSError as error:
             if isinstance(error, errors.LaunchError) or not self._over(5.0):
                 raise
-            raise _shut_down() from None
+            raise shut_down() from None
 
     def _new_line(self) -> line.Line:
         try:
             return asking.connect(self._directory)
         except errors.Error:
             if self._over(0.0):
-                raise _shut_down() from None
+                raise shut_down() from None
             raise
 
     def begin(
@@ -320,7 +156,7 @@ class Container(_Far):
             asking.ask(to, {"do": "files", "who": who, "strict": strict}, [socket])
         except ConnectionResetError:
             to.close()
-            raise _shut_down() from None
+            raise shut_down() from None
         except BaseException:
             to.close()
             raise
@@ -372,7 +208,7 @@ class Container(_Far):
         try:
             return tuple(self._ask("stats"))
         except errors.LaunchError:
-            return _NO_USAGE
+            return NO_USAGE
 
     # ---- its end
 
@@ -421,12 +257,6 @@ class Container(_Far):
     def __del__(self) -> None:
         if getattr(self, "pidfd", -1) >= 0 and self.owned:
             self.release()
-
-
-def _shut_down() -> errors.LaunchError:
-    import errno
-
-    return errors.LaunchError(errno.ESHUTDOWN, "command")
 
 
 def _comes_before(fd: int, other: int) -> bool:

@@ -190,10 +190,14 @@ def test_a_keeper_that_is_asked_to_end_stops_its_container(place: Place) -> None
     assert "asked" in place("logs", "web").stdout
 
 
-@pytest.mark.parametrize("remove", [False, True])
-def test_killed_at_any_moment_a_keeper_leaves_nothing_that_runs(place: Place, remove: bool) -> None:
+@pytest.mark.parametrize(
+    ("remove", "moments"), [(False, 6), (True, 6), pytest.param(False, 50, marks=pytest.mark.slow)]
+)
+def test_killed_at_any_moment_a_keeper_leaves_nothing_that_runs(
+    place: Place, remove: bool, moments: int
+) -> None:
     flags = ["--rm"] if remove else []
-    for moment in range(6):
+    for moment in range(moments):
         begun = place.begin("run", "-d", *flags, "--name", f"n{moment}", "host", "sleep", "1000")
         assert soon(lambda begun=begun: _keepers(place) or begun.poll() is not None)
         time.sleep(random.uniform(0, 0.08))

@@ -19,6 +19,8 @@ def main(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
     for name in ("trace", "preserve-fds"):
         if given.get(name):
             raise SpecError(f"--{name}", "can't be given with --detach")
+    if wanted.get("pid") == "host":
+        raise SpecError("--pid", "host can't be given with --detach: pid 1 is our init there")
     fields, to = beginning.begin(args, wanted, _wish(given))
     try:
         if "cidfile" in given:
