@@ -13,6 +13,7 @@ from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     import socket
     from collections.abc import Callable
     from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
@@ -85,6 +86,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
       collect=None            paths that are taken out after the end, in Result.files
       collect_max=16777216    bytes of each of them
       publish=()              ["[address:]port:port inside"]: ports of the caller's that lead inside
+      egress=None             ["example.com", "10.1.0.0/16:5432"], or a function: what a proxy lets out
+      egress_headers=None     {"host": {"Name": "value"}}, added by the proxy to plain HTTP
       network='none'          "none": its own loopback; "off": no sockets but AF_UNIX; "host"
       pid='private'           PID namespace, or "host"
       ipc='private'           IPC namespace, or "host"
@@ -196,11 +199,11 @@ def run_plan(
             os.close(fd)
 
 
-def serve(spec: Spec) -> Serving:
-    """What is served of a container's network, before it is launched."""
+def serve(spec: Spec, home: asyncio.AbstractEventLoop | None = None) -> Serving:
+    """What is served of a container's network, before it is launched; ``home``: the caller's loop."""
     from pyminicon.network.serving import Serving
 
-    return Serving(spec)
+    return Serving(spec, home)
 
 
 def ask(run: Any, spec: Spec, request: tuple[Any, ...]) -> Any:

@@ -138,7 +138,7 @@ async def run(args: Any, **options: Any) -> Result[Any]:
     serving = None
     try:
         data = input_bytes(spec)
-        serving = serving_of(spec, plan)
+        serving = serving_of(spec, plan, watch.loop)
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
             handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
@@ -276,7 +276,7 @@ async def _start(
     try:
         if terminal is not None:
             terminal.give_to(plan.outer_uid())
-        serving = serving_of(spec, plan)
+        serving = serving_of(spec, plan, watch.loop)
         handle = await launch(watch, spec, plan, Limits(spec, trace), None)
         begun_with(spec, handle)
         if serving is not None:

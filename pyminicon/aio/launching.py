@@ -69,11 +69,11 @@ def sooner(begun: float, spec: Spec) -> float | None:
     return begun + min(given) if given else None
 
 
-def serving_of(spec: Spec, plan: Plan) -> Serving | None:
+def serving_of(spec: Spec, plan: Plan, home: asyncio.AbstractEventLoop) -> Serving | None:
     """What is served of its network, which ``plan`` is told of."""
     if not spec.serves:
         return None
-    made = container.serve(spec)
+    made = container.serve(spec, home)
     plan.told = made.told(plan.told)
     return made
 

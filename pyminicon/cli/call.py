@@ -42,6 +42,7 @@ _PLAIN = {
     "add-host": "add_host",
     "dns": "dns",
     "publish": "publish",
+    "egress": "egress",
 }
 
 # docker's word for no limit; an empty list of CPUs is none either.

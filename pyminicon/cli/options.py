@@ -66,6 +66,13 @@ TABLE: Table = (
         "[ADDRESS:]PORT:PORT",
         "a port of this machine's, 127.0.0.1 if not said, that leads inside",
     ),
+    (
+        "egress",
+        "",
+        MANY,
+        "RULE",
+        "what may be reached by a proxy, as example.com, *.example.org:443, 10.1.0.0/16",
+    ),
     ("network", "", ONE, "none|off|host", "its own loopback only, no sockets, or this machine's network"),
     ("pid", "", ONE, "private|host", "PID namespace"),
     ("ipc", "", ONE, "private|host", "IPC namespace"),

@@ -6,11 +6,14 @@ import errno
 import socket
 
 from pyminicon import _core, errors
+from pyminicon.options.network import PROXY_PORT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import asyncio
     from typing import Any
 
+    from pyminicon.network.proxy import Proxy
     from pyminicon.options import Spec
     from pyminicon.result import Refusal
 
@@ -18,9 +21,12 @@ _PATIENCE = 5.0  # seconds for all of it to be gone
 
 
 class Serving:
-    """Ports that are published. LaunchError, stage publish, where one can't be had: nothing has started then."""
+    """Ports that are published, and the proxy. ``home``: the loop of who asks for it.
 
-    def __init__(self, spec: Spec) -> None:
+    LaunchError, stage publish, where a port can't be had: nothing has started then.
+    """
+
+    def __init__(self, spec: Spec, home: asyncio.AbstractEventLoop | None) -> None:
         #: Port inside: (address, port) outside.
         self.ports: dict[int, tuple[str, int]] = {}
         listeners: list[socket.socket] = []
@@ -31,17 +37,22 @@ class Serving:
                 self.ports[inside] = listeners[-1].getsockname()[:2]
                 rows.append((listeners[-1].fileno(), inside))
             self._gate = _core.Gate(rows)
+            self._proxy: Proxy | None = None
+            if spec.egress is not None:
+                from pyminicon.network.proxy import Proxy
+
+                self._proxy = Proxy(spec.egress, spec.egress_headers, self._gate, home)
         finally:
             for listener in listeners:
                 listener.close()
 
     def told(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the launch is told, with the way to here."""
-        return (*told, (self._gate.birth, 0))
+        return (*told, (self._gate.birth, 0 if self._proxy is None else PROXY_PORT))
 
     @property
     def refused(self) -> list[Refusal]:
-        return []
+        return [] if self._proxy is None else list(self._proxy.refused)
 
     def ended(self) -> list[Refusal]:
         """Its end, and what was refused until then."""

@@ -25,7 +25,7 @@ EACH_RUN = frozenset(
     "check wall_time cpu_time max_output overflow files collect collect_max pass_fds executable cancel".split()
 )
 #: What is served from a container's launch to its end, which no Template has.
-SERVED = frozenset(("publish",))
+SERVED = frozenset(("publish", "egress", "egress_headers"))
 #: Those of them that no plan depends on.
 ASIDE = EACH_RUN - {"files", "collect", "cpu_time"} | SERVED
 #: What ``run`` takes and ``start`` doesn't: there is nobody there to feed, to wait and to collect.
@@ -84,6 +84,8 @@ class Spec:
     collect_max = 16 << 20
     network = "none"
     publish: Sequence[tuple[str, int, int]] = ()  # (address, port, port inside)
+    egress: Any = None  # options.egress.Rules, or the caller's function
+    egress_headers: Mapping[str, Mapping[str, str]] = {}
     serves = False  # there is something of its network that the caller serves
     pid = ipc = uts = cgroupns = "private"
     time = "host"

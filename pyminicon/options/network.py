@@ -1,4 +1,4 @@
-"""The options of a network: ports that are published."""
+"""The options of a network: ports that are published, and what is let out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from pyminicon.options import Spec
 
 _MOST_PUBLISHED = 200
+
+#: Where a container finds its proxy: above the ports that the kernel picks.
+PROXY_PORT = 61080
+_PROXY = f"http://127.0.0.1:{PROXY_PORT}"
+#: As programs look for it. ALL_PROXY isn't socks5h://, for which some want a package that they don't have.
+PROXY_VARIABLES = {
+    name: value
+    for upper, value in (
+        ("HTTP_PROXY", _PROXY), ("HTTPS_PROXY", _PROXY), ("ALL_PROXY", _PROXY), ("NO_PROXY", "localhost,127.0.0.1,::1"),
+    )
+    for name in (upper, upper.lower())
+} | {"NODE_USE_ENV_PROXY": "1"}  # fmt: skip
 
 
 def publish(name: str, items: list[Any]) -> list[tuple[str, int, int]]:
@@ -53,9 +65,43 @@ def _port(word: str, least: int) -> int:
     return int(word)
 
 
+def headers(name: str, value: Any) -> dict[str, dict[str, str]]:
+    """What the proxy adds to plain HTTP, by host. Raises SpecError."""
+    from pyminicon.options.egress import address_of, name_of
+
+    found: dict[str, dict[str, str]] = {}
+    try:
+        rows = [(text(name, host), list(fields.items())) for host, fields in value.items()]
+    except AttributeError:
+        raise SpecError(name, 'takes {"host": {"Name": "value"}}') from None
+    for host, fields in rows:
+        key = str(address_of(host) or name_of(host) or "")
+        if not key:
+            raise SpecError(name, f"{host!r:.60} is neither a name nor an address")
+        found[key] = {}
+        for field, content in [(text(name, one), text(name, other)) for one, other in fields]:
+            good = field.isascii() and field.replace("-", "").replace("_", "").isalnum()
+            if not good or field.lower() in _OUR_FIELDS or not all(" " <= one <= "~" for one in content):
+                raise SpecError(name, f"{field!r:.60}: takes a field's name and a value of one line in ASCII")
+            found[key][field] = content
+    return found
+
+
+#: What says where a request ends and whom it is for.
+_OUR_FIELDS = frozenset("host connection content-length transfer-encoding".split())
+
+
 def check_together(spec: Spec) -> None:
     """What serving a network takes. Raises SpecError."""
     if spec.publish and spec.network in ("off", "host"):
         why = "there are no ports inside" if spec.network == "off" else "its ports are this machine's already"
         raise SpecError("publish", f"can't be given with network={spec.network!r}: {why}")
-    spec.serves = bool(spec.publish)
+    if spec.egress_headers and spec.egress is None:
+        raise SpecError("egress_headers", "are added by the proxy that egress makes: give both")
+    if spec.egress is not None:
+        if spec.network != "none":
+            raise SpecError(
+                "egress", f"can't be given with network={spec.network!r}: it is the only way out, or none"
+            )
+        spec.env = {**PROXY_VARIABLES, **(spec.env or {})}
+    spec.serves = bool(spec.publish) or spec.egress is not None

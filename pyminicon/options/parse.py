@@ -73,7 +73,13 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
     mounts = spec.volumes or spec.tmpfs or spec.host_etc
-    if mounts or spec.max_output is not None or spec.overflow != "kill" or spec.publish:
+    if (
+        mounts
+        or spec.max_output is not None
+        or spec.overflow != "kill"
+        or spec.publish
+        or SERVED & options.keys()
+    ):
         from pyminicon.options import rare as spec_rare
 
         spec_rare.check_together(spec)

@@ -287,6 +287,20 @@ def _publish(spec: Spec, name: str, value: Any) -> None:
     spec.publish = publish(name, _sequence(name, value))
 
 
+def _egress(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.egress import Rules
+
+    if value is not None:
+        items = value if callable(value) else [text(name, item) for item in _sequence(name, value)]
+        spec.egress = items if callable(items) else Rules(name, items)
+
+
+def _egress_headers(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.network import headers
+
+    spec.egress_headers = headers(name, value or {})
+
+
 def _pass_fds(spec: Spec, name: str, value: Any) -> None:
     fds = _sequence(name, value)
     for fd in fds:
@@ -348,6 +362,8 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "collect_max": _size,
     "network": _choice("none", "off", "host"),
     "publish": _publish,
+    "egress": _egress,
+    "egress_headers": _egress_headers,
     "pid": _choice("private", "host"),
     "ipc": _choice("private", "host"),
     "uts": _choice("private", "host"),
@@ -410,7 +426,7 @@ def check_together(spec: Spec) -> None:
         _check_counted(spec)
     if spec.volumes or spec.tmpfs:
         _check_mount_points(spec)
-    if spec.publish:
+    if spec.publish or spec.egress is not None or spec.egress_headers:
         from pyminicon.options import network
 
         network.check_together(spec)

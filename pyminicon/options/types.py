@@ -7,7 +7,7 @@ No launch loads this: it needs :mod:`typing`. What an option means and its defau
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import IO, Any, Literal, TypeAlias, TypedDict
 
 from pyminicon.cancelling import Cancel
@@ -117,6 +117,8 @@ class ServedOptions(TypedDict, total=False):
     """What is served of a container's network from its launch to its end, and so isn't a Template's."""
 
     publish: Iterable[str] | None
+    egress: Iterable[str] | Callable[[str, int], bool | Awaitable[bool]] | None
+    egress_headers: Mapping[str, Mapping[str, str]] | None
 
 
 class StartOptions(ContainerOptions, StartOfTemplate, ServedOptions, DetachOptions, total=False):

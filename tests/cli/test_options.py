@@ -67,6 +67,7 @@ MEANT: dict[str, tuple[list[str], dict[str, Any]]] = {
     "groups": (["--group-add", "adm", "--group-add=7"], {"extra_groups": ["adm", "7"]}),
     "a signal to stop by": (["--stop-signal", "QUIT", "--stop-timeout=3"], {"stop_signal": "QUIT"}),
     "names": (["--add-host", "a:1.2.3.4", "--dns", "::1"], {"add_host": ["a:1.2.3.4"], "dns": ["::1"]}),
+    "what is let out": (["--egress", "a.com", "--egress=b:1"], {"egress": ["a.com", "b:1"]}),
     "ports": (["-p", "80:80", "-p127.0.0.1:0:81"], {"publish": ["80:80", "127.0.0.1:0:81"]}),
     "descriptors": (["--preserve-fds", "2"], {"pass_fds": [3, 4]}),
     "what every container has": (["--device", "/dev/null:/dev/null:rw", "--label", "a=b", "-l", "c"], {}),

@@ -29,6 +29,7 @@ namespace pyminicon::parent {
 namespace {
 
 constexpr size_t kMostPublished = 200;
+constexpr uint32_t kMostTunnels = 256;  // of one container
 
 struct Ports {
   uint32_t count = 0;
@@ -67,12 +68,13 @@ class Relay {
     int fd;
     uint16_t port = 0;
     std::unique_ptr<Pair> pair;
-    bool gone = false, going_on = false;
+    bool gone = false, going_on = false, tunnel = false;
   };
   struct Group {
     int pidfd = -1;
     std::unordered_map<Watch*, std::unique_ptr<Watch>> watches;
     Watch* line = nullptr;
+    uint32_t tunnels = 0;
   };
 
   Watch* new_watch(Kind kind, Group* group, int fd) {
@@ -160,8 +162,11 @@ class Relay {
     std::array<int, 2> fds{};
     const Received got = receive_with_fds(line.fd, &order, 1, fds);
     if (got.bytes < 0) return;
-    if (got.bytes == 1 && order == kCarry && got.fds == 2)
-      return begin_pair(*line.group, fds[0], fds[1]);
+    const bool room = line.group->tunnels < kMostTunnels && !is_full();
+    if (got.bytes == 1 && order == kCarry && got.fds == 2 && room) {
+      ++line.group->tunnels;
+      return begin_pair(*line.group, fds[0], fds[1], true);
+    }
     close_fds(fds.data(), got.fds);
     if (got.bytes == 0 || order != kCarry) drop(*line.group);
   }
@@ -200,15 +205,16 @@ class Relay {
     const std::string v4("\x7f\0\0\1", 4), v6("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16);
     int made = connected(group, address_of(AF_INET, v4, port));
     if (made == -ECONNREFUSED) made = connected(group, address_of(AF_INET6, v6, port));
-    if (made >= 0) return begin_pair(group, client, made);
+    if (made >= 0) return begin_pair(group, client, made, false);
     const linger reset{1, 0};
     setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
     ::close(client);
   }
 
-  void begin_pair(Group& group, int one, int other) {
+  void begin_pair(Group& group, int one, int other, bool tunnel) {
     Watch* made = new_watch(Kind::kPair, &group, -1);
     made->pair = std::make_unique<Pair>(one, other);
+    made->tunnel = tunnel;
     constexpr uint32_t kAll = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     watch(one, kAll, made);
     watch(other, kAll, made);
@@ -267,6 +273,7 @@ class Relay {
     if (one.pair) {
       for (int i = 0; i < 2; ++i) epoll_ctl(epoll_, EPOLL_CTL_DEL, one.pair->socket(i), nullptr);
       one.pair.reset();
+      if (one.tunnel) --one.group->tunnels;
       open_ -= 2;
       return;
     }
