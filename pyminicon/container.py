@@ -397,6 +397,8 @@ def attached(directory: str, to: Any = None) -> Container[Any]:
     far: Any = remote.Container(directory, to)
     plan: Any = remote.Plan(far.about)
     box: Container[Any] = Container(_PRIVATE, far, remote.spec_of(far.about), [], far.about["args"], plan)
+    served: Any = remote.Served(far)
+    box._serving = served
     box._kept.let_go()
     return box
 

@@ -72,7 +72,7 @@ def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, 
             raise SpecError(name, why)
     request = {
         "args": None if args is None else [_plain(word) for word in _listed(args)],
-        "options": {name: _plain(value) for name, value in options.items()},
+        "options": {name: _told(name, value) for name, value in options.items()},
         "wish": wish.fields,
         "cwd": _cwd(),
         "path": [os.path.abspath(path) for path in sys.path if path],
@@ -113,6 +113,18 @@ def _cwd() -> str | None:
         return os.getcwd()
     except FileNotFoundError:
         return None
+
+
+def _told(name: str, value: Any) -> Any:
+    """As it is told the keeper. Raises SpecError for what belongs to this process."""
+    import marshal
+
+    plain = _plain(value)
+    try:
+        marshal.dumps(plain)
+    except ValueError:
+        raise SpecError(name, "can't be given with detach: it belongs to this process") from None
+    return plain
 
 
 def _plain(value: Any) -> Any:

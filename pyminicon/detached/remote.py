@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from pyminicon.result import Refusal
+
 _NO_LIMIT = (1 << 64) - 1
 
 
@@ -204,6 +206,14 @@ class Container(Far):
     def update(self, changes: Iterable[tuple[int, bytes, bytes]]) -> bool:
         return self._told(lambda: self._ask("update", changes=[tuple(one) for one in changes]))
 
+    def refused(self) -> list[tuple[str, int, str]]:
+        """Of connections outward: host, port, reason."""
+        try:
+            found: list[tuple[str, int, str]] = self._ask("refused")
+        except errors.LaunchError:
+            return []
+        return found
+
     def usage(self) -> tuple[Any, ...]:
         try:
             return tuple(self._ask("stats"))
@@ -265,6 +275,24 @@ def _comes_before(fd: int, other: int) -> bool:
     waiting.register(fd, select.POLLIN)
     waiting.register(other, select.POLLIN)
     return fd in dict(waiting.poll())
+
+
+class Served:
+    """What the keeper serves of the container's network."""
+
+    def __init__(self, of: Container) -> None:
+        self._of = of
+        self.ports: dict[int, tuple[str, int]] = of.about["ports"]
+
+    @property
+    def refused(self) -> list[Refusal]:
+        """The last connections outward that weren't let through."""
+        from pyminicon.result import Refusal
+
+        return [Refusal(*one) for one in self._of.refused()]
+
+    def end(self) -> None:
+        """It goes on as long as the container does."""
 
 
 class _NoImage:

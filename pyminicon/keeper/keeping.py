@@ -79,6 +79,11 @@ class Keeper:
         to.send({"ok": self.fields})
         self.server.add(to)
 
+    def abandon(self) -> None:
+        """Nobody wants it any more: nothing of it stays."""
+        self.wish["remove"] = True
+        self.kill()
+
     def serve(self) -> None:
         """Until it has ended."""
         self._mind_signals()

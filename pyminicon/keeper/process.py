@@ -53,5 +53,8 @@ def _begun(request: dict[str, Any], to: line.Line) -> Any:
 
     keeper = Keeper(request)
     os.chdir("/")  # nobody's file system is held by us
-    keeper.greet(to)
+    try:
+        keeper.greet(to)
+    except OSError:  # who has asked for it has gone before he knew of it, and nobody else does
+        keeper.abandon()
     return keeper

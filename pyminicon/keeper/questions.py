@@ -39,6 +39,7 @@ def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> 
         "cwd": keeper.fields["cwd"],
         "image": keeper.fields["image"],
         "stop_signal": box.stop_signal,
+        "ports": box.ports,
         "plan": plan,
     }
     client.say({"ok": about}, [box.pidfd])
@@ -180,6 +181,10 @@ def _stats(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> 
     return (keeper.box._handle.usage(),)
 
 
+def _refused(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    return ([tuple(one) for one in keeper.box.refused],)
+
+
 def _processes(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     return ([[getattr(one, name) for name in one.__slots__] for one in keeper.box._processes()],)
 
@@ -234,6 +239,7 @@ ALL: dict[str, Callable[..., Any]] = {
     "remove": _remove,
     "pause": _pause,
     "stats": _stats,
+    "refused": _refused,
     "processes": _processes,
     "update": _update,
     "attach": _attach,

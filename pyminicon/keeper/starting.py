@@ -88,4 +88,4 @@ def fields_of(
 
 
 def _ports(box: Any) -> dict[str, list[Any]]:
-    return {str(inner): list(outer) for inner, outer in (getattr(box, "ports", None) or {}).items()}
+    return {str(inner): list(outer) for inner, outer in box.ports.items()}

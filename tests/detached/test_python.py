@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import time
@@ -197,6 +198,24 @@ def test_a_socket_inside_is_made_by_the_keeper(place: Place) -> None:
             mine.sendall(b"word")
             assert theirs.recv(10) == b"word"
             theirs.close()
+
+
+def test_published_ports_are_told_and_lead_inside(place: Place) -> None:
+    c = pyminicon.start(detach=True, name="web", publish=["0:80"])
+    with c, c.listen(80) as listener:
+        host, port = c.ports[80]
+        assert place.ok("port", "web") == f"80/tcp -> {host}:{port}"
+        assert place.ok("port", "web", "80") == f"{host}:{port}"
+        assert place("port", "web", "81").returncode == 125
+        assert f"{host}:{port}->80/tcp" in place.ps()[0]["Ports"]
+        with socket.create_connection((host, port), timeout=60) as mine:
+            mine.sendall(b"word")
+            theirs, _ = listener.accept()
+            with theirs:
+                assert theirs.recv(10) == b"word"
+        assert c.refused == []
+    with pyminicon.attach("web") as again:
+        assert again.ports == {80: (host, port)}
 
 
 def test_the_same_on_a_loop(place: Place) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import pyminicon
 from tests.detached.conftest import Place, alive, soon
 
 
@@ -213,6 +214,23 @@ def test_killed_at_any_moment_a_keeper_leaves_nothing_that_runs(
     assert not remove or left == {"n0b"}
     soon(lambda: [name for name in place.layers() if name.startswith("layer-")] == [])
     assert [name for name in os.listdir(place.state / "containers") if name.startswith(".")] == []
+
+
+def test_who_gives_up_waiting_for_the_start_leaves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(to: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("PYMINICON_STATE", str(place.state))
+    monkeypatch.setenv("PYMINICON_STORE", str(place.store))
+    monkeypatch.setattr("pyminicon.detached.asking.answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pyminicon.start(["sleep", "1000"], detach=True, name="web")
+    soon((place.state / "lock").exists)  # the keeper is at it
+    soon(lambda: not _keepers(place))
+    assert place.ps("-a") == []
+    assert not (place.state / "names" / "web").is_symlink()
 
 
 def _keepers(place: Place) -> list[int]:
