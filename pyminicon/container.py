@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
 
     from pyminicon.communicate import Talk
+    from pyminicon.detached.remote import Served
     from pyminicon.inside.home import Home
     from pyminicon.inside.lexical import PathWords
     from pyminicon.inside.path import ContainerPath
@@ -397,8 +398,7 @@ def attached(directory: str, to: Any = None) -> Container[Any]:
     far: Any = remote.Container(directory, to)
     plan: Any = remote.Plan(far.about)
     box: Container[Any] = Container(_PRIVATE, far, remote.spec_of(far.about), [], far.about["args"], plan)
-    served: Any = remote.Served(far)
-    box._serving = served
+    box._serving = remote.Served(far)
     box._kept.let_go()
     return box
 
@@ -537,7 +537,7 @@ class Running(Held):
     _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
     _ended_for: int = 0  # the signal that terminate() ended it in the place of
-    _serving: Serving | None = None
+    _serving: Serving | Served | None = None
 
     @property
     def ports(self) -> dict[int, tuple[str, int]]:

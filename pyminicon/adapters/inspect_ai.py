@@ -64,6 +64,9 @@ class PyminiconConfig(BaseModel):
     cpus: float | None = None
     pids: int | None = None
     network: Literal["none", "off", "host"] = "none"
+    #: what may be reached, and ports that lead inside, "0:80" as a rule: samples run beside each other
+    egress: list[str] | None = None
+    publish: list[str] | None = None
     user: str | None = None
     hostname: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
@@ -79,7 +82,7 @@ class PyminiconConfig(BaseModel):
 
     def options(self) -> dict[str, Any]:
         """As ``pyminicon.start`` takes them."""
-        names = ("image", "memory", "cpus", "pids", "network", "user", "hostname")
+        names = ("image", "memory", "cpus", "pids", "network", "egress", "publish", "user", "hostname")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return {**options, "env": self.env, "volumes": self.volumes}
 

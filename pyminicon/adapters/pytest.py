@@ -176,10 +176,18 @@ def container_template(request: pytest.FixtureRequest, _container_templates: dic
 
 
 @pytest.fixture
-def container(request: pytest.FixtureRequest, container_template: Template) -> Iterator[Container[bytes]]:
+def container(request: pytest.FixtureRequest) -> Iterator[Container[bytes]]:
     """A container to live in, this test's own: ``container.run(["sh", "-c", "…"])``."""
-    _, own = _divided(request.node)
-    with container_template.start(**own) as box:
+    from pyminicon.options.parse import SERVED
+
+    options, own = _divided(request.node)
+    if SERVED & options.keys():  # ports and a proxy, which no template's container has
+        import pyminicon
+
+        started: Container[bytes] = pyminicon.start(**options, **own)
+    else:
+        started = request.getfixturevalue("container_template").start(**own)
+    with started as box:
         yield _watched(request, box)
 
 

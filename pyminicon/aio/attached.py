@@ -64,6 +64,8 @@ async def _made(make: Callable[[], remote.Container]) -> Attached:
     handle: Any = far
     plan: Any = remote.Plan(far.about)
     try:
-        return Attached(PRIVATE, watch, handle, remote.spec_of(far.about), plan, far.about["args"])
+        return Attached(
+            PRIVATE, watch, handle, remote.spec_of(far.about), plan, far.about["args"], remote.Served(far)
+        )
     finally:
         watch.leave()

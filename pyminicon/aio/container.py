@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pyminicon import _core
     from pyminicon.aio.loop import Watch
     from pyminicon.aio.path import AsyncContainerPath
+    from pyminicon.detached.remote import Served
     from pyminicon.inside.home import Home
     from pyminicon.inside.lexical import PathWords
     from pyminicon.living.asked import Command
@@ -228,7 +229,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         spec: Spec,
         plan: Plan,
         args: Any,
-        serving: Serving | None = None,
+        serving: Serving | Served | None = None,
     ) -> None:
         if private is not PRIVATE:
             raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")

@@ -73,6 +73,21 @@ def test_shares_the_template(container, container_template):
     assert outcome(done) == {"passed": 3}, done.stdout
 
 
+def test_ports_and_a_proxy_come_from_the_marker(session: Session) -> None:
+    done = session("""
+import pytest, socket
+@pytest.mark.container(publish=['0:80'], egress=['example.com'])
+def test_ports(container):
+    with container.listen(80) as inner, socket.create_connection(container.ports[80]) as out:
+        inner.accept()[0].sendall(b'hi')
+        assert out.recv(9) == b'hi'
+    assert b'http_proxy=' in container.run(['env'], capture_output=True).stdout
+def test_factory(container_factory):
+    assert container_factory(publish=['0:80']).ports.keys() == {80}
+""")
+    assert outcome(done) == {"passed": 2}, done.stdout
+
+
 def test_options_come_from_the_ini_file_and_the_closest_marker(session: Session) -> None:
     done = session(
         """
