@@ -87,8 +87,8 @@ soak:
 # The adapters, by their frameworks' own tests, each in an environment of its own; the package is built once for all.
 ADAPTERS = build/adapters
 ADAPTER_TEST = bin/python -m pytest -q --rootdir . -p no:cacheprovider
-.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray
-adapters: adapter-inspect-ai adapter-dask adapter-ray
+.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray judge
+adapters: adapter-inspect-ai adapter-dask adapter-ray judge
 
 adapter-wheel:
 	$(PYTHON) -m venv $(ADAPTERS)/wheel
@@ -113,6 +113,11 @@ adapter-dask: adapter-wheel
 adapter-ray: adapter-wheel
 	$(call with_extra,ray,ray)
 	$(ADAPTERS)/ray/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_ray.py
+
+# docs/judge.md, as it stands there.
+judge: adapter-wheel
+	$(call with_extra,judge,pytest,fastapi uvicorn httpx)
+	$(ADAPTERS)/judge/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_fastapi.py
 
 # CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
 foreign:
