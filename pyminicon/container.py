@@ -496,7 +496,12 @@ class Held:
     @property
     def trace(self) -> list[tuple[str, int]] | None:
         """With ``trace=True``: (stage, nanoseconds since the call) of each step of the start."""
-        return self._handle.trace
+        stamps = self._handle.trace
+        if stamps is None:
+            return None
+        from pyminicon.result import as_trace
+
+        return as_trace(stamps)
 
     @property
     def usage(self) -> Usage:
@@ -548,6 +553,11 @@ class Running(Held):
     def refused(self) -> list[Refusal]:
         """The last 1,000 connections outward that weren't let through (:class:`pyminicon.result.Refusal`)."""
         return [] if self._serving is None else self._serving.refused
+
+    def _repr_html_(self) -> str:
+        from pyminicon import pictures
+
+        return pictures.container(self)
 
     def _processes(self) -> list[ProcessInfo]:
         from pyminicon.living.processes import inside

@@ -34,6 +34,11 @@ class Usage:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
         return f"Usage({inside})"
 
+    def _repr_html_(self) -> str:
+        from pyminicon import pictures
+
+        return pictures.usage(self)
+
 
 class Stats(Usage):
     """:class:`Usage` so far, and what is in use now: ``memory`` (bytes) and ``pids``, None if unknown or ended."""
@@ -141,6 +146,11 @@ class Result(_Generic[AnyStr]):
                 parts.append(f"{name}={getattr(self, name)!r}")
         return f"Result({', '.join(parts)})"
 
+    def _repr_html_(self) -> str:
+        from pyminicon import pictures
+
+        return pictures.result(self)
+
 
 def make_result(
     spec: Spec, args: Any, outcome: tuple[Any, ...], refused: list[Refusal] | None = None
@@ -164,12 +174,19 @@ def make_result(
     result.refused = [] if refused is None else refused
     result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
     result.startup = startup
-    result.trace = stamps
+    result.trace = stamps if stamps is None else as_trace(stamps)
     result.files, missed = files or ({}, {})
     result.collect_errors = _collect_errors(spec, result.files, missed) if spec.collect else {}
     if spec.check and returncode:
         result.check_returncode()
     return result
+
+
+def as_trace(stamps: list[tuple[str, int]]) -> list[tuple[str, int]]:
+    """The same list, which a notebook shows as a timeline."""
+    from pyminicon.pictures import Trace
+
+    return Trace(stamps)
 
 
 def ended_in_setup(spec: Spec) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ it. Written by hand: argparse costs 7 ms to import, more than all else that the 
 
 from __future__ import annotations
 
-from pyminicon.cli.words import FLAG, MANY, ONE, rows_of
+from pyminicon.cli.words import FLAG, MANY, MAYBE, ONE, rows_of
 from pyminicon.cli.words import parse as read
 
 TYPE_CHECKING = False
@@ -104,7 +104,7 @@ TABLE: Table = (
     ("init", "", FLAG, "", "a small pid 1 that reaps and forwards signals"),
     ("rm", "", FLAG, "", "nothing is left of it when it has ended: as always without -d"),
     ("dry-run", "", FLAG, "", "print the steps of the launch, don't run it"),
-    ("trace", "", FLAG, "", "print where the time of the start went, on stderr"),
+    ("trace", "", MAYBE, "", "print where the time of the start went; =FILE.json: for Perfetto, into a file"),
     ("json", "", FLAG, "", "print the result as JSON, on stderr"),
     ("help", "", FLAG, "", "print this"),
 )

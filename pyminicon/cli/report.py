@@ -14,19 +14,50 @@ if TYPE_CHECKING:
     from pyminicon.errors import LaunchError
 
 
-def trace(box: Container[Any]) -> None:
-    """A line a stage that ran: when it began after the call, how long it took, in microseconds."""
+_BAR = 32  # columns
+
+
+def trace(box: Container[Any], wanted: object) -> None:
+    """A line a stage that ran: when it began after the call, how long it took, in microseconds; on a terminal with a
+    bar. A file's name instead: into that, for Perfetto."""
+    if isinstance(wanted, str):
+        return _trace_file(wanted, box)
     stamps = box.trace or []
     total = round(box.startup * 1e9)
+    draws = os.isatty(2)
     lines = [f"{'stage':<14}{'at us':>10}{'took us':>10}{'share':>8}"]
     for index, (stage, begun) in enumerate(stamps):
         if stage == "started":
             continue
         end = stamps[index + 1][1] if index + 1 < len(stamps) else total
         share = (end - begun) / total if total else 0.0
-        lines.append(f"{stage:<14}{begun / 1e3:>10.1f}{(end - begun) / 1e3:>10.1f}{share:>8.1%}")
+        bar = f"  {_bar(begun, end, total)}" if draws else ""
+        lines.append(f"{stage:<14}{begun / 1e3:>10.1f}{(end - begun) / 1e3:>10.1f}{share:>8.1%}{bar}")
     lines.append(f"{'in all':<14}{'':>10}{total / 1e3:>10.1f}")
     os.write(2, ("\n".join(lines) + "\n").encode())
+    return None
+
+
+def _bar(begun: int, end: int, total: int) -> str:
+    """Where in the whole it lies; what is shorter than a column has one all the same."""
+    first = min(begun * _BAR // max(total, 1), _BAR - 1)
+    length = max(1, round((end - begun) * _BAR / max(total, 1)))
+    return " " * first + "#" * min(length, _BAR - first)
+
+
+def _trace_file(path: str, box: Container[Any]) -> None:
+    import json
+
+    from pyminicon import pictures
+
+    words = box.args if isinstance(box.args, (list, tuple)) else [box.args]
+    program = os.fsdecode(words[0]) if words else box.id
+    events = pictures.events(box.trace or [], box.id, program, box.usage.wall)
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(events, file)
+    except OSError as error:
+        raise SpecError("--trace", f"{path}: {error.strerror}") from None
 
 
 def failure_as_json(error: LaunchError, given: dict[str, Any], args: list[str]) -> None:

@@ -177,7 +177,7 @@ def finish(box: Container[Any], given: dict[str, Any], ended_by: int) -> int:
     if given.get("trace"):
         from pyminicon.cli.report import trace
 
-        trace(box)
+        trace(box, given["trace"])
     if given.get("json"):
         from pyminicon.cli.report import as_json
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Row: TypeAlias = tuple[str, str, int, str, str]
     Table: TypeAlias = tuple[Row, ...]
 
-FLAG, ONE, MANY = range(3)
+FLAG, ONE, MANY, MAYBE = range(4)  # MAYBE: a flag that takes --name=FILE.json as well
 _SAME = {"net": "network"}
 
 
@@ -45,6 +45,8 @@ def parse(
             row = _row(0, _SAME.get(name, name), word, table, of_run)
             if row[2] == FLAG:
                 given[row[0]] = _truth(word, value) if equals else True
+            elif row[2] == MAYBE:
+                given[row[0]] = _file(word, value) if equals else True
             else:
                 if not equals:
                     value, at = _next(words, at, word)
@@ -104,6 +106,14 @@ def _truth(word: str, value: str) -> bool:
     if value in ("false", "0"):
         return False
     raise SpecError(word.partition("=")[0], f"takes true or false, not {value!r}")
+
+
+def _file(word: str, value: str) -> str | bool:
+    if value.endswith(".json"):
+        return value
+    if value in ("true", "1", "false", "0"):
+        return _truth(word, value)
+    raise SpecError(word.partition("=")[0], f"takes a FILE.json, not {value!r}")
 
 
 def rows_of(table: Table) -> list[str]:

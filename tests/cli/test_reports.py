@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from pyminicon import _core
@@ -53,6 +55,44 @@ def test_trace_has_a_line_a_stage_that_adds_up(anybody: Cli) -> None:
     assert stages == sorted(stages, key=_core.STAGES.index)
     total = float(rows[-1][-1])
     assert abs(sum(float(row[2]) for row in rows[1:-1]) - total) < 0.05 * total + 5
+
+
+def test_trace_goes_into_a_file_for_perfetto(cli: Cli, tmp_path: Path) -> None:
+    r = cli("run", f"--trace={tmp_path}/t.json", "host", "echo", "out")
+    assert (r.returncode, r.stdout, r.stderr) == (0, "out\n", "")
+    found = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    spans = [event for event in found if event["ph"] == "X"]
+    assert [event["ph"] for event in found if event not in spans] == ["M"]
+    assert {"prepare", "mount", "exec", "echo"} <= {event["name"] for event in spans}
+    for earlier, later in itertools.pairwise(spans):
+        assert abs(earlier["ts"] + earlier["dur"] - later["ts"]) < 0.01, "one begins where the other ends"
+    assert spans[-1]["name"] == "echo" and spans[-1]["dur"] > 0
+
+
+def test_a_trace_takes_no_other_file(cli: Cli, tmp_path: Path) -> None:
+    r = cli("run", "--trace=flase", "host", "true")
+    assert (r.returncode, r.stderr) == (125, "pyminicon: --trace: takes a FILE.json, not 'flase'\n")
+    r = cli("run", f"--trace={tmp_path}/none/t.json", "host", "true")
+    assert r.returncode == 125 and "--trace" in r.stderr and "No such file" in r.stderr
+    assert cli("run", "--trace=false", "host", "true").stderr == ""
+
+
+def test_trace_draws_bars_on_a_terminal_alone(cli: Cli) -> None:
+    terminal, inner = os.openpty()
+    words = [sys.executable, "-m", "pyminicon", "run", "--trace", "host", "true"]
+    with open(terminal, "rb", buffering=0) as screen:
+        done = subprocess.Popen(words, stderr=inner, env=environment())
+        os.close(inner)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+            while data := screen.read(4096):
+                shown += data
+        assert done.wait(60) == 0
+    rows = [line.rstrip("\r") for line in shown.decode().splitlines()][1:-1]
+    assert len(rows) > 5 and all(row.endswith("#") for row in rows)
+    starts = [row.index("#") for row in rows]
+    assert starts == sorted(starts), "each begins where the earlier ones have ended"
+    assert "#" not in cli("run", "--trace", "host", "true").stderr
 
 
 def test_a_dry_run_runs_nothing_and_tells_the_steps_in_their_order(anybody: Cli) -> None:
