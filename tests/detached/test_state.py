@@ -147,9 +147,9 @@ def test_an_ids_beginning_names_it_unless_it_is_anothers_too(place: Place) -> No
 
 
 def test_a_killed_keeper_takes_its_container_along_and_is_not_shown_as_running(place: Place) -> None:
-    place.ok(
-        "run", "-d", "--name", "web", "--memory", "64m", "host", "sh", "-c", "setsid sleep 1000 & sleep 1000"
-    )
+    limits = ["--memory", "64m"] if os.geteuid() == 0 else []  # and with them a cgroup to be left
+    script = "setsid sleep 1000 & sleep 1000"
+    place.ok("run", "-d", "--name", "web", *limits, "host", "sh", "-c", script)
     about = place.about("web")
     inside = [int(line.split()[0]) for line in _children_of(about["State"]["Pid"])]
     assert inside
