@@ -354,8 +354,7 @@ def test_bodies_go_through_by_length_and_in_chunks() -> None:
     assert got[1].endswith(b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
 
 
-def test_tunnels_carry_both_ways(open_to_loopback: tuple[Any, Server]) -> None:
-    c, _ = open_to_loopback
+def test_tunnels_carry_both_ways() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pyminicon.start(image="host", egress=[f"127.0.0.1:{port}"]) as c, c.connect(61080) as s:
@@ -485,8 +484,6 @@ for i in range(3000):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         assert asked(c, "127.0.0.1", 80).startswith(b"HTTP/1.1 403")
-    for _ in range(1100):
-        pass
 
 
 def test_refusals_are_kept_up_to_a_thousand() -> None:
