@@ -69,6 +69,28 @@ def _rates(program: str, box: Any, root: str, seconds: float) -> dict[str, float
         return {name: round(_rate(work, seconds), 1) for name, work in works.items()}
 
 
+_HUNDRED = "i=0; while [ $i -lt 100 ]; do sleep 400 & i=$((i+1)); done; echo up; wait"
+
+
+def _ends(rounds: int) -> dict[str, float]:
+    """Milliseconds (p50) from kill() to the end of a command with a hundred processes that lie still."""
+    found: dict[str, float] = {}
+    kinds: dict[str, Any] = {"without a cgroup": {}, "with one": {"usage": True}}
+    for name, own in kinds.items():
+        times: list[float] = []
+        with contextlib.suppress(pyminicon.Error), pyminicon.start(**own) as box:
+            for _ in range(rounds):
+                with box.start(["sh", "-c", _HUNDRED], stdout=subprocess.PIPE) as process:
+                    process.stdout.readline()
+                    time.sleep(0.02)  # until the last of them sleeps
+                    begun = time.perf_counter()
+                    process.kill()
+                    process.wait()
+                    times.append(time.perf_counter() - begun)
+            found[name] = round(sorted(times)[rounds // 2] * 1000, 2)
+    return found
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``exec`` has no options of its own."""
 
@@ -101,6 +123,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
                 missing[runtime] = str(error)
         found = in_turns(cases, rounds, budget=budget)
         rates = _rates(program, box, root, seconds)
+    ends = _ends(5 if options.quick else 31)
     bare = found["subprocess.run bare"].p50
     rows = [
         {"name": name, **one.as_dict(), "times_bare": round(one.p50 / bare, 2)} for name, one in found.items()
@@ -111,6 +134,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     report.show(
         report.table(f"{_THREADS} threads (commands a second)", ("where", "rate"), list(rates.items()))
     )
+    report.show(report.table("the end of 100 processes (ms)", ("where", "p50"), list(ends.items())))
     for name, why in missing.items():
         report.show(f"  {name} could not run: {why}")
-    return {"unit": "us", "rows": rows, "rates": rates, "missing": missing}
+    return {"unit": "us", "rows": rows, "rates": rates, "ends": ends, "missing": missing}

@@ -115,7 +115,7 @@ def test_a_template_has_them_too() -> None:
 @limited
 def test_what_starves_or_freezes_commands_holds_nobody_up_who_ends_them() -> None:
     busy = ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do while :; do :; done & done; echo up; wait"]
-    with pyminicon.start(cpus=0.02, pids=100) as c:
+    with pyminicon.start(cpus=0.1, pids=100) as c:
         with c.start(busy, stdout=PIPE) as p:
             assert p.stdout is not None and p.stdout.readline() == b"up\n"
             c.freeze()

@@ -90,7 +90,7 @@ def test_a_hundred_quiet_processes_end_at_once(home: Home) -> None:
         begun = time.monotonic()
         p.kill()
         assert p.wait(10) == -9
-        assert time.monotonic() - begun < 1  # 10 ms on a machine alone
+        assert time.monotonic() - begun < 20  # 10 ms on a machine alone, 2 s on an emulated one
     assert names(home) == []
 
 

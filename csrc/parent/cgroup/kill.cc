@@ -50,7 +50,7 @@ bool holds_nobody(const std::string& path, bool v2) {
 
 int freeze_v1(const std::string& path, bool frozen) {
   const std::string file = path + "/freezer.state";
-  Backoff backoff(1'000'000);
+  Backoff backoff(5'000'000);
   for (;;) {
     if (const int error = write_file(file, frozen ? "FROZEN" : "THAWED"); error != 0) return error;
     const auto state = read_file(file);
@@ -64,7 +64,7 @@ int freeze_v2(const std::string& path, bool frozen) {
   const Fd events(::open((path + "/cgroup.events").c_str(), O_RDONLY | O_CLOEXEC));
   int error = write_file(path + "/cgroup.freeze", frozen ? "1" : "0");
   // cgroup.events says when all of them have stopped, and notifies poll when it changes.
-  for (int left_ms = 1000; error == 0 && frozen && events; left_ms -= 50) {
+  for (int left_ms = 5000; error == 0 && frozen && events; left_ms -= 50) {
     char text[256];
     const ssize_t got = ::pread(events.get(), text, sizeof text, 0);
     const std::string now(text, got > 0 ? static_cast<size_t>(got) : 0);
@@ -169,7 +169,7 @@ void Cgroup::make_late_freezer() {
   const int frozen = write_file(group + (late_freezer_v2_ ? "/cgroup.freeze" : "/freezer.state"),
                                 late_freezer_v2_ ? "1" : "FROZEN");
   if (frozen != 0) throw LaunchFailure(frozen, Stage::kCgroup, group);
-  Backoff backoff(1'000'000);
+  Backoff backoff(5'000'000);
   for (bool all_in = false; !all_in;) {
     all_in = true;
     std::vector<pid_t> inside = pids_in(group);
