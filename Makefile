@@ -87,8 +87,8 @@ soak:
 # The adapters, by their frameworks' own tests, each in an environment of its own; the package is built once for all.
 ADAPTERS = build/adapters
 ADAPTER_TEST = bin/python -m pytest -q --rootdir . -p no:cacheprovider
-.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray judge
-adapters: adapter-inspect-ai adapter-dask adapter-ray judge
+.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
+adapters: adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
 
 adapter-wheel:
 	$(PYTHON) -m venv $(ADAPTERS)/wheel
@@ -118,6 +118,13 @@ adapter-ray: adapter-wheel
 judge: adapter-wheel
 	$(call with_extra,judge,pytest,fastapi uvicorn httpx)
 	$(ADAPTERS)/judge/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_fastapi.py
+
+# No adapter: a program that calls `docker`, with our command line under that name.
+adapter-mini-swe-agent: adapter-wheel
+	$(PYTHON) -m venv $(ADAPTERS)/mini-swe-agent
+	$(ADAPTERS)/mini-swe-agent/bin/pip install -q --disable-pip-version-check mini-swe-agent==2.4.6 pytest \
+	    $(ADAPTERS)/*.whl
+	$(ADAPTERS)/mini-swe-agent/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_mini_swe_agent.py
 
 # CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
 foreign:
