@@ -261,14 +261,18 @@ def test_a_refused_fork_is_an_error_inside() -> None:
 
 def test_the_cpu_quota_is_kept_on_two_busy_threads() -> None:
     needs_limit("cpus", 0.5)
-    result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3)
-    assert result.limit == "wall_time"
-    assert result.usage.user is not None and result.usage.system is not None
-    used = result.usage.user + result.usage.system
     # One period's slice is 0.05 s. An emulated processor is charged for time in which it stood still.
     slack = 0.5 if "QEMU TCG" in Path("/proc/cpuinfo").read_text() else 0.05
-    assert used <= 0.5 * result.usage.wall * 1.05 + slack
-    assert used >= 0.5 * result.usage.wall * 0.4  # others work on this machine, too
+    for _ in range(10):
+        result = pyminicon.run(python(BUSY), image="python", cpus=0.5, usage=True, wall_time=3)
+        assert result.limit == "wall_time"
+        assert result.usage.user is not None and result.usage.system is not None
+        used = result.usage.user + result.usage.system
+        assert used <= 0.5 * result.usage.wall * 1.05 + slack
+        if used >= 0.5 * result.usage.wall * 0.4:
+            break  # else others work on this machine, too
+    else:
+        raise AssertionError(f"it never got what it may have: {used} s of {result.usage.wall}")
 
 
 def test_a_cpuset_is_what_the_container_may_run_on() -> None:

@@ -154,7 +154,7 @@ def test_a_killed_keeper_takes_its_container_along_and_is_not_shown_as_running(p
     inside = [int(line.split()[0]) for line in _children_of(about["State"]["Pid"])]
     assert inside
     os.kill(about["KeeperPid"], signal.SIGKILL)
-    assert place.ps() == []
+    soon(lambda: place.ps() == [])  # once the kernel is through with it
     (row,) = place.ps("-a")
     assert row["State"] == "dead"
     soon(lambda: not any(alive(pid) for pid in [about["State"]["Pid"], *inside]))
