@@ -37,7 +37,8 @@ StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const py::tuple
   options.exec = make_exec(told);
   parent::name_in(options.exec, spec, options.id);
   options.pass = std::move(pass);
-  if (told.size() > 4) {
+  // A template's row, by which a run may be launched directly, has 7 fields and no gate.
+  if (told.size() == 5) {
     const auto gate = py::reinterpret_borrow<py::tuple>(told[4]);
     options.gate = gate[0].cast<int>();
     options.gate_port = gate[1].cast<uint32_t>();
