@@ -104,7 +104,8 @@ endef
 
 adapter-inspect-ai: adapter-wheel
 	$(call with_extra,inspect-ai,inspect-ai,pytest-asyncio)
-	$(ADAPTERS)/inspect-ai/$(ADAPTER_TEST) -c tests/adapters/inspect_ai.ini tests/adapters/with_inspect_ai.py
+	$(ADAPTERS)/inspect-ai/$(ADAPTER_TEST) -c tests/adapters/inspect_ai.ini tests/adapters/with_inspect_ai.py \
+	    tests/adapters/with_inspect_ai_as_user.py
 
 adapter-dask: adapter-wheel
 	$(call with_extra,dask,dask)
