@@ -1,9 +1,9 @@
 // An init that takes commands: pid 1, which gets messages (base/command.h) and has workers.
 //
-// A worker has one command: it forks its first process, which waits for the message, and is whose
+// A worker waits for a command. It takes one, forks the command's first process and is whose
 // children that process's orphans become (PR_SET_CHILD_SUBREAPER), until none is left: so all that
 // descends from a command is to be found beneath its worker. One worker always waits, from the
-// first command on, and no fork is on a command's way. Init is out of reach
+// first command on, and a command costs one fork, of a process of a few pages. Init is out of reach
 // of every signal from inside. A worker isn't: where one is killed, what it was in charge of is
 // ended.
 #pragma once

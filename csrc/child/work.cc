@@ -1,16 +1,10 @@
 // A worker: one command, from the message to its last process.
-//
-// The command's first process is there before the command is, and waits for the message itself: so
-// neither a fork nor a second process that has to wake up lies between the message and exec. It
-// hands its worker the socket for the replies, and is itself what is told about.
 #include <linux/wait.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -21,7 +15,6 @@
 #include "child/handed.h"
 #include "child/living.h"
 #include "child/own_memory.h"
-#include "child/replies.h"
 
 namespace pyminicon::child {
 namespace {
@@ -48,11 +41,8 @@ constexpr Step kCommandBirth[] = {
     {Stage::kSeccomp, load_seccomp},
 };
 
-// What a worker and the command that it forks have in common; the report is in shared memory, and
-// the worker sees the end of `worker`, the other side of the socket between them, when exec closes
-// it.
+// What a worker and the command that it forks have in common; the report is in shared memory.
 struct Command {
-  int worker = -1;
   Handed got;
   CommandPlan* plan = reinterpret_cast<CommandPlan*>(kCommandAddress);
   Report* report = nullptr;
@@ -75,10 +65,9 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   child.report.stage = static_cast<uint32_t>(Stage::kStdio);
   child.report.index = -1;
   const int streams = command.rest + static_cast<int>(asked.joins);
-  int* kept[] = {&command.worker, &child.proc};
-  const View<int*> saved{kept, 2};
-  const long placed = place_handed(child, command.got, streams, asked.sent, asked.pass, saved);
-  if (placed < 0) return placed;
+  if (const long r = place_handed(child, command.got, streams, asked.sent, asked.pass, {}); r < 0) {
+    return r;
+  }
   for (const Step& step : kCommandBirth) {
     if (const long r = take(child, step.stage, step.run); r < 0) return r;
   }
@@ -108,9 +97,9 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
     command.report->error = static_cast<int32_t>(-result);
     sys::exit_group(127);
   }
-  const int kept[] = {0, child.proc};
+  const int kept[] = {0, proc};
   close_all_but({kept, 2});
-  serve_files(0, child.proc);
+  serve_files(0, proc);
 }
 
 // Where the command didn't fit into a message it lies in a file, before the other descriptors.
@@ -121,6 +110,47 @@ long map_file(Command& command) {
   const long at = sys::call(SYS_mmap, static_cast<long>(kCommandAddress), command.plan->size,
                             PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, 0);
   return at == static_cast<long>(kCommandAddress) ? 0 : at < 0 ? at : -ENOMEM;
+}
+
+long tell(int reply, const CommandReply& word, int pidfd) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+  iovec data{const_cast<CommandReply*>(&word), sizeof word};
+  msghdr message{};
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  if (pidfd >= 0) {
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    *reinterpret_cast<int*>(CMSG_DATA(header)) = pidfd;
+  }
+  return sys::call(SYS_sendmsg, reply, sys::arg(&message), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {
+  CommandReply word{};
+  word.word = CommandWord::kFailed;
+  word.stage = static_cast<uint32_t>(stage);
+  word.index = index;
+  word.error = error;
+  return tell(reply, word, -1);
+}
+
+long tell_failure(int reply, const Report& report) {
+  return tell_failure(reply, static_cast<Stage>(report.stage), report.index, report.error);
+}
+
+void tell_beginning(int reply, const Report& report, int32_t pid, int pidfd) {
+  if (report.error != 0) {
+    tell_failure(reply, report);
+    return;
+  }
+  CommandReply word{};
+  word.pid = pid;
+  tell(reply, word, pidfd);
 }
 
 uint64_t microseconds(const timeval& time) {
@@ -148,108 +178,54 @@ uint64_t microseconds(const timeval& time) {
   }
 }
 
-// Signals to all inside that came while it was nobody's process yet.
-void forget_signals() {
-  const uint64_t all = ~uint64_t{0};
-  constexpr timespec kNow{0, 0};
-  while (sys::call(SYS_rt_sigtimedwait, sys::arg(&all), 0, sys::arg(&kNow), sizeof all) > 0) {
-  }
-}
-
-// The first process of the next command. Until it has that it ends with its worker.
-[[noreturn]] void await_command(const InitFds& fds, Command& command, int32_t worker) {
-  sys::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (sys::call(SYS_getppid) != worker) sys::exit_group(0);
-  const Handed& got = command.got;
-  const long size =
-      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
-  forget_signals();
-  const Taken taken{worker, command.plan->number};
-  sys::write(fds.taken_write, &taken, sizeof taken);
-  const bool whole = size >= static_cast<long>(sizeof(CommandPlan)) && got.count > kReplyFd;
-  if (!whole) {
-    // Nobody is left who could send one, or descriptors were lost on the way, for want of room.
-    if (got.count > kReplyFd) {
-      tell_failure(got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
-    }
-    sys::exit_group(0);
-  }
-  sys::prctl(PR_SET_PDEATHSIG, 0);
-  const int reply = got.fds[kReplyFd];
-  if (hand_over(command.worker, command.plan->quiet, reply) < 0) sys::exit_group(0);
-  sys::close(reply);
-  if (const long mapped = map_file(command); mapped < 0) {
-    command.report->stage = static_cast<uint32_t>(Stage::kClone);
-    command.report->index = -1;
-    command.report->error = static_cast<int32_t>(-mapped);
-    sys::exit_group(127);
-  }
-  become_command(command, fds.proc);
-}
-
-// Ahead of the command. Less than 0: there is no process to be had.
-long fork_first(const InitFds& fds, Command& command, int* socket, int* pidfd) {
-  int ends[2] = {-1, -1};
-  constexpr int kPackets = SOCK_SEQPACKET | SOCK_CLOEXEC;
-  const long made = sys::call(SYS_socketpair, AF_UNIX, kPackets, 0, sys::arg(ends));
-  if (made < 0) return made;
-  constexpr long kFlags = SIGCHLD | static_cast<long>(kernel::kClonePidfd);
-  const auto worker = static_cast<int32_t>(sys::call(SYS_getpid));
-  const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
-  if (pid == 0) {
-    sys::close(ends[0]);
-    command.worker = ends[1];
-    await_command(fds, command, worker);
-  }
-  sys::close(ends[1]);
-  if (pid < 0) sys::close(ends[0]);
-  *socket = ends[0];
+// Until exec, or the end of a command that failed: the kernel wakes who waits for a vfork then.
+long fork_program(Command& command, int proc, int* pidfd) {
+  constexpr long kFlags = SIGCHLD | CLONE_VFORK | static_cast<long>(kernel::kClonePidfd);
+  const long flags = command.plan->quiet != 0 ? long{SIGCHLD} : kFlags;
+  const long pid = sys::call(SYS_clone, flags, 0, sys::arg(pidfd), 0, 0);
+  if (pid == 0) become_command(command, proc);
   return pid;
 }
 
-// True: it has a command, and the socket something to say about it. Whoever stops it from inside
-// would have every command hang.
-bool await_taking(int32_t pid, int socket, int signals) {
-  for (;;) {
-    pollfd watched[2] = {{socket, POLLIN, 0}, {signals, POLLIN, 0}};
-    sys::call(SYS_ppoll, sys::arg(watched), 2, 0, 0, 0);
-    if ((watched[0].revents & POLLIN) != 0) return true;
-    if (watched[0].revents != 0) return false;
-    signalfd_siginfo info;
-    while (sys::read(signals, &info, sizeof info) == static_cast<long>(sizeof info)) {
-    }
-    int status = 0;
-    const long seen = sys::call(SYS_wait4, pid, sys::arg(&status), WNOHANG | WUNTRACED, 0);
-    if (seen == pid && (status & 0xff) == 0x7f) sys::call(SYS_kill, pid, SIGCONT);
+// What never executes anything closes a pipe instead, when it begins to serve and when it fails.
+long fork_server(Command& command, int proc, int* pidfd) {
+  int ready[2] = {-1, -1};
+  if (const long r = sys::call(SYS_pipe2, sys::arg(ready), O_CLOEXEC); r < 0) return r;
+  constexpr long kFlags = SIGCHLD | static_cast<long>(kernel::kClonePidfd);
+  const long pid = sys::call(SYS_clone, kFlags, 0, sys::arg(pidfd), 0, 0);
+  if (pid == 0) become_command(command, proc);
+  sys::close(ready[1]);
+  char byte;
+  while (pid > 0 && sys::read(ready[0], &byte, 1) == -EINTR) {
   }
+  sys::close(ready[0]);
+  return pid;
 }
 
-// From the message on: what is told, and to whom.
-[[noreturn]] void follow(Command& command, int32_t pid, int socket, int pidfd) {
-  uint32_t quiet = 0;
-  Handed handed;
-  const long size = receive(socket, &quiet, sizeof quiet, handed);
-  if (size != static_cast<long>(sizeof quiet) || handed.count != 1) sys::exit_group(0);
-  const int reply = handed.fds[0];
-  if (quiet == 0) {
-    char byte;
-    while (sys::read(socket, &byte, 1) == -EINTR) {
-    }
-    tell_beginning(reply, *command.report, pid, pidfd);
+long fork_command(Command& command, int proc, int* pidfd) {
+  const bool executes = command.plan->kind == CommandKind::kExecute;
+  return executes ? fork_program(command, proc, pidfd) : fork_server(command, proc, pidfd);
+}
+
+[[noreturn]] void begin(Command& command, int proc) {
+  Handed& got = command.got;
+  const int reply = got.fds[kReplyFd];
+  // Whose parent has ended becomes this process's child, and not init's.
+  sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  int pidfd = -1;
+  long pid = map_file(command);
+  if (pid == 0) pid = fork_command(command, proc, &pidfd);
+  if (pid < 0) {
+    tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
+    sys::exit_group(0);
   }
-  sys::close(socket);
+  const bool quiet = command.plan->quiet != 0;
+  if (!quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
+  // A pipe that the worker held would never read as ended.
+  for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);
   sys::close(pidfd);
-  attend(pid, reply, *command.report, quiet != 0);
-}
-
-// A process can't be had now: perhaps when the command comes, else it is refused.
-long fork_late(const InitFds& fds, Command& command, int* socket, int* pidfd) {
-  pollfd coming{fds.commands, POLLIN, 0};
-  sys::call(SYS_ppoll, sys::arg(&coming), 1, 0, 0, 0);
-  const long pid = fork_first(fds, command, socket, pidfd);
-  if (pid > 0) return pid;
-  refuse_command(fds.commands, static_cast<int>(-pid));
-  sys::exit_group(0);
+  sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
+  attend(static_cast<int32_t>(pid), reply, *command.report, quiet);
 }
 
 // Before a command comes: whatever can be done without it.
@@ -273,21 +249,22 @@ bool make_ready(const InitFds& fds, Command& command) {
 void work(const InitFds& fds) {
   Command command;
   if (!make_ready(fds, command)) sys::exit_group(1);
-  // Whose parent has ended becomes this process's child, and not init's.
-  sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  const uint64_t child = uint64_t{1} << (SIGCHLD - 1);
-  const auto signals = static_cast<int>(
-      sys::call(SYS_signalfd4, -1, sys::arg(&child), sizeof child, SFD_CLOEXEC | SFD_NONBLOCK));
-  int socket = -1, pidfd = -1;
-  long pid = fork_first(fds, command, &socket, &pidfd);
-  if (pid < 0) pid = fork_late(fds, command, &socket, &pidfd);
+  const long size =
+      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  const Taken taken{static_cast<int32_t>(sys::call(SYS_getpid)), command.plan->number};
+  sys::write(fds.taken_write, &taken, sizeof taken);
+  const bool whole = size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd;
+  if (!whole) {
+    // Nobody is left who could send one, or descriptors were lost on the way, for want of room.
+    if (command.got.count > kReplyFd) {
+      tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
+    }
+    sys::exit_group(0);
+  }
   sys::close(fds.taken_write);
   sys::close(fds.commands);
   sys::close(fds.parent);
-  const auto first = static_cast<int32_t>(pid);
-  if (signals < 0 || !await_taking(first, socket, signals)) sys::exit_group(0);
-  sys::close(signals);
-  follow(command, first, socket, pidfd);
+  begin(command, fds.proc);
 }
 
 void refuse_command(int commands, int error) {
