@@ -3,6 +3,8 @@
 // kill(-1) of pid 1's: it holds the lock that fork needs, and a process with a signal pending can't
 // finish a fork (copy_process), so nothing that it missed comes after it. Then the container is
 // looked at while it holds still, what descends is killed, and the others go on.
+//
+// A fork that was past that point finishes: its child bears the signal itself (has_settled).
 #include "child/lineage.h"
 
 #include <linux/wait.h>
@@ -163,6 +165,22 @@ void go_on(const Processes& now, const Processes& stopped) {
   }
 }
 
+// Whether all have stopped, and with that every fork that was under way: its child bears the signal
+// itself, is seen only then, and would never go on (SIGCONT doesn't reach it, not even one to all,
+// since by default it is ignored). Who waits for a vfork's child has it already.
+bool has_settled(const Processes& census) {
+  for (uint32_t i = 0; i < census.count; ++i) {
+    const Process& process = census.all[i];
+    if (process.pid == 1 || is_stopped(process) || !is_alive(process)) continue;
+    bool waits = false;
+    for (uint32_t n = 0; process.state == 'D' && n < census.count && !waits; ++n) {
+      waits = census.all[n].parent == process.pid && is_stopped(census.all[n]);
+    }
+    if (!waits) return false;
+  }
+  return true;
+}
+
 // What a killed process still does in the kernel takes a moment, and a processor that this would
 // take from it by looking too often.
 void await_deaths(uint32_t living) {
@@ -174,7 +192,7 @@ void await_deaths(uint32_t living) {
 
 // One may have asked for a SIGCONT by a timer of its own. So: until nothing is left, or it can't be
 // a matter of time.
-constexpr int kMostRounds = 400;
+constexpr int kMostRounds = 400, kMostUnsettled = 100;
 
 long end_all(int proc, const Doom& doom) {
   Processes stopped, now;
@@ -182,12 +200,18 @@ long end_all(int proc, const Doom& doom) {
   if (doom.ancestor != 0 && end_what_lies_still(proc, doom.ancestor, now)) return 0;
   find_stopped(proc, doom, stopped);
   long seen = 0;
+  int settled = 0, unsettled = 0;
   for (int round = 0; round < kMostRounds; ++round) {
     sys::call(SYS_kill, -1, SIGSTOP);
     // A census that couldn't be taken is taken again: the alternative is to end the container.
     seen = take_census(proc, now);
     const uint32_t living = seen < 0 ? 0 : mark(now, doom);
-    if (seen >= 0 && living == 0) break;
+    if (seen >= 0 && living == 0) {
+      // Twice: numbers may be given out from the beginning again, behind the look. Who hangs in the
+      // kernel is not waited for.
+      settled = has_settled(now) ? settled + 1 : 0;
+      if (settled == 2 || ++unsettled > kMostUnsettled) break;
+    }
     for (uint32_t i = 0; i < now.count; ++i) {
       if (now.all[i].doomed) sys::call(SYS_kill, now.all[i].pid, SIGKILL);
     }

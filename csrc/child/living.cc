@@ -3,6 +3,7 @@
 #include <linux/wait.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -28,9 +29,10 @@ class Init {
   Init(long program, const InitFds& fds) : program_(program), fds_(fds) {}
 
   [[noreturn]] void serve() {
+    share();
     if (program_ == 0) hire();
     for (;;) {
-      was_taken();  // before the dead are looked at: whether one of them was at work
+      listen();  // before the dead are looked at: whether one of them was at work
       const bool more = bury();
       if (stopping_ != 0 && (idle() || now() > stopping_)) sys::exit_group(0);
       wait(more);
@@ -47,42 +49,57 @@ class Init {
                                 {more ? -1 : fds_.signals, POLLIN, 0},
                                 {fds_.taken_read, POLLIN, 0},
                                 {fds_.control, POLLIN, 0},
-                                {waiting_ == 0 ? fds_.commands : -1, POLLIN, 0}};
+                                {idle_ == 0 ? fds_.commands : -1, POLLIN, 0}};
     const timespec pause{0, more ? 1000000 : 10000000};
     const bool soon = more || stopping_ != 0;
     sys::call(SYS_ppoll, sys::arg(watched), kWatched, soon ? sys::arg(&pause) : 0, 0, 0);
     if (watched[kParent].revents != 0) sys::exit_group(137);  // the caller has died
     if (watched[kSignals].revents != 0) forward();
-    if (watched[kTaken].revents != 0 && was_taken()) hire();
+    if (watched[kTaken].revents != 0) listen();
     if (watched[kControl].revents != 0) obey();
-    // Only where nobody waits for a command: the first one, or there was no process to be had.
-    if (watched[kCommands].revents != 0 && waiting_ == 0) {
+    if (watched[kCommands].revents != 0 && idle_ == 0) {
       if (const long hired = hire(); hired < 0) {
         refuse_command(fds_.commands, static_cast<int>(-hired));
       }
     }
   }
 
-  bool idle() const { return count_ == (waiting_ != 0 ? 1U : 0U); }
+  bool idle() const { return count_ == idle_; }
+
+  // Without it a worker takes one command.
+  void share() {
+    const long at = sys::call(SYS_mmap, 0, sizeof(uint32_t), PROT_READ | PROT_WRITE,
+                              MAP_ANONYMOUS | MAP_SHARED, -1, 0);
+    shared_ = at > 0 ? reinterpret_cast<uint32_t*>(at) : nullptr;
+  }
+
+  void count_shared(int32_t change) {
+    if (shared_ != nullptr) __atomic_fetch_add(shared_, change, __ATOMIC_ACQ_REL);
+  }
 
   long hire() {
-    if (waiting_ != 0) return 0;
+    if (idle_ != 0) return 0;
     if (count_ == kMostWorkers) return -EAGAIN;
+    count_shared(1);
     const long pid = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (pid == 0) work(fds_);
+    if (pid == 0) work(fds_, shared_);
+    if (pid < 0) count_shared(-1);
     if (pid < 0) return pid;
-    waiting_ = static_cast<int32_t>(pid);
-    workers_[count_++] = {waiting_, 0};
+    workers_[count_++] = {static_cast<int32_t>(pid), 0};
+    ++idle_;
     return 0;
   }
 
-  bool was_taken() {
+  // All that the workers have said so far.
+  void listen() {
     Taken taken{};
-    const long got = sys::read(fds_.taken_read, &taken, sizeof taken);
-    if (got != static_cast<long>(sizeof taken)) return false;
-    if (Taken* worker = find(taken.worker)) worker->number = taken.number;
-    if (waiting_ == taken.worker) waiting_ = 0;
-    return true;
+    while (sys::read(fds_.taken_read, &taken, sizeof taken) == static_cast<long>(sizeof taken)) {
+      Taken* worker = find(taken.worker);
+      if (worker == nullptr) continue;
+      if (worker->number == 0 && taken.number != 0) --idle_;
+      if (worker->number != 0 && taken.number == 0) ++idle_;
+      worker->number = taken.number;
+    }
   }
 
   // To the program; where there is none, what the caller sends is for all processes (he has no pid
@@ -107,10 +124,20 @@ class Init {
       if (stopping_ == 0) stopping_ = now() + kGrace;
       return;
     }
+    if (message.number != 0) end(message.number);
+  }
+
+  // The worker is told first, then it is asked once more whose it is: it says that it waits before
+  // it looks whether it may. So it can't have taken another command when what it has is ended.
+  void end(uint32_t number) {
     for (uint32_t i = 0; i < count_; ++i) {
-      if (workers_[i].number != message.number || workers_[i].worker == waiting_) continue;
+      if (workers_[i].number != number) continue;
+      sys::call(SYS_kill, workers_[i].worker, kLastCommand);
+      listen();
       // Where its processes can't be found everything has to end.
-      if (end_descendants(fds_.proc, workers_[i].worker) < 0) sys::exit_group(137);
+      if (workers_[i].number == number && end_descendants(fds_.proc, workers_[i].worker) < 0) {
+        sys::exit_group(137);
+      }
       return;
     }
   }
@@ -141,7 +168,9 @@ class Init {
       } else if (pid == program_) {
         report(status);
       } else if (worker != nullptr) {
-        lost |= status != 0 && worker->worker != waiting_;
+        lost |= status != 0 && worker->number != 0;
+        // Who waited and was killed couldn't say that it doesn't any more.
+        if (status != 0 && worker->number == 0) count_shared(-1);
         forget(worker);
       }
     }
@@ -157,7 +186,7 @@ class Init {
   }
 
   void forget(Taken* worker) {
-    if (worker->worker == waiting_) waiting_ = 0;
+    if (worker->number == 0) --idle_;
     *worker = workers_[--count_];
   }
 
@@ -169,8 +198,9 @@ class Init {
 
   const long program_;
   const InitFds fds_;
-  int32_t waiting_ = 0;   // the worker that waits for a command
-  int64_t stopping_ = 0;  // when patience with who was told to stop is over
+  uint32_t* shared_ = nullptr;  // how many workers wait, as they know it themselves
+  uint32_t idle_ = 0;           // the same, as they have said
+  int64_t stopping_ = 0;        // when patience with who was told to stop is over
   uint32_t count_ = 0;
   Taken workers_[kMostWorkers];
 };

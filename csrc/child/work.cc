@@ -159,12 +159,12 @@ uint64_t microseconds(const timeval& time) {
 
 // Reaps what ends until nothing that descends from the command is left. Only an end is an end: one
 // that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well.
-[[noreturn]] void attend(int32_t program, int reply, const Report& report, bool quiet) {
+void attend(int32_t program, int reply, const Report& report, bool quiet) {
   for (;;) {
     CommandReply word{};
     rusage used{};
     const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), __WALL, sys::arg(&used));
-    if (pid == -ECHILD) sys::exit_group(0);
+    if (pid == -ECHILD) return;
     if (pid != program || (word.status & 0xff) == 0x7f) continue;
     if (report.error != 0) {
       if (quiet) tell_failure(reply, report);
@@ -207,25 +207,49 @@ long fork_command(Command& command, int proc, int* pidfd) {
   return executes ? fork_program(command, proc, pidfd) : fork_server(command, proc, pidfd);
 }
 
-[[noreturn]] void begin(Command& command, int proc) {
+bool make_room() {
+  constexpr int kAnonymous = MAP_ANONYMOUS | MAP_PRIVATE | MAP_FIXED;
+  const long room = sys::call(SYS_mmap, static_cast<long>(kCommandAddress), kMostInline,
+                              PROT_READ | PROT_WRITE, kAnonymous, -1, 0);
+  return room == static_cast<long>(kCommandAddress);
+}
+
+// From the message to the last process. False: there is no room for another command.
+bool see_through(Command& command, int proc) {
   Handed& got = command.got;
   const int reply = got.fds[kReplyFd];
-  // Whose parent has ended becomes this process's child, and not init's.
-  sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
   int pidfd = -1;
   long pid = map_file(command);
   if (pid == 0) pid = fork_command(command, proc, &pidfd);
-  if (pid < 0) {
-    tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
-    sys::exit_group(0);
-  }
+  if (pid < 0) tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
   const bool quiet = command.plan->quiet != 0;
-  if (!quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
+  if (pid > 0 && !quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
   // A pipe that the worker held would never read as ended.
   for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);
-  sys::close(pidfd);
-  sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
-  attend(static_cast<int32_t>(pid), reply, *command.report, quiet);
+  if (pidfd >= 0) sys::close(pidfd);
+  const bool in_file = command.plan->in_file != 0;
+  if (in_file) sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
+  if (pid > 0) attend(static_cast<int32_t>(pid), reply, *command.report, quiet);
+  sys::close(reply);
+  return !in_file || make_room();
+}
+
+// Whether it waits for another command: it says so first and asks then (see Init::end).
+bool stays(const InitFds& fds, uint32_t* idle) {
+  if (idle == nullptr) return false;
+  const uint32_t others = __atomic_fetch_add(idle, 1, __ATOMIC_ACQ_REL);
+  bool may = others < kMostIdle;
+  if (may) {
+    const Taken waits{static_cast<int32_t>(sys::call(SYS_getpid)), 0};
+    const long told = sys::write(fds.taken_write, &waits, sizeof waits);
+    constexpr uint64_t kLast = uint64_t{1} << (kLastCommand - 1);
+    constexpr timespec kAtOnce{0, 0};
+    may = told == static_cast<long>(sizeof waits) &&
+          sys::call(SYS_rt_sigtimedwait, sys::arg(&kLast), 0, sys::arg(&kAtOnce), sizeof kLast) ==
+              -EAGAIN;
+  }
+  if (!may) __atomic_fetch_sub(idle, 1, __ATOMIC_ACQ_REL);
+  return may;
 }
 
 // Before a command comes: whatever can be done without it.
@@ -235,36 +259,42 @@ bool make_ready(const InitFds& fds, Command& command) {
   sys::close(fds.signals);
   sys::close(fds.status);
   sys::close(fds.taken_read);
-  constexpr int kAnonymous = MAP_ANONYMOUS | MAP_PRIVATE | MAP_FIXED;
-  const long room = sys::call(SYS_mmap, static_cast<long>(kCommandAddress), kMostInline,
-                              PROT_READ | PROT_WRITE, kAnonymous, -1, 0);
+  sys::close(fds.parent);
+  // Whose parent has ended becomes this process's child, and not init's.
+  sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
   const long shared = sys::call(SYS_mmap, 0, sizeof(Report), PROT_READ | PROT_WRITE,
                                 MAP_ANONYMOUS | MAP_SHARED, -1, 0);
   command.report = reinterpret_cast<Report*>(shared);
-  return room == static_cast<long>(kCommandAddress) && (shared > 0 || shared < -4095);
+  return make_room() && (shared > 0 || shared < -4095);
+}
+
+// The next command. False: nobody is left who could send one, or descriptors were lost on the way,
+// for want of room.
+bool await_command(const InitFds& fds, Command& command, uint32_t* idle) {
+  command.got.count = 0;
+  command.rest = kFirstFd;
+  command.report->error = 0;
+  const long size =
+      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  if (idle != nullptr) __atomic_fetch_sub(idle, 1, __ATOMIC_ACQ_REL);
+  const Taken taken{static_cast<int32_t>(sys::call(SYS_getpid)), command.plan->number};
+  sys::write(fds.taken_write, &taken, sizeof taken);
+  if (size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd) return true;
+  if (command.got.count > kReplyFd) {
+    tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
+  }
+  return false;
 }
 
 }  // namespace
 
-void work(const InitFds& fds) {
+void work(const InitFds& fds, uint32_t* idle) {
   Command command;
   if (!make_ready(fds, command)) sys::exit_group(1);
-  const long size =
-      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
-  const Taken taken{static_cast<int32_t>(sys::call(SYS_getpid)), command.plan->number};
-  sys::write(fds.taken_write, &taken, sizeof taken);
-  const bool whole = size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd;
-  if (!whole) {
-    // Nobody is left who could send one, or descriptors were lost on the way, for want of room.
-    if (command.got.count > kReplyFd) {
-      tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
-    }
-    sys::exit_group(0);
-  }
-  sys::close(fds.taken_write);
-  sys::close(fds.commands);
-  sys::close(fds.parent);
-  begin(command, fds.proc);
+  do {
+    if (!await_command(fds, command, idle)) break;
+  } while (see_through(command, fds.proc) && stays(fds, idle));
+  sys::exit_group(0);
 }
 
 void refuse_command(int commands, int error) {

@@ -1,0 +1,80 @@
+"""Who carries commands out: workers of init's, which wait for the next when their command has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from pathlib import Path
+
+import pyminicon
+from tests.living.conftest import soon
+
+
+def workers(init: int) -> list[str]:
+    """Init's children that are there, by the caller's pids."""
+    found = []
+    for pid in Path(f"/proc/{init}/task/{init}/children").read_text().split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if ") Z" not in Path(f"/proc/{pid}/stat").read_text():
+                found.append(pid)
+    return found
+
+
+def test_one_after_the_other_are_carried_out_by_one() -> None:
+    with pyminicon.start() as c:
+        c.run(["true"])
+        assert soon(lambda: len(workers(c.pid)) in (1, 2))
+        before = set(workers(c.pid))
+        for _ in range(50):
+            assert c.run(["true"]).returncode == 0
+        # A second one is there if a command came before the first had said that it waits.
+        assert soon(lambda: len(workers(c.pid)) in (1, 2) and bool(before & set(workers(c.pid))))
+
+
+def test_of_many_at_once_two_stay() -> None:
+    with pyminicon.start() as c:
+        many = [c.start(["sleep", "100"]) for _ in range(12)]
+        assert len(workers(c.pid)) >= 12
+        for one in many:
+            one.kill()
+        for one in many:
+            assert one.wait(60) == -9
+        assert soon(lambda: len(workers(c.pid)) <= 2, 60)
+        assert c.run(["echo", "x"], capture_output=True).stdout == b"x\n"
+
+
+def test_a_worker_that_waits_may_be_killed(needs_root: None) -> None:
+    with pyminicon.start() as c:
+        for _ in range(20):
+            assert c.run(["true"]).returncode == 0
+            waiting = set(workers(c.pid))
+            for pid in waiting:
+                os.kill(int(pid), 9)
+            assert soon(lambda gone=waiting: not gone & set(workers(c.pid)))
+        assert c.run(["echo", "x"], capture_output=True).stdout == b"x\n"
+
+
+def test_the_end_of_a_command_is_never_that_of_the_next_its_worker_takes() -> None:
+    wrong: list[object] = []
+    over = time.monotonic() + 6
+
+    def end() -> None:
+        while time.monotonic() < over:
+            with c.start(["true" if time.monotonic_ns() % 3 else "sleep", "100"]) as one:
+                one.kill()
+
+    def go_on() -> None:
+        while time.monotonic() < over:
+            r = c.run(["sh", "-c", "true & wait; echo x"], capture_output=True)
+            if (r.returncode, r.stdout) != (0, b"x\n"):
+                wrong.append(r)
+
+    with pyminicon.start() as c:
+        threads = [threading.Thread(target=work) for work in (end, end, end, go_on, go_on, go_on)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == [] and c.poll() is None
