@@ -29,7 +29,6 @@ class Init {
   Init(long program, const InitFds& fds) : program_(program), fds_(fds) {}
 
   [[noreturn]] void serve() {
-    share();
     if (program_ == 0) hire();
     for (;;) {
       listen();  // before the dead are looked at: whether one of them was at work
@@ -80,6 +79,7 @@ class Init {
   long hire() {
     if (idle_ != 0) return 0;
     if (count_ == kMostWorkers) return -EAGAIN;
+    if (shared_ == nullptr) share();
     count_shared(1);
     const long pid = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (pid == 0) work(fds_, shared_);

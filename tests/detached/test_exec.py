@@ -144,7 +144,9 @@ def test_it_loads_nothing_of_a_launch(web: Place) -> None:
     )  # fmt: skip
     ours = "cli cli.main errors cli.kept cli.kept.execute cli.kept.far cli.words detached detached.asking detached.line"
     *loaded, has_json = r.stdout.split()
-    assert set(loaded) == {f"pyminicon.{name}" for name in [*ours.split(), "detached.place"]}
+    assert set(loaded) - {"pyminicon._checkout"} == {
+        f"pyminicon.{name}" for name in [*ours.split(), "detached.place"]
+    }
     assert has_json == "False"
 
 

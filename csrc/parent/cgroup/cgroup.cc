@@ -61,6 +61,10 @@ Cgroup::~Cgroup() {
     kill();
     remove();
   }
+  hear_no_more();
+}
+
+void Cgroup::hear_no_more() {
   // The last close of a v1 eventfd has the kernel take the registration back: 20 us.
   if (oom_fd_) close_by_watcher(std::move(oom_fd_));
 }

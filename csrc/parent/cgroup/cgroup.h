@@ -126,6 +126,7 @@ class Cgroup {
   // A descriptor that becomes readable (v1: POLLIN) or exceptional (v2: POLLPRI) when memory ran
   // out; -1 unless a memory limit is set. Level-triggered until clear_oom_event().
   int oom_fd() const { return oom_fd_.get(); }
+  void hear_no_more();  // of kills for memory: all of it has ended
   short oom_poll_events() const;
   void clear_oom_event();
   // Whether the kernel killed a process of this container for memory.

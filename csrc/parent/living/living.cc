@@ -111,6 +111,7 @@ void Living::order(InitOrder what, uint32_t number) {
 
 void Living::keep(Cgroup cgroup) {
   const std::lock_guard guard(lock_);
+  cgroup.hear_no_more();
   kept_.push_back(std::move(cgroup));
 }
 
