@@ -6,6 +6,7 @@ affair by its name (csrc/parent/plan/hidden.cc; docs/security.md has the list).
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 import stat
@@ -41,22 +42,53 @@ def hidden_etc(shown: tuple[str, ...], once: bool) -> tuple[list[tuple[str, int,
     """What of this machine's /etc isn't shown. It is looked through (2 to 3 ms) when the kernel says that something has
     changed there (inotify(7)); where it can't, once a second and when a name comes or goes, which costs 0.2 ms a
     launch. ``once``: by who won't ask again."""
+    known = _known(shown)
+    if known is not None:
+        return known
+    # One at a time has the watch handed on; who comes meanwhile looks for himself alone.
+    mine = _looking.acquire(blocking=False)
+    try:
+        known = _known(shown) if mine else None
+        return known or _look(shown, mine and _told and not once, mine)
+    finally:
+        if mine:
+            _looking.release()
+
+
+_looking = _thread.allocate_lock()
+
+
+def _renew_lock() -> None:
+    """Another thread may have had it when this process was forked."""
+    global _looking
+    _looking = _thread.allocate_lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _known(shown: tuple[str, ...]) -> tuple[list[tuple[str, int, int, int]], list[str]] | None:
+    seen = _seen
+    if seen is None or seen[1] != shown:
+        return None
+    fresh = seen[2].watched or (not _told and time.monotonic() - seen[0] <= 1.0)
+    return (seen[3], seen[4]) if fresh and seen[2].holds() else None
+
+
+def _look(
+    shown: tuple[str, ...], watch: bool, keep: bool
+) -> tuple[list[tuple[str, int, int, int]], list[str]]:
     global _seen, _told
-    now, seen = time.monotonic(), _seen
-    fresh = (
-        seen is not None and seen[1] == shown and (seen[2].watched or (not _told and now - seen[0] <= 1.0))
-    )
-    if seen is not None and fresh and seen[2].holds():
-        return seen[3], seen[4]
     from pyminicon import _core
 
-    watch = _told and not once
-    found = _core.Hidden("/etc", shown, None if seen is None else seen[2], watch)
-    _told = found.watched or not watch
+    now = time.monotonic()
+    found = _core.Hidden("/etc", shown, _seen[2] if watch and _seen else None, watch)
     rows = found.rows
     above = [(f"etc/{path}", mode, uid, gid) for path, whole, mode, uid, gid in rows if not whole]
     hidden = [f"etc/{path}" for path, whole, *_ in rows if whole]
-    _seen = (now, shown, found, above, hidden)
+    if keep:
+        _told = found.watched or not watch
+        _seen = (now, shown, found, above, hidden)
     return above, hidden
 
 
