@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 
 #include "base/kernel.h"
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/file_names.h"
 #include "child/file_tree.h"
@@ -70,17 +71,12 @@ class Server {
 
  private:
   void receive() {
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-    iovec data{request_, sizeof request_};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    long size;
+    int came = -1;
+    Received got{};
     do {
-      size = sys::call(SYS_recvmsg, socket_, sys::arg(&message), MSG_CMSG_CLOEXEC);
-    } while (size == -EINTR);
+      got = receive_message(socket_, request_, sizeof request_, &came, 1, 0);
+    } while (got.bytes == -EINTR);
+    const long size = got.bytes;
     if (size < static_cast<long>(sizeof asked_)) sys::exit_group(0);  // nobody asks any more
     asked_ = *reinterpret_cast<const FileRequest*>(request_);
     const uint64_t names = uint64_t{asked_.first} + asked_.second;
@@ -91,28 +87,15 @@ class Server {
     second_ = first_ + asked_.first;
     request_[size - 1] = second_[-1] = 0;
     let_go(pipe_);
-    const cmsghdr* header = CMSG_FIRSTHDR(&message);
-    if (header != nullptr) pipe_ = *reinterpret_cast<const int*>(CMSG_DATA(header));
+    if (got.fds > 0) pipe_ = came;
   }
 
   void reply(long result) {
     auto& head = *reinterpret_cast<FileReply*>(reply_);
     head = {result < 0 ? static_cast<int32_t>(-result) : 0, static_cast<uint32_t>(answer_)};
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-    iovec data{reply_, sizeof head + (result < 0 ? 0 : size_)};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    if (out_ >= 0 && result >= 0) {
-      message.msg_control = control;
-      message.msg_controllen = sizeof control;
-      cmsghdr* const header = CMSG_FIRSTHDR(&message);
-      header->cmsg_level = SOL_SOCKET;
-      header->cmsg_type = SCM_RIGHTS;
-      header->cmsg_len = CMSG_LEN(sizeof(int));
-      *reinterpret_cast<int*>(CMSG_DATA(header)) = out_;
-    }
-    const long sent = sys::call(SYS_sendmsg, socket_, sys::arg(&message), MSG_NOSIGNAL);
+    const unsigned long size = sizeof head + (result < 0 ? 0 : size_);
+    const uint32_t fds = out_ >= 0 && result >= 0 ? 1 : 0;
+    const long sent = send_message(socket_, reply_, size, &out_, fds, MSG_NOSIGNAL);
     let_go(out_);
     if (sent < 0) sys::exit_group(0);
   }

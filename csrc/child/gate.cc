@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "base/kernel.h"
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/child.h"
 
@@ -39,23 +40,8 @@ long open_gate(Child& child) {
   if (itself < 0) return itself;
   const long listener = child.plan.gate_port != 0 ? listen_at(child.plan.gate_port) : -1;
   if (child.plan.gate_port != 0 && listener < 0) return listener;
-  const uint32_t count = listener >= 0 ? 2 : 1;
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-  char byte = 'g';
-  iovec data{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(count * sizeof(int));
-  int* fds = reinterpret_cast<int*>(CMSG_DATA(header));
-  fds[0] = static_cast<int>(itself);
-  if (listener >= 0) fds[1] = static_cast<int>(listener);
-  const long sent = sys::call(SYS_sendmsg, child.plan.gate_fd, sys::arg(&message), 0);
+  const int fds[] = {static_cast<int>(itself), static_cast<int>(listener)};
+  const long sent = send_message(child.plan.gate_fd, "g", 1, fds, listener >= 0 ? 2 : 1, 0);
   sys::close(static_cast<int>(itself));
   if (listener >= 0) sys::close(static_cast<int>(listener));
   return sent < 0 ? sent : 0;

@@ -1,7 +1,6 @@
 #include "child/handed.h"
 
-#include <sys/socket.h>
-
+#include "base/message.h"
 #include "base/syscall.h"
 
 namespace pyminicon::child {
@@ -34,24 +33,11 @@ long save(int* fd, int highest) {
 }  // namespace
 
 long receive(int socket, void* bytes, unsigned long size, Handed& got) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof got.fds)];
-  iovec data{bytes, size};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  got.count = 0;
-  const long length = sys::call(SYS_recvmsg, socket, sys::arg(&message), MSG_CMSG_CLOEXEC);
-  if (length <= 0) return length;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header != nullptr) {
-    got.count = static_cast<int>((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    const int* fds = reinterpret_cast<const int*>(CMSG_DATA(header));
-    for (int i = 0; i < got.count; ++i) got.fds[i] = fds[i];
-  }
-  if ((message.msg_flags & MSG_CTRUNC) != 0) return -EMFILE;
-  return (message.msg_flags & MSG_TRUNC) != 0 ? -EMSGSIZE : length;
+  const Received came = receive_message(socket, bytes, size, got.fds, kMostFds, 0);
+  got.count = static_cast<int>(came.fds);
+  if (came.bytes <= 0) return came.bytes;
+  if ((came.flags & MSG_CTRUNC) != 0) return -EMFILE;
+  return (came.flags & MSG_TRUNC) != 0 ? -EMSGSIZE : came.bytes;
 }
 
 long place_handed(Child& child, Handed& got, int first, uint32_t sent, const View<int32_t>& pass,

@@ -1,14 +1,13 @@
 // Descriptors that came in a message, put where the program is to have them.
 #pragma once
 
+#include "base/message.h"
 #include "child/child.h"
 
 namespace pyminicon::child {
 
-constexpr int kMostHanded = 253;  // SCM_MAX_FD
-
 struct Handed {
-  int fds[kMostHanded];
+  int fds[kMostFds];
   int count = 0;
 };
 

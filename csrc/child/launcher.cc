@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "base/message.h"
 #include "base/syscall.h"
 
 namespace pyminicon::child {
@@ -61,43 +62,22 @@ void be_born(void* argument) {
 long receive(int socket, BirthOrder*& order) {
   int received = 0;
   for (int expected = 1; received < expected; expected = order->count) {
-    alignas(cmsghdr) char control[CMSG_SPACE(BirthOrder::kMostInMessage * sizeof(int))];
-    iovec data{static_cast<void*>(&order), sizeof(void*)};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    const long got = sys::call(SYS_recvmsg, socket, sys::arg(&message), MSG_CMSG_CLOEXEC);
-    if (got == -EINTR) continue;
-    if (got <= 0) sys::exit_group(0);
-    const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    if (header == nullptr) return -EMFILE;
-    const auto count = static_cast<int>((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-    const int* const fds = reinterpret_cast<const int*>(CMSG_DATA(header));
-    for (int i = 0; i < count; ++i) order->received[received++] = fds[i];
-    if ((message.msg_flags & MSG_CTRUNC) != 0) return -EMFILE;
+    const uint32_t room = BirthOrder::kMostInMessage;
+    int fds[BirthOrder::kMostInMessage];
+    const Received got =
+        receive_message(socket, static_cast<void*>(&order), sizeof(void*), fds, room, 0);
+    if (got.bytes == -EINTR) continue;
+    if (got.bytes <= 0) sys::exit_group(0);
+    if (got.fds == 0) return -EMFILE;
+    for (uint32_t i = 0; i < got.fds; ++i) order->received[received++] = fds[i];
+    if ((got.flags & MSG_CTRUNC) != 0) return -EMFILE;
   }
   return 0;
 }
 
-void answer(int socket, long pidfd) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  char byte = 0;
-  iovec data{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (pidfd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    *reinterpret_cast<int*>(CMSG_DATA(header)) = static_cast<int>(pidfd);
-  }
-  sys::call(SYS_sendmsg, socket, sys::arg(&message), MSG_NOSIGNAL);
+void answer(int socket, int pidfd) {
+  const char byte = 0;
+  send_message(socket, &byte, 1, &pidfd, pidfd >= 0 ? 1 : 0, MSG_NOSIGNAL);
 }
 
 void give_birth(LauncherMemory& memory, BirthOrder& order, long error) {

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/mount.h"
 
@@ -189,22 +190,8 @@ long hand_out(Child& child) {
   if (child.plan.handout_fd < 0) return 0;
   const Fd root(sys::openat(AT_FDCWD, "/", kDirectory));
   if (root.failed()) return root.get();
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
-  char byte = 'r';
-  iovec data{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(2 * sizeof(int));
-  int* fds = reinterpret_cast<int*>(CMSG_DATA(header));
-  fds[0] = root.get();
-  fds[1] = child.mount_namespace;
-  const long sent = sys::call(SYS_sendmsg, child.plan.handout_fd, sys::arg(&message), 0);
+  const int fds[] = {root.get(), child.mount_namespace};
+  const long sent = send_message(child.plan.handout_fd, "r", 1, fds, 2, 0);
   return sent < 0 ? sent : 0;
 }
 

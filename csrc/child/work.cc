@@ -10,6 +10,7 @@
 
 #include "base/command.h"
 #include "base/kernel.h"
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/files.h"
 #include "child/handed.h"
@@ -113,21 +114,8 @@ long map_file(Command& command) {
 }
 
 long tell(int reply, const CommandReply& word, int pidfd) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
-  iovec data{const_cast<CommandReply*>(&word), sizeof word};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (pidfd >= 0) {
-    message.msg_control = control;
-    message.msg_controllen = sizeof control;
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    *reinterpret_cast<int*>(CMSG_DATA(header)) = pidfd;
-  }
-  return sys::call(SYS_sendmsg, reply, sys::arg(&message), MSG_NOSIGNAL | MSG_DONTWAIT);
+  return send_message(reply, &word, sizeof word, &pidfd, pidfd >= 0 ? 1 : 0,
+                      MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {

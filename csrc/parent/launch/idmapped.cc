@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 
 #include "base/kernel.h"
+#include "base/message.h"
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
 #include "parent/process/standing.h"
@@ -82,26 +82,14 @@ void collect(const PlanSpec& spec, const std::vector<OpSpec>& mounts, Sources& s
 }
 
 void send(int socket, const std::vector<int32_t>& keys, const std::vector<Fd>& trees) {
-  int32_t none = -1;
-  iovec data{&none, sizeof none};
-  std::vector<char> control(CMSG_SPACE(trees.size() * sizeof(int)));
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  std::vector<int32_t> numbers = keys;
-  if (!trees.empty()) {
-    data = {numbers.data(), numbers.size() * sizeof(int32_t)};
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(trees.size() * sizeof(int));
-    std::vector<int> fds;
-    for (const Fd& tree : trees) fds.push_back(tree.get());
-    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  }
-  if (sendmsg(socket, &message, MSG_NOSIGNAL) < 0) throw LaunchFailure(errno, Stage::kUserns, "");
+  constexpr int32_t kNone = -1;
+  std::vector<int> fds;
+  for (const Fd& tree : trees) fds.push_back(tree.get());
+  const void* const bytes = trees.empty() ? &kNone : keys.data();
+  const size_t size = (trees.empty() ? 1 : keys.size()) * sizeof(int32_t);
+  const long sent = send_message(socket, bytes, size, fds.data(), static_cast<uint32_t>(fds.size()),
+                                 MSG_NOSIGNAL);
+  if (sent < 0) throw LaunchFailure(static_cast<int>(-sent), Stage::kUserns, "");
 }
 
 }  // namespace

@@ -271,12 +271,9 @@ void LaunchJob::check(Launched& made, Stage reached) {
                                            ground_of(spec_, lives), lives);
   }
   if (handout_.read) {
-    errno = 0;
-    receive_pair(handout_.read.get(), made.root, made.mount_namespace);
-    // They were sent, or the stage had failed: it is we who can't have them. A message that came
-    // without them says nothing of why.
-    const int why = errno != 0 ? errno : EMFILE;
-    if (!made.root) throw LaunchFailure(why, Stage::kCollect, "descriptor of the root");
+    // They were sent, or the stage had failed: it is we who can't have them.
+    const int why = receive_pair(handout_.read.get(), made.root, made.mount_namespace);
+    if (why != 0) throw LaunchFailure(why, Stage::kCollect, "descriptor of the root");
   }
   if (made.cgroup) {
     made.cgroup->close_join_fds();

@@ -6,9 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <string>
 
+#include "base/message.h"
 #include "parent/process/failure.h"
 
 namespace pyminicon::parent {
@@ -52,25 +52,15 @@ void await_room(int socket, int error, const Patience& patience) {
   if (now_ns() >= patience.deadline || (ready > 0 && watched[1].revents != 0)) throw SetupTimeout{};
 }
 
-// What came is 0 bytes at the end of the socket, and -1 with EAGAIN where there is nothing yet.
-ssize_t receive(int socket, CommandReply& word, Fd& pidfd, int flags) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-  iovec data{&word, sizeof word};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
+// What came is 0 bytes at the end of the socket, and less where there is nothing yet.
+long receive(int socket, CommandReply& word, Fd& pidfd, int flags) {
+  int fd = -1;
   const MakingFds making;
-  const ssize_t got = recvmsg(socket, &message, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-  const cmsghdr* header = got > 0 ? CMSG_FIRSTHDR(&message) : nullptr;
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    pidfd = Fd(fd);
-  }
-  if (got > 0 && got != static_cast<ssize_t>(sizeof word)) return 0;
-  return got < 0 && errno != EAGAIN && errno != EINTR ? 0 : got;
+  const Received came = receive_message(socket, &word, sizeof word, &fd, 1, flags | MSG_DONTWAIT);
+  const long got = came.bytes;
+  if (got > 0 && came.fds > 0) pidfd = Fd(fd);
+  if (got > 0 && got != static_cast<long>(sizeof word)) return 0;
+  return got < 0 && got != -EAGAIN && got != -EINTR ? 0 : got;
 }
 
 }  // namespace
@@ -79,21 +69,13 @@ void Living::send(Arena& arena, const std::vector<int>& fds, const Patience& pat
   const Fd file = settle(arena);
   std::vector<int> all = fds;
   if (file) all.insert(all.begin() + kFirstFd, file.get());
-  const size_t bytes = all.size() * sizeof(int);
-  std::vector<char> control(CMSG_SPACE(bytes));
-  iovec data{arena.data(), file ? sizeof(CommandPlan) : arena.size()};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(bytes);
-  std::memcpy(CMSG_DATA(header), all.data(), bytes);
-  while (sendmsg(commands_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
-    const int error = errno;
+  const size_t size = file ? sizeof(CommandPlan) : arena.size();
+  const auto count = static_cast<uint32_t>(all.size());
+  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
+  long sent = 0;
+  while ((sent = send_message(commands_.get(), arena.data(), size, all.data(), count, kAtOnce)) <
+         0) {
+    const int error = static_cast<int>(-sent);
     if (error == EAGAIN || error == ETOOMANYREFS) {
       await_room(commands_.get(), error, patience);
     } else if (error != EINTR) {

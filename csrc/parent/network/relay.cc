@@ -18,8 +18,8 @@
 #include <unordered_map>
 
 #include "base/kernel.h"
+#include "base/message.h"
 #include "parent/network/inside.h"
-#include "parent/network/message.h"
 #include "parent/network/pair.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
@@ -27,6 +27,13 @@
 
 namespace pyminicon::parent {
 namespace {
+
+// To the thread, through a container's line; and from it.
+constexpr char kCarry = 'p', kEnd = 'e', kAccepted = 'c', kReady = 'r';
+
+void close_fds(const int* fds, size_t count) {
+  for (size_t i = 0; i < count; ++i) ::close(fds[i]);
+}
 
 constexpr size_t kMostPublished = 200;
 constexpr uint32_t kMostTunnels = 256;  // of one container
@@ -116,7 +123,8 @@ class Relay {
   void begin_group() {
     Ports ports;
     std::array<int, kMostPublished + 2> fds{};
-    const Received got = receive_with_fds(orders_, &ports, sizeof ports, fds);
+    const Received got =
+        receive_message(orders_, &ports, sizeof ports, fds.data(), fds.size(), MSG_DONTWAIT);
     if (got.fds < 2 || got.fds != ports.count + 2 || is_full()) {  // there was no room for them
       close_fds(fds.data(), got.fds);
       return;
@@ -130,7 +138,7 @@ class Relay {
     for (uint32_t i = 0; i < ports.count; ++i) {  // served once it is known where they lead
       new_watch(Kind::kListener, group, fds[i + 2])->port = ports.port[i];
     }
-    send_with_fds(fds[1], &kReady, 1, nullptr, 0, MSG_DONTWAIT);
+    send_message(fds[1], &kReady, 1, nullptr, 0, MSG_DONTWAIT);
   }
 
   // The child says where it is; where it has come to nothing all ends that could have said so.
@@ -138,7 +146,7 @@ class Relay {
     Group& group = *birth.group;
     char byte;
     std::array<int, 2> fds{};
-    const Received got = receive_with_fds(birth.fd, &byte, 1, fds);
+    const Received got = receive_message(birth.fd, &byte, 1, fds.data(), fds.size(), MSG_DONTWAIT);
     if (got.bytes < 0) return;
     if (got.fds == 0 || group.pidfd >= 0) {
       close_fds(fds.data(), got.fds);
@@ -160,7 +168,7 @@ class Relay {
   void obey(Watch& line) {
     char order = 0;
     std::array<int, 2> fds{};
-    const Received got = receive_with_fds(line.fd, &order, 1, fds);
+    const Received got = receive_message(line.fd, &order, 1, fds.data(), fds.size(), MSG_DONTWAIT);
     if (got.bytes < 0) return;
     const bool room = line.group->tunnels < kMostTunnels && !is_full();
     if (got.bytes == 1 && order == kCarry && got.fds == 2 && room) {
@@ -182,7 +190,7 @@ class Relay {
         lead_inside(group, fd, listener.port);
       } else {
         // Where nobody takes it in time it is closed, and whoever has connected sees that.
-        send_with_fds(group.line->fd, &kAccepted, 1, &fd, 1, MSG_DONTWAIT);
+        send_message(group.line->fd, &kAccepted, 1, &fd, 1, MSG_DONTWAIT);
         ::close(fd);
       }
     }
@@ -360,8 +368,10 @@ Gate::Gate(const std::vector<Published>& published) {
     fds.push_back(one.listener);
   }
   const int to = relay().orders.get();
-  if (!send_with_fds(to, &ports, sizeof ports, fds.data(), fds.size(), MSG_NOSIGNAL)) {
-    throw LaunchFailure(errno, Stage::kPrepare, "the thread that serves ports");
+  const long sent =
+      send_message(to, &ports, sizeof ports, fds.data(), ports.count + 2, MSG_NOSIGNAL);
+  if (sent < 0) {
+    throw LaunchFailure(static_cast<int>(-sent), Stage::kPrepare, "the thread that serves ports");
   }
   line.read.reset();
   char ready = 0;
@@ -378,13 +388,13 @@ Gate::Gate(const std::vector<Published>& published) {
 
 bool Gate::carry(int one, int other) const {
   const int fds[] = {one, other};
-  return send_with_fds(line_.get(), &kCarry, 1, fds, 2, MSG_NOSIGNAL | MSG_DONTWAIT);
+  return send_message(line_.get(), &kCarry, 1, fds, 2, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
 }
 
 void Gate::end(int64_t deadline) {
   birth_.reset();
   if (!line_) return;
-  send_with_fds(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
+  send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
   constexpr int64_t kMillisecond = 1000000;
   const int64_t left = std::min((deadline - now_ns()) / kMillisecond, int64_t{60000});
   pollfd watched{line_.get(), 0, 0};

@@ -9,10 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <new>
 #include <utility>
 
+#include "base/message.h"
 #include "parent/launch/job.h"
 #include "parent/plan/own_id.h"
 #include "parent/process/clone.h"
@@ -56,22 +56,9 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
     if (fd != kNullDevice) fds.push_back(fd);
   }
   fds.insert(fds.end(), options.pass.begin(), options.pass.end());
-  std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
-  iovec data{&offset, sizeof offset};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-    std::memcpy(CMSG_DATA(header), fds.data(), fds.size() * sizeof(int));
-  }
-  if (sendmsg(parked.socket.get(), &message, MSG_NOSIGNAL) < 0) {
-    const int error = errno;
+  const long sent = send_message(parked.socket.get(), &offset, sizeof offset, fds.data(),
+                                 static_cast<uint32_t>(fds.size()), MSG_NOSIGNAL);
+  if (sent < 0) {
     for (int i = 0; i < 3; ++i) {
       if (options.stdio[i] != kNullDevice && fcntl(options.stdio[i], F_GETFD) < 0) {
         throw LaunchFailure(EBADF, Stage::kStdio, "descriptor " + std::to_string(i));
@@ -79,7 +66,7 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
     }
     const Report& report = *parked.report;  // EPIPE: it has died, and says there why
     if (report.error != 0) throw_failure("", report, SIGKILL);
-    throw LaunchFailure(error, Stage::kPark, "");
+    throw LaunchFailure(static_cast<int>(-sent), Stage::kPark, "");
   }
 }
 

@@ -10,38 +10,29 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
 
 #include "base/kernel.h"
+#include "base/message.h"
 #include "child/mount.h"
 #include "parent/process/failure.h"
 #include "parent/process/plain_file.h"
 
 namespace pyminicon::parent {
 
-void receive_pair(int socket, Fd& first, Fd& second) {
-  alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+int receive_pair(int socket, Fd& first, Fd& second) {
   char byte;
-  iovec data{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  const MakingFds making;
-  if (recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) != 1) return;
-  const cmsghdr* header = CMSG_FIRSTHDR(&message);
-  if (header == nullptr || header->cmsg_type != SCM_RIGHTS ||
-      header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
-    return;
-  }
   int fds[2];
-  std::memcpy(fds, CMSG_DATA(header), sizeof fds);
+  const MakingFds making;
+  const Received came = receive_message(socket, &byte, 1, fds, 2, MSG_DONTWAIT);
+  if (came.bytes < 0) return static_cast<int>(-came.bytes);
+  const Fd alone(came.fds == 1 ? fds[0] : -1);
+  if (came.bytes != 1 || came.fds != 2) return EMFILE;
   first = Fd(fds[0]);
   second = Fd(fds[1]);
+  return 0;
 }
 
 bool is_made_up(int fd) {

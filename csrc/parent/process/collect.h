@@ -11,8 +11,9 @@
 
 namespace pyminicon::parent {
 
-// Receives the two descriptors that child/root.cc hands out; leaves them empty if none came.
-void receive_pair(int socket, Fd& first, Fd& second);
+// Receives the two descriptors that child/root.cc hands out. 0, or the errno for which they are
+// empty: a message that came without them says nothing of why (EMFILE).
+int receive_pair(int socket, Fd& first, Fd& second);
 
 // Whether the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may
 // mount can lay such a file over the one that is collected.

@@ -15,9 +15,9 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <mutex>
 
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/launcher.h"
 #include "parent/process/clone.h"
@@ -145,46 +145,26 @@ bool Launcher::send(child::BirthOrder& order, const std::vector<int>& fds) const
   constexpr size_t kMost = child::BirthOrder::kMostInMessage;
   for (size_t at = 0; at < fds.size(); at += kMost) {
     const size_t count = std::min(kMost, fds.size() - at);
-    alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))] = {};
     child::BirthOrder* address = &order;
-    iovec data{static_cast<void*>(&address), sizeof(void*)};
-    msghdr message{};
-    message.msg_iov = &data;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(count * sizeof(int));
-    cmsghdr* const header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(count * sizeof(int));
-    std::memcpy(CMSG_DATA(header), fds.data() + at, count * sizeof(int));
-    while (sendmsg(socket_.get(), &message, MSG_NOSIGNAL) < 0) {
-      if (errno != EINTR) return false;
-    }
+    long sent = 0;
+    do {
+      sent = send_message(socket_.get(), static_cast<const void*>(&address), sizeof(void*),
+                          fds.data() + at, static_cast<uint32_t>(count), MSG_NOSIGNAL);
+    } while (sent == -EINTR);
+    if (sent < 0) return false;
   }
   return true;
 }
 
 bool Launcher::receive(Fd& pidfd) const {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   char byte = 0;
-  iovec data{&byte, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  ssize_t got = 0;
-  while ((got = recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC)) < 0 && errno == EINTR) {
-  }
-  if (got <= 0) return false;
-  const cmsghdr* const header = CMSG_FIRSTHDR(&message);
-  if (header != nullptr && header->cmsg_type == SCM_RIGHTS) {
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(header), sizeof fd);
-    pidfd = Fd(fd);
-  }
-  return true;
+  int fd = -1;
+  Received came{};
+  do {
+    came = receive_message(socket_.get(), &byte, 1, &fd, 1, 0);
+  } while (came.bytes == -EINTR);
+  if (came.fds > 0) pidfd = Fd(fd);
+  return came.bytes > 0;
 }
 
 Launcher& the_launcher() {

@@ -14,6 +14,7 @@
 #include <mutex>
 #include <utility>
 
+#include "base/message.h"
 #include "base/syscall.h"
 #include "base/text.h"
 #include "parent/process/clone.h"
@@ -166,19 +167,7 @@ void Watcher::keep(int fd) {
 
 void Watcher::send(int fd, char what) const {
   if (!socket_.there()) return;
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {};
-  iovec data{&what, 1};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof control;
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof fd);
-  std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
-  sendmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  send_message(socket_.get(), &what, 1, &fd, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void Watcher::note(WatchPlaceKind kind, const std::string& path, const std::string& name) {
