@@ -73,6 +73,11 @@ def _encode(box: Box, input: Any) -> bytes:
     return bytes(memoryview(input))
 
 
+def waiting_in(fd: int) -> int:
+    """How many bytes a pipe holds."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 class Talk:
     """One communication, which may take several calls with a timeout."""
 
@@ -183,7 +188,7 @@ class Talk:
 
     def _drain(self, fd: int) -> None:
         """What is there: a command may have left somebody who goes on writing."""
-        left = int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
+        left = waiting_in(fd)
         while left > 0 and fd in self.outputs:
             self._read(fd)
             left -= _PIECE

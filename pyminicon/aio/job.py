@@ -10,8 +10,9 @@ import select
 from pyminicon import errors, result
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import NO_LIMIT
-from pyminicon.aio.streams import PIECE, waiting_in
+from pyminicon.aio.streams import PIECE
 from pyminicon.aio.thread import in_thread
+from pyminicon.communicate import waiting_in
 from pyminicon.trimmed import Trimmed
 
 TYPE_CHECKING = False

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import fcntl
 import os
-import sys
-import termios
+
+from pyminicon.communicate import waiting_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
 PIECE = 1 << 16
 #: The longest line that a StreamReader gives; asyncio's own 64 KiB is short for a line of JSON.
 LINE_LIMIT = 1 << 20
-
-
-def waiting_in(fd: int) -> int:
-    """How many bytes a pipe holds."""
-    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 class OutputPipe(asyncio.ReadTransport):

@@ -6,6 +6,7 @@ import os
 import select
 import time
 
+from pyminicon.communicate import waiting_in
 from pyminicon.trimmed import Trimmed
 
 TYPE_CHECKING = False
@@ -87,9 +88,8 @@ class Conversation:
                 ended = self.command.poll() if ended is None else ended
                 if ended is not None and self._relayed:
                     self._forget_command()
-            for fd in list(self._outputs):  # what the pipes hold is all there will be
-                while self._read(fd):
-                    pass
+            for fd in list(self._outputs):
+                self._drain(fd)
             return self.command.poll() or (-9, None)
         finally:
             for fd in (self._input, *self._outputs):
@@ -125,6 +125,12 @@ class Conversation:
         self._poll.unregister(self._input)
         os.close(self._input)
         self._input = -1
+
+    def _drain(self, fd: int) -> None:
+        """What is there: a command may have left somebody who goes on writing."""
+        left = waiting_in(fd)
+        while left > 0 and self._read(fd):
+            left -= _PIECE
 
     def _read(self, fd: int) -> bool:
         try:

@@ -249,3 +249,12 @@ def test_the_same_on_a_loop(place: Place) -> None:
             await aio.attach("home")
 
     asyncio.run(talk())
+
+
+def test_who_goes_on_writing_after_a_commands_end_is_not_waited_for(place: Place) -> None:
+    with pyminicon.start(detach=True) as c:
+        script = "for i in 1 2 3 4; do yes & done; sleep 0.2"
+        r = c.run(["sh", "-c", script], capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout[:2]) == (0, b"y\n")
+        c.kill()
+        c.wait()
