@@ -22,7 +22,7 @@ def landlock_version() -> int:
 class PlanFields(TypedDict, total=False):
     """What a plan says to the core (csrc/parent/plan/spec.h); what isn't in it keeps the core's default."""
 
-    own_id: str  # stands for the container's own, which the core makes anew in each launch
+    placeholder_id: str  # stands for the container's own, which the core makes anew in each launch
     namespaces: int
     own_uid_map: str
     own_gid_map: str
@@ -67,7 +67,7 @@ class PlanFields(TypedDict, total=False):
     kill_by_cgroup: bool
     memory_limit: int
     cgroup: tuple[Any, ...] | None
-    witnesses: list[Any]
+    fingerprints: list[Any]
 
 class Plan:
     """A launch plan, checked by nobody but the kernel: pyminicon.plan makes the fields."""
@@ -79,7 +79,7 @@ class Plan:
     def may_hang(self) -> bool:
         """Whether a launch may, on a file system that doesn't answer."""
 
-class KnownPlans:
+class PlanCache:
     """The last 16 plans (pyminicon.plan.Plan) by the options that they were made of."""
 
     def __init__(self, each_run: frozenset[str], limits: frozenset[str], /) -> None: ...
@@ -96,7 +96,7 @@ class Begun:
     def __init__(
         self,
         container: Handle,
-        told: Told,
+        exec_spec: ExecSpec,
         who: Who | None,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -121,7 +121,7 @@ def is_root() -> bool:
     """Whether this process is all of root: uid 0, its capabilities, and not merely in a user namespace."""
 
 Words = Sequence[str | bytes]
-Told = tuple[Words, Words, Words, str | bytes] | tuple[Words, Words, Words, str | bytes, tuple[int, int]]
+ExecSpec = tuple[Words, Words, Words, str | bytes] | tuple[Words, Words, Words, str | bytes, tuple[int, int]]
 """What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""
 
 Who = tuple[int, int, list[int]]
@@ -155,7 +155,7 @@ class Handle:
 
     def run_command(
         self,
-        told: Told,
+        exec_spec: ExecSpec,
         who: Who | None,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -175,7 +175,7 @@ class Handle:
 
     def start_command(
         self,
-        told: Told,
+        exec_spec: ExecSpec,
         who: Who | None,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -300,7 +300,7 @@ class Template:
     def close(self) -> None: ...
     def run(
         self,
-        told: tuple[Any, ...],
+        exec_spec: tuple[Any, ...],
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
         trace: bool,
@@ -315,11 +315,11 @@ class Template:
         cancel_fd: int = -1,
         trim: bool = False,
     ) -> tuple[Any, ...]:
-        """``told``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
+        """``exec_spec``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
 
     def start(
         self,
-        told: tuple[Any, ...],
+        exec_spec: tuple[Any, ...],
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
         wall_time: float | None,
@@ -333,7 +333,7 @@ class Template:
 
 def start(
     plan: Plan,
-    told: Told,
+    exec_spec: ExecSpec,
     stdio: tuple[int, int, int],
     pass_fds: Sequence[int],
     terminal: bool,
@@ -370,7 +370,7 @@ class Launches:
     def begin(
         self,
         plan: Plan,
-        told: Told,
+        exec_spec: ExecSpec,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
         terminal: bool,
@@ -391,7 +391,7 @@ class Launches:
 
 def run(
     plan: Plan,
-    told: Told,
+    exec_spec: ExecSpec,
     stdio: tuple[int, int, int],
     pass_fds: Sequence[int],
     trace: bool,

@@ -187,9 +187,9 @@ def run_plan(
 
         core_plan = plan.core or _core.Plan(plan.fields)
         serving = serve(spec) if spec.serves else None
-        told = plan.told if serving is None else serving.told(plan.told)
+        exec_spec = plan.exec_spec if serving is None else serving.exec_spec(plan.exec_spec)
         try:
-            outcome = ask(_core.run, spec, (core_plan, told, *run_request(spec, trace, begun)))
+            outcome = ask(_core.run, spec, (core_plan, exec_spec, *run_request(spec, trace, begun)))
         finally:
             refused = None if serving is None else serving.ended()
         return make_result(spec, args, outcome, refused)
@@ -361,7 +361,7 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
             serving = serve(spec)
         handle = _core.start(
             plan.core or _core.Plan(plan.fields),
-            plan.told if serving is None else serving.told(plan.told),
+            plan.exec_spec if serving is None else serving.exec_spec(plan.exec_spec),
             stdio_choices(spec),
             spec.pass_fds,
             spec.tty,
@@ -442,7 +442,7 @@ class _Kept:
         return self.let_go()
 
 
-# What still runs when the interpreter shuts down is ended then, cgroups and all; the watcher would only
+# What still runs when the interpreter shuts down is ended then, cgroups and all; the reaper would only
 # kill it. Looked at only by the process that made it.
 _running: dict[int, _Kept] = {}
 
@@ -905,7 +905,7 @@ class Container(_Attended[AnyStr], Running):
         trace: bool = bool(options.pop("trace", False))
         begun: float | None = time.monotonic() if "timeout" in options else None
         asked: Command = self._asked(args, options, NOT_RUN)
-        request: Any = (asked.told, asked.who, *run_request(asked.spec, trace, begun))
+        request: Any = (asked.exec_spec, asked.who, *run_request(asked.spec, trace, begun))
         try:
             outcome: Any = ask(self._handle.run_command, asked.spec, request)
         except errors.LaunchError as error:
@@ -1117,7 +1117,7 @@ class Container(_Attended[AnyStr], Running):
         _bury()
         try:
             handle = self._handle.start_command(
-                asked.told,
+                asked.exec_spec,
                 asked.who,
                 stdio_choices(spec),
                 spec.pass_fds,

@@ -202,7 +202,7 @@ class Template:
                 return run_plan(plan, merged, args, trace, begun)
         except errors.Expired:
             return expired(args, options)
-        request = (self._told(spec), *run_request(spec, trace, begun))
+        request = (self._exec_spec(spec), *run_request(spec, trace, begun))
         return make_result(spec, args, ask(self._core.run, spec, request))
 
     if TYPE_CHECKING:
@@ -294,7 +294,7 @@ class Template:
         except errors.Expired:
             raise too_late(self._options) from None
         handle = self._core.start(
-            self._told(spec),
+            self._exec_spec(spec),
             stdio_choices(spec),
             spec.pass_fds,
             spec.wall_time,
@@ -359,8 +359,8 @@ class Template:
             )
         return spec
 
-    def _told(self, spec: Spec) -> tuple[Any, ...]:
-        return (*plans.tell(self._plan, spec), spec.files, *self._uid)
+    def _exec_spec(self, spec: Spec) -> tuple[Any, ...]:
+        return (*plans.exec_spec_of(self._plan, spec), spec.files, *self._uid)
 
     @property
     def ready(self) -> int:

@@ -58,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def warm() -> None:
-    """The first launches of a process make what is kept for all: the watcher, a stack for the child, the thread that
+    """The first launches of a process make what is kept for all: the reaper, a stack for the child, the thread that
     holds limits."""
     import pyminicon
 

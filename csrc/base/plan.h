@@ -22,15 +22,15 @@ struct View {
   const T* end() const { return data + size; }
 };
 
-// Who makes the network namespace. A companion of the launch may make it on another processor
+// Who makes the network namespace. A netns helper of the launch may make it on another processor
 // meanwhile: it costs as much as all else together.
 enum NetworkState : uint32_t {
   kNetworkOver,     // it isn't needed, or has ended. 0: the kernel writes it then, whatever has
                     // ended it (CLONE_CHILD_CLEARTID)
-  kNetworkOffered,  // the companion hasn't run yet
+  kNetworkOffered,  // the netns helper hasn't run yet
   kNetworkBegun,    // it is at it
   kNetworkMade,     // the child may join it
-  kNetworkJoined,   // it has: the companion ends when loopback is up
+  kNetworkJoined,   // it has: the netns helper ends when loopback is up
 };
 
 // What keeps a program with CAP_SYS_PTRACE off its init: a Landlock domain that init isn't in.
@@ -50,11 +50,11 @@ struct Report {
   int32_t error;         // errno of the step that failed, 0 while all is well
   uint32_t source;       // 1: the subject is the element's source, 0: its target
   uint32_t traced;       // stamp the stages (--trace)
-  uint32_t network;      // NetworkState, a futex of the child and its companion
-  int32_t network_fd;    // the companion's pidfd, by which its network namespace is joined
-  uint32_t loopback;     // LoopbackState: what the companion is to do, and has done
+  uint32_t network;      // NetworkState, a futex of the child and its netns helper
+  int32_t network_fd;    // the netns helper's pidfd, by which its network namespace is joined
+  uint32_t loopback;     // LoopbackState: what the netns helper is to do, and has done
   uint32_t refused;      // the child may not make its own either
-  uint32_t accompanied;  // there is a companion; else clone has made the network namespace
+  uint32_t accompanied;  // there is a netns helper; else clone has made the network namespace
   uint32_t init_ready;   // init holds no more than it needs: the program may go on. A futex
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };

@@ -15,12 +15,12 @@ namespace pyminicon::bind {
 
 namespace py = pybind11;
 
-struct Errand;  // one launch, from the request to its outcome
+struct LaunchRequest;  // one launch, from the request to its outcome
 
 // A launch that was asked for. Whoever lets go of it ends what it has made or will have made.
 class Pending {
  public:
-  Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<Errand> errand);
+  Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<LaunchRequest> request);
   ~Pending();
   Pending(const Pending&) = delete;
   Pending& operator=(const Pending&) = delete;
@@ -33,14 +33,14 @@ class Pending {
 
  private:
   std::shared_ptr<parent::LaunchPool> pool_;
-  std::shared_ptr<Errand> errand_;
+  std::shared_ptr<LaunchRequest> request_;
   uint64_t number_;
 };
 
 // The launches of one loop.
 class Launches {
  public:
-  Released<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& told,
+  Released<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& exec_spec,
                           const py::tuple& stdio, std::vector<int> pass, bool terminal, bool trace,
                           Seconds wall_time, double cpu_time, uint64_t max_output,
                           Seconds patience);

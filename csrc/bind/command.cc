@@ -46,10 +46,10 @@ parent::CommandGroup group_for(Handle& handle) {
 }
 
 // `who`: (uid, gid, groups), or None for whom the container is run as.
-CommandSpec command_of(const parent::Living& living, const py::object& told,
+CommandSpec command_of(const parent::Living& living, const py::object& exec_spec,
                        const py::object& who) {
   CommandSpec command = living.ground().usual;
-  if (!told.is_none()) command.exec = make_exec(told);
+  if (!exec_spec.is_none()) command.exec = make_exec(exec_spec);
   if (who.is_none()) return command;
   const auto row = py::reinterpret_borrow<py::tuple>(who);
   command.ids.change = 1;
@@ -70,7 +70,7 @@ void begin(Handle& handle, Handle& container, const CommandSpec& command,
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
-py::tuple run_command(Handle& container, const py::tuple& told, const py::object& who,
+py::tuple run_command(Handle& container, const py::tuple& exec_spec, const py::object& who,
                       const py::tuple& stdio, std::vector<int> pass, bool trace,
                       const py::object& input, Seconds timeout, Seconds wall_time, double cpu_time,
                       uint64_t max_output, const py::object& collect, uint64_t collect_max,
@@ -79,7 +79,7 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
   const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
   Released<Handle> handle(new Handle);
   const auto living = insist_on_living(container);
-  CommandSpec command = command_of(*living, told, who);
+  CommandSpec command = command_of(*living, exec_spec, who);
   command.quiet = !trace;
   {
     parent::LaunchOptions options;
@@ -97,19 +97,19 @@ py::tuple run_command(Handle& container, const py::tuple& told, const py::object
   }
   const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
                            collect, collect_max, cancel,    trim};
-  return finish_run(std::move(handle), request, told, begun, nullptr,
+  return finish_run(std::move(handle), request, exec_spec, begun, nullptr,
                     [&living, &command](Launched& made, const parent::Outcome&) {
                       parent::insist_on_beginning(made, *living, command);
                     });
 }
 
-Released<Handle> start_command(Handle& container, const py::tuple& told, const py::object& who,
+Released<Handle> start_command(Handle& container, const py::tuple& exec_spec, const py::object& who,
                                const py::tuple& stdio, std::vector<int> pass, bool terminal,
                                bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
                                int cancel) {
   Released<Handle> handle(new Handle);
   {
-    const CommandSpec command = command_of(*insist_on_living(container), told, who);
+    const CommandSpec command = command_of(*insist_on_living(container), exec_spec, who);
     parent::LaunchOptions options;
     ChildEnds ends;
     open_stdio(stdio, options, ends, handle->streams);
@@ -127,11 +127,11 @@ Released<Handle> start_command(Handle& container, const py::tuple& told, const p
 // What is begun by an event loop: sent at once or not at all (EAGAIN), and heard of later.
 class Begun {
  public:
-  Begun(Handle& container, const py::object& told, const py::object& who, const py::tuple& stdio,
-        std::vector<int> pass, bool terminal, bool trace, Seconds wall_time, double cpu_time,
-        uint64_t max_output)
+  Begun(Handle& container, const py::object& exec_spec, const py::object& who,
+        const py::tuple& stdio, std::vector<int> pass, bool terminal, bool trace, Seconds wall_time,
+        double cpu_time, uint64_t max_output)
       : living_(insist_on_living(container)),
-        command_(command_of(*living_, told, who)),
+        command_(command_of(*living_, exec_spec, who)),
         wall_time_(wall_time),
         cpu_time_(cpu_time),
         max_output_(max_output) {

@@ -4,8 +4,8 @@
 
 #include "bind/gil.h"
 #include "parent/launch/launch.h"
-#include "parent/launch/vehicle.h"
-#include "parent/plan/own_id.h"
+#include "parent/launch/memory_mode.h"
+#include "parent/plan/placeholder_id.h"
 #include "parent/plan/socket_filter.h"
 #include "seccomp_default.h"  // made by the build: kDefaultSeccomp
 
@@ -81,11 +81,11 @@ parent::CgroupSpec cgroup_of(py::handle value) {
 }
 
 // (path, whether links are followed, whether it must be the same file, os.stat_result or None)
-std::vector<parent::Witness> witnesses_of(py::handle value) {
-  std::vector<parent::Witness> all;
+std::vector<parent::Fingerprint> fingerprints_of(py::handle value) {
+  std::vector<parent::Fingerprint> all;
   for (py::handle item : value) {
     const auto row = py::reinterpret_borrow<py::tuple>(item);
-    parent::Witness seen;
+    parent::Fingerprint seen;
     seen.path = bytes_of(row[0]);
     seen.follow = row[1].cast<bool>();
     const py::object about = row[3];
@@ -210,7 +210,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   read_privileges(fields, *spec);
   fields.value("init", spec->init);
   fields.value("init_barrier", spec->init_barrier);
-  fields.value("own_memory", spec->own_memory);
+  fields.value("separate_memory", spec->separate_memory);
   fields.value("foreign_program", spec->foreign_program);
   fields.value("may_landlock", spec->may_landlock);
   fields.value("hand_out", spec->hand_out);
@@ -219,10 +219,11 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.value("memory_limit", spec->memory_limit);
   const py::handle cgroup = fields.get("cgroup");
   if (cgroup && !cgroup.is_none()) spec->cgroup = cgroup_of(cgroup);
-  if (const py::handle id = fields.get("own_id")) spec->own_id = bytes_of(id);
+  if (const py::handle id = fields.get("placeholder_id")) spec->placeholder_id = bytes_of(id);
   parent::find_id(*spec);
-  if (const py::handle seen = fields.get("witnesses")) {
-    spec->witnesses = std::make_shared<const std::vector<parent::Witness>>(witnesses_of(seen));
+  if (const py::handle seen = fields.get("fingerprints")) {
+    spec->fingerprints =
+        std::make_shared<const std::vector<parent::Fingerprint>>(fingerprints_of(seen));
   }
   fields.insist_on_known_names();
   const NoGil nogil;
@@ -230,12 +231,12 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   return spec;
 }
 
-parent::ExecSpec make_exec(const py::tuple& told) {
+parent::ExecSpec make_exec(const py::tuple& exec_spec) {
   parent::ExecSpec exec;
-  exec.candidates = list_of_bytes(told[0]);
-  exec.argv = list_of_bytes(told[1]);
-  exec.env = list_of_bytes(told[2]);
-  exec.cwd = bytes_of(told[3]);
+  exec.candidates = list_of_bytes(exec_spec[0]);
+  exec.argv = list_of_bytes(exec_spec[1]);
+  exec.env = list_of_bytes(exec_spec[2]);
+  exec.cwd = bytes_of(exec_spec[3]);
   return exec;
 }
 

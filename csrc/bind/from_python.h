@@ -29,7 +29,7 @@ std::shared_ptr<parent::PlanSpec> limited(const parent::PlanSpec& plan, py::hand
                                           uint64_t memory);
 
 // What one run executes, from (candidates, argv, env, cwd, ...).
-parent::ExecSpec make_exec(const py::tuple& told);
+parent::ExecSpec make_exec(const py::tuple& exec_spec);
 
 // A moment on the monotonic clock, kNever for None.
 int64_t deadline_in(Seconds seconds, int64_t from);

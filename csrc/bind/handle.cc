@@ -23,7 +23,7 @@ namespace {
 // As in subprocess: PIPE, STDOUT, DEVNULL; any other value is a descriptor.
 constexpr int kPipe = -1, kStdout = -2, kDevnull = -3;
 
-// Puts the watchdog between the container's pipe and the reader's.
+// Puts the limit thread between the container's pipe and the reader's.
 void count_output(Handle& handle) {
   parent::Fd* ours[2] = {&handle.streams.output, &handle.streams.error};
   for (int i = 0; i < 2; ++i) {
@@ -109,7 +109,7 @@ void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t ma
   guarded.limits.cpu = cpu_time;
   guarded.limits.output = max_output;
   if (max_output != UINT64_MAX) count_output(handle);
-  if (guarded.needs_watchdog()) parent::watch_over(handle.guarded);
+  if (guarded.needs_limit_thread()) parent::watch_over(handle.guarded);
 }
 
 py::object collected(const Handle& handle, const py::object& paths, uint64_t max,

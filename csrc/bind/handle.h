@@ -11,19 +11,19 @@
 #include "bind/from_python.h"
 #include "bind/without_gil.h"
 #include "parent/launch/launch.h"
+#include "parent/supervise/limit_thread.h"
 #include "parent/supervise/supervise.h"
-#include "parent/supervise/watchdog.h"
 
 namespace pyminicon::bind {
 
 namespace py = pybind11;
 
-// A running container, shared with the watchdog where it has limits.
+// A running container, shared with the limit thread where it has limits.
 struct Handle {
   Handle() = default;
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
-  // Whoever lets go of it ends it; the watchdog, which may hold it too, only looks on.
+  // Whoever lets go of it ends it; the limit thread, which may hold it too, only looks on.
   ~Handle() {
     if (guarded.use_count() < 2 || !container().owned()) return;
     const std::lock_guard lock(guarded->lock);

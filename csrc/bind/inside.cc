@@ -7,7 +7,7 @@
 #include "base/kernel.h"
 #include "bind/gil.h"
 #include "bind/run.h"
-#include "parent/launch/vehicle.h"
+#include "parent/launch/memory_mode.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/inner_terminal.h"

@@ -8,13 +8,13 @@
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/inside.h"
-#include "bind/known_plans.h"
 #include "bind/network.h"
 #include "bind/plain_file.h"
+#include "bind/plan_cache.h"
 #include "bind/run.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
-#include "parent/launch/vehicle.h"
+#include "parent/launch/memory_mode.h"
 #include "parent/process/helper_image.h"
 #include "parent/process/launcher.h"
 #include "parent/process/standing.h"
@@ -42,11 +42,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def(py::init(&make_plan))
       .def("limited", &limited)
       .def_property_readonly("may_hang", &PlanSpec::may_hang);
-  py::class_<KnownPlans>(module, "KnownPlans")
+  py::class_<PlanCache>(module, "PlanCache")
       .def(py::init<py::frozenset, py::frozenset>())
-      .def("find", &KnownPlans::find)
-      .def("keep", &KnownPlans::keep)
-      .def("__len__", &KnownPlans::size);
+      .def("find", &PlanCache::find)
+      .def("keep", &PlanCache::keep)
+      .def("__len__", &PlanCache::size);
   py::class_<Handle, Released<Handle>> handle(module, "Handle");
   handle.def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
@@ -97,12 +97,14 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("close", &Launches::close);
   py::class_<TemplateCore, Released<TemplateCore>>(module, "Template")
       .def(py::init<std::shared_ptr<PlanSpec>, size_t>())
-      .def_property_readonly("ready", [](const TemplateCore& core) { return core.stock.ready(); })
-      .def_property_readonly("owned", [](const TemplateCore& core) { return core.stock.owned(); })
+      .def_property_readonly("ready",
+                             [](const TemplateCore& core) { return core.warm_pool.ready(); })
+      .def_property_readonly("owned",
+                             [](const TemplateCore& core) { return core.warm_pool.owned(); })
       .def("close",
            [](TemplateCore& core) {
              const NoGil nogil;
-             core.stock.close();
+             core.warm_pool.close();
            })
       .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
            py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,

@@ -9,15 +9,15 @@
 #include <vector>
 
 #include "bind/handle.h"
-#include "parent/pool/stock.h"
+#include "parent/pool/warm_pool.h"
 
 namespace pyminicon::bind {
 
-// What Python says of a start, in C++: to be launched by whatever thread. `told`: (candidates,
+// What Python says of a start, in C++: to be launched by whatever thread. `exec_spec`: (candidates,
 // argv, env, cwd) and, where its network is served, (socket, port) of gate.cc. Our ends of the
 // pipes are the handle's; the container's are closed with this.
 struct StartRequest {
-  StartRequest(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
+  StartRequest(Handle& handle, const parent::PlanSpec& spec, const py::tuple& exec_spec,
                const py::tuple& stdio, std::vector<int> pass);
   parent::LaunchOptions options;
   ChildEnds ends;
@@ -38,25 +38,26 @@ struct RunRequest {
 py::tuple timed_out_in_setup(bool by_caller);
 
 // Starts the container of a run, whose end will be waited for.
-void launch_run(Handle& handle, const parent::PlanSpec& spec, const py::tuple& told,
+void launch_run(Handle& handle, const parent::PlanSpec& spec, const py::tuple& exec_spec,
                 const py::tuple& stdio, const std::vector<int>& pass, bool trace, int64_t deadline,
                 int cancel);
 
 // Throws if exec had failed; called when the container has ended. Empty where launching told it.
 using CheckRun = std::function<void(parent::Launched&, const parent::Outcome&)>;
 
-// From the started container to the result tuple. `told`: what it runs. `stock`: its template's, or
-// null.
-py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const py::tuple& told,
-                     int64_t begun, parent::Stock* stock, const CheckRun& check);
+// From the started container to the result tuple. `exec_spec`: what it runs. `warm_pool`: its
+// template's, or null.
+py::tuple finish_run(Released<Handle> handle, const RunRequest& request, const py::tuple& exec_spec,
+                     int64_t begun, parent::WarmPool* warm_pool, const CheckRun& check);
 
 // What Python calls; pyminicon/_core.pyi has their signatures.
-py::tuple run(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
+py::tuple run(const parent::PlanSpec& spec, const py::tuple& exec_spec, const py::tuple& stdio,
               const std::vector<int>& pass, bool trace, const py::object& input, Seconds timeout,
               Seconds wall_time, double cpu_time, uint64_t max_output, const py::object& collect,
               uint64_t collect_max, int cancel, bool trim);
-Released<Handle> start(const parent::PlanSpec& spec, const py::tuple& told, const py::tuple& stdio,
-                       const std::vector<int>& pass, bool terminal, bool trace, Seconds wall_time,
-                       double cpu_time, uint64_t max_output, int cancel, bool undo_later);
+Released<Handle> start(const parent::PlanSpec& spec, const py::tuple& exec_spec,
+                       const py::tuple& stdio, const std::vector<int>& pass, bool terminal,
+                       bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
+                       int cancel, bool undo_later);
 
 }  // namespace pyminicon::bind

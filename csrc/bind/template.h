@@ -1,4 +1,4 @@
-// A template's stock as Python holds it.
+// A template's warm pool as Python holds it.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "bind/handle.h"
-#include "parent/pool/stock.h"
+#include "parent/pool/warm_pool.h"
 
 namespace pyminicon::bind {
 
@@ -16,7 +16,7 @@ struct TemplateCore {
   TemplateCore(std::shared_ptr<parent::PlanSpec> the_spec, size_t size);
 
   std::shared_ptr<parent::PlanSpec> spec;
-  parent::Stock stock;
+  parent::WarmPool warm_pool;
 };
 
 // run and start of a template. `what`: (candidates, argv, env, cwd, files, uid, gid).

@@ -1,7 +1,7 @@
 // What is let go of without the interpreter's lock.
 //
-// To let go of a container, or of a stock, is to end it, and the kernel may take seconds for that
-// (a mount whose server doesn't answer). Python's other threads go on meanwhile.
+// To let go of a container, or of a warm pool, is to end it, and the kernel may take seconds for
+// that (a mount whose server doesn't answer). Python's other threads go on meanwhile.
 #pragma once
 
 #include <memory>

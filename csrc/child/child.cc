@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "base/syscall.h"
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 namespace {
@@ -25,7 +25,7 @@ constexpr Step kBirth[] = {
     {Stage::kMountns, make_mounts_private},  // before the first mount, or it leaks to the host
     {Stage::kRootfs, mount_root},            //
     {Stage::kMount, mount_before_sysfs},     // proc needs the old one visible in a user namespace
-    {Stage::kNetwork, enter_network},        // late: a companion makes it meanwhile
+    {Stage::kNetwork, enter_network},        // late: a netns helper makes it meanwhile
     {Stage::kSysfs, mount_sysfs},            // shows the network namespace it is mounted in
     {Stage::kPivot, pivot},                  // the old root is gone after this line
     {Stage::kLoopback, await_loopback},      // late as well, for the same reason

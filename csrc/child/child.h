@@ -26,7 +26,7 @@ struct Child {
   int proc = -1, sys = -1;    // the container's own procfs and sysfs, when they are fresh ones
   int null = -1, empty = -1;  // what files and directories are masked with
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
-  bool network_joined = false;  // the one that a companion has made
+  bool network_joined = false;  // the one that a netns helper has made
   bool is_there = false;        // a command: in its working directory
 };
 

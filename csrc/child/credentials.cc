@@ -9,7 +9,7 @@
 #include "base/syscall.h"
 #include "child/child.h"
 #include "child/mount.h"
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 namespace {
@@ -81,7 +81,7 @@ long hold_to_thread(const LaunchPlan& plan) {
 }  // namespace
 
 // Raw system calls: libc's setuid would signal every thread of the process whose memory this is.
-// Where this changes anything the memory is our own (child/own_memory.h).
+// Where this changes anything the memory is our own (child/separate_memory.h).
 long change_user(Child& child) {
   if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
   if (child.plan.seccomp.program != nullptr && child.plan.seccomp.before_capabilities != 0) {

@@ -3,7 +3,7 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "base/text.h"
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 namespace {

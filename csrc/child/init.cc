@@ -12,7 +12,7 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/living.h"
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 namespace {

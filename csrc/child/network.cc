@@ -1,4 +1,4 @@
-// The network namespace: made by clone, or by a companion on another processor meanwhile.
+// The network namespace: made by clone, or by a netns helper on another processor meanwhile.
 #include "child/network.h"
 
 #include <linux/futex.h>
@@ -93,8 +93,8 @@ void accompany(Report& report) {
   for (;;) sys::call(SYS_exit, 0);
 }
 
-// What the companion couldn't do, or got no processor for, the child does itself: then a failure is
-// its own.
+// What the netns helper couldn't do, or got no processor for, the child does itself: then a failure
+// is its own.
 long enter_network(Child& child) {
   Report& report = child.report;
   if (report.accompanied == 0) return 0;
@@ -115,7 +115,7 @@ long enter_network(Child& child) {
   return made;
 }
 
-// The companion is at it since the namespace was there to be joined, and ends when it is done.
+// The netns helper is at it since the namespace was there to be joined, and ends when it is done.
 long await_loopback(Child& child) {
   Report& report = child.report;
   if (child.plan.loopback == 0) return 0;

@@ -104,7 +104,7 @@ long set_rlimits(Child& child) {
     const RlimitPlan& limit = child.plan.rlimits.data[i];
     child.report.index = static_cast<int32_t>(i);
     if (limit.resource == kRlimitCore && child.plan.helper_fd >= 0) {
-      // Until exec, which undoes it, still no core; the memory is our own (needs_own_memory).
+      // Until exec, which undoes it, still no core; the memory is our own (needs_separate_memory).
       if (const long r = sys::prctl(PR_SET_DUMPABLE, 0); r < 0) return r;
     }
     Rlimit wanted{limit.soft, limit.hard};

@@ -15,7 +15,7 @@
 #include "child/files.h"
 #include "child/handed.h"
 #include "child/living.h"
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 namespace {

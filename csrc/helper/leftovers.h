@@ -1,7 +1,7 @@
 // What a killed owner leaves: empty cgroups, and layers on disk.
 #pragma once
 
-#include "base/watch_table.h"
+#include "base/reaper_table.h"
 
 namespace pyminicon::helper {
 

@@ -15,8 +15,8 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
-#include "child/own_memory.h"
-#include "helper/watch.h"
+#include "child/separate_memory.h"
+#include "helper/reaper.h"
 
 namespace pyminicon::helper {
 namespace {

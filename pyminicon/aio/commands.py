@@ -29,7 +29,7 @@ async def begin(
         try:
             begun = _asked_for(
                 box,
-                asked.told,
+                asked.exec_spec,
                 asked.who,
                 container.stdio_choices(spec),
                 spec.pass_fds,

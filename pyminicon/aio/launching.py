@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pyminicon.aio.loop import Watch
     from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
-    from pyminicon.plan import Plan, Told
+    from pyminicon.plan import ExecSpec, Plan
 
     T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def serving_of(spec: Spec, plan: Plan, home: asyncio.AbstractEventLoop) -> Servi
     if not spec.serves:
         return None
     made = container.serve(spec, home)
-    plan.told = made.told(plan.told)
+    plan.exec_spec = made.exec_spec(plan.exec_spec)
     return made
 
 
@@ -99,15 +99,15 @@ async def launch(
     limits: Limits,
     deadline: float | None,
     core: _core.Plan | None = None,
-    told: Told | None = None,
+    exec_spec: ExecSpec | None = None,
 ) -> _core.Handle:
     """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then.
-    ``core``, ``told``: of one of many of a kind."""
+    ``core``, ``exec_spec``: of one of many of a kind."""
     loop = watch.loop
     core = core or plan.core or _core.Plan(plan.fields)
     request = (
         core,
-        told or plan.told,
+        exec_spec or plan.exec_spec,
         container.stdio_choices(spec),
         spec.pass_fds,
         spec.tty,

@@ -362,13 +362,15 @@ async def _launched(
         return await launch(watch, spec, cold, limits, deadline)
     core, plan = made._core, made._core_plan
     assert core is not None and plan is not None
-    loop, told = watch.loop, made._told(spec)
+    loop, exec_spec = watch.loop, made._exec_spec(spec)
     lives = not spec.args
     if not core.ready and watch.going > 1 and not (spec.files or lives or plan.may_hang):
         # Nobody waits there for it, and others are going on: as any other container.
-        return await launch(watch, spec, made._plan, limits, deadline, plan, plans.tell(made._plan, spec))
+        return await launch(
+            watch, spec, made._plan, limits, deadline, plan, plans.exec_spec_of(made._plan, spec)
+        )
     request = (
-        *(told, stdio_choices(spec), spec.pass_fds, limits.wall_time, spec.cpu_time or 0.0),
+        *(exec_spec, stdio_choices(spec), spec.pass_fds, limits.wall_time, spec.cpu_time or 0.0),
         *(limits.max_output, limits.trace),
     )
     left = None if deadline is None else deadline - loop.time()

@@ -39,7 +39,7 @@ def main(args: list[str], wanted: dict[str, Any]) -> int:
     finally:
         if terminal is not None:
             terminal.close()
-    fields = made.fields | dict(zip(("candidates", "argv", "env", "cwd"), made.told, strict=True))
+    fields = made.fields | dict(zip(("candidates", "argv", "env", "cwd"), made.exec_spec, strict=True))
     for lock in made.rootfs.lock_fds:
         os.close(lock)
     lines = []

@@ -69,7 +69,7 @@ class Container(Far):
 
     def begin(
         self,
-        told: Any,
+        exec_spec: Any,
         who: Any,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -82,7 +82,7 @@ class Container(Far):
         """Asks for a command, and doesn't wait for it."""
         if pass_fds:
             raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
-        request = (tuple(told), who, terminal, wall_time, cpu_time, max_output)
+        request = (tuple(exec_spec), who, terminal, wall_time, cpu_time, max_output)
         streams = [None if fd >= 0 else fd for fd in stdio]
         to = self._new_line()
         try:
@@ -95,7 +95,7 @@ class Container(Far):
 
     def start_command(
         self,
-        told: Any,
+        exec_spec: Any,
         who: Any,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -106,7 +106,7 @@ class Container(Far):
         max_output: int,
         cancel_fd: int = -1,
     ) -> Command:
-        begun = self.begin(told, who, stdio, pass_fds, terminal, trace, wall_time, cpu_time, max_output)
+        begun = self.begin(exec_spec, who, stdio, pass_fds, terminal, trace, wall_time, cpu_time, max_output)
         try:
             if cancel_fd >= 0 and not _comes_before(begun.fd, cancel_fd):
                 raise errors.LaunchError(110, "prepare")
@@ -117,7 +117,7 @@ class Container(Far):
 
     def run_command(
         self,
-        told: Any,
+        exec_spec: Any,
         who: Any,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
@@ -137,7 +137,7 @@ class Container(Far):
         deadline = None if timeout is None else time.monotonic() + timeout
         most = _NO_LIMIT if trim else max_output
         made = self.start_command(
-            told, who, stdio, pass_fds, False, trace, wall_time, cpu_time, most, cancel_fd
+            exec_spec, who, stdio, pass_fds, False, trace, wall_time, cpu_time, most, cancel_fd
         )
         talk = Conversation(made, input, max_output if trim else None, most != _NO_LIMIT)
         try:
@@ -308,7 +308,7 @@ class Plan:
         self.id: str = about["id"]
         self.environment: dict[str, str] = about["environment"]
         self.stop_signal: int = about["stop_signal"]
-        self.told: tuple[Any, ...] = ([], [], [], about["cwd"])
+        self.exec_spec: tuple[Any, ...] = ([], [], [], about["cwd"])
         self.fields: dict[str, Any] = {"mounts": [], "disk_parent": "", **about["plan"]}
         self.rootfs: _NoImage = _NoImage()
 

@@ -164,4 +164,4 @@ def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list
             os.fchown(streams[0], uid, -1)
     most = container._NO_LIMIT if spec.max_output is None else spec.max_output
     stdio = container.stdio_choices(spec)
-    return asked.told, asked.who, stdio, (), spec.tty, False, spec.wall_time, spec.cpu_time or 0.0, most
+    return asked.exec_spec, asked.who, stdio, (), spec.tty, False, spec.wall_time, spec.cpu_time or 0.0, most

@@ -70,9 +70,9 @@ def _exec(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> A
 def _command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """One that was checked elsewhere."""
     _insist_on_going(keeper)
-    told, who, terminal, wall_time, cpu_time, max_output = message["request"]
+    exec_spec, who, terminal, wall_time, cpu_time, max_output = message["request"]
     streams = tuple(_streams(message, fds))
-    request = (told, who, streams, (), terminal, False, wall_time, cpu_time, max_output)
+    request = (exec_spec, who, streams, (), terminal, False, wall_time, cpu_time, max_output)
     client.command = Command(keeper, client, request, _taken(fds))
     return None
 

@@ -51,7 +51,7 @@ def started(args: Any, options: dict[str, Any], wish: dict[str, Any]) -> contain
 def fields_of(
     box: container.Container[bytes], args: Any, options: dict[str, Any], wish: dict[str, Any], created: float
 ) -> dict[str, Any]:
-    argv = [os.fsdecode(word) for word in box._plan.told[1]] if args is not None else []
+    argv = [os.fsdecode(word) for word in box._plan.exec_spec[1]] if args is not None else []
     return {
         "version": state.VERSION,
         "id": box.id,
@@ -74,7 +74,7 @@ def fields_of(
         "tty": box.terminal is not None,
         "interactive": wish["interactive"],
         "environment": {**box._plan.environment, **(box._spec.env or {})},
-        "cwd": os.fsdecode(box._spec.cwd or box._plan.told[3]),
+        "cwd": os.fsdecode(box._spec.cwd or box._plan.exec_spec[3]),
         "user": None if options.get("user") is None else str(options["user"]),
         "hostname": options.get("hostname") or box.id,
         "network": options.get("network", "none"),

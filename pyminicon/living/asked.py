@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyminicon import _core
     from pyminicon.options.users import Identity
-    from pyminicon.plan import Plan, Told
+    from pyminicon.plan import ExecSpec, Plan
 
     class Box(Protocol):
         """A container, as far as commands depend on it."""
@@ -35,11 +35,11 @@ _PATIENCE = 10.0  # seconds for a file system inside to tell of them
 class Command:
     """One command: its options, what is executed, and as whom (None: as the container is)."""
 
-    __slots__ = ("spec", "told", "who")
+    __slots__ = ("exec_spec", "spec", "who")
 
-    def __init__(self, spec: Spec, told: Told, who: tuple[int, int, list[int]] | None) -> None:
+    def __init__(self, spec: Spec, exec_spec: ExecSpec, who: tuple[int, int, list[int]] | None) -> None:
         self.spec: Spec = spec
-        self.told: Told = told
+        self.exec_spec: ExecSpec = exec_spec
         self.who: tuple[int, int, list[int]] | None = who
 
 
@@ -78,7 +78,7 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         who = found.uid, found.gid, [found.gid, *found.groups]
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
-    return Command(spec, _told(box, spec, {**environment, **(spec.env or {})}), who)
+    return Command(spec, _exec_spec(box, spec, {**environment, **(spec.env or {})}), who)
 
 
 def user_inside(box: Box, user: str | None) -> tuple[int, int, list[int]] | None:
@@ -104,7 +104,7 @@ def _identity(box: Box, user: str, timeout: float | None) -> Identity:
     return users.resolve(user, read)
 
 
-def _told(box: Box, spec: Spec, environment: Mapping[str, str]) -> Told:
+def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec:
     if not spec.args:
         raise SpecError("args", "is empty: there is no program to run")
     program = spec.args[0]
@@ -114,7 +114,7 @@ def _told(box: Box, spec: Spec, environment: Mapping[str, str]) -> Told:
         plans.candidates(program, environment.get("PATH", "")),
         list(spec.args),
         [f"{key}={value}" for key, value in environment.items()],
-        spec.cwd or box._spec.cwd or box._plan.told[3],
+        spec.cwd or box._spec.cwd or box._plan.exec_spec[3],
     )
 
 

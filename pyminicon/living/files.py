@@ -62,7 +62,7 @@ def home_of(box: Lively) -> Home:
                 container._insist_on_life_here(error)
             raise
 
-    return Home(start, os.fsdecode(box._spec.cwd or box._plan.told[3]), lambda: _is_trusted(of))
+    return Home(start, os.fsdecode(box._spec.cwd or box._plan.exec_spec[3]), lambda: _is_trusted(of))
 
 
 def _is_trusted(box: Box) -> bool:

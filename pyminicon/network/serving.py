@@ -46,9 +46,9 @@ class Serving:
             for listener in listeners:
                 listener.close()
 
-    def told(self, told: tuple[Any, ...]) -> tuple[Any, ...]:
+    def exec_spec(self, exec_spec: tuple[Any, ...]) -> tuple[Any, ...]:
         """What the launch is told, with the way to here."""
-        return (*told, (self._gate.birth, 0 if self._proxy is None else PROXY_PORT))
+        return (*exec_spec, (self._gate.birth, 0 if self._proxy is None else PROXY_PORT))
 
     @property
     def refused(self) -> list[Refusal]:

@@ -118,7 +118,7 @@ def _text(option: str, value: Any) -> str:
 def _args(args: Any) -> list[str | bytes]:
     lives: bool = args is LIVES
     if lives:
-        return LIVES  # itself: tell() knows it by that
+        return LIVES  # itself: exec_spec_of() knows it by that
     if isinstance(args, (str, bytes)):
         raise SpecError("args", "takes a list of strings; for a shell line: ['sh', '-c', line]")
     try:

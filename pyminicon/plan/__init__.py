@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     # kind, flags, source, target, data, mode, uid, gid, held
     Op: TypeAlias = tuple[int, int, Text, Text, Text, int, int, int, int]
     #: candidates, argv, env, cwd
-    Told: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
+    ExecSpec: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
     #: of uids and of gids: inside, outside, count
     Ranges: TypeAlias = tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]
 
@@ -145,18 +145,18 @@ class Tree:
 class Plan:
     """What the core takes, and what is needed afterwards.
 
-    ``fields``: what the container is; ``core``: the same as the core keeps it. ``told``: what the one run of it is
+    ``fields``: what the container is; ``core``: the same as the core keeps it. ``exec_spec``: what the one run of it is
     that was asked for. ``id``: stands in both for the container's own, which the core makes anew in each launch.
     """
 
-    __slots__ = ("core", "entrypoint", "environment", "fields", "id", "rootfs", "stop_signal", "told")
+    __slots__ = ("core", "entrypoint", "environment", "exec_spec", "fields", "id", "rootfs", "stop_signal")
 
     def __init__(self, rootfs: Rootfs, container_id: str) -> None:
         self.rootfs: Rootfs = rootfs
         self.id: str = container_id
-        self.fields: PlanFields = {"own_id": container_id}
+        self.fields: PlanFields = {"placeholder_id": container_id}
         self.core: CorePlan | None = None
-        self.told: Told = ([], [], [], "/")
+        self.exec_spec: ExecSpec = ([], [], [], "/")
         self.environment: dict[str, str] = {}
         self.entrypoint: list[str | bytes] | None = None  # instead of the image's, whose cmd isn't used then
         self.stop_signal: int = 15

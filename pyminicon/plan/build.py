@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pyminicon.cgroups.limits import Limits
     from pyminicon.options import Spec
-    from pyminicon.plan import Told
+    from pyminicon.plan import ExecSpec
 
 _NEWNS, _NEWCGROUP, _NEWUTS, _NEWIPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
 _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -280,8 +280,8 @@ class _Builder(Draft):
             self.plan.stop_signal = self.spec.stop_signal
         self.plan.environment = environment
         self.plan.entrypoint = self.spec.entrypoint
-        self.plan.told = told = tell(self.plan, self.spec)
-        self.fields["foreign_program"] = self._is_foreign(told[0])
+        self.plan.exec_spec = exec_spec = exec_spec_of(self.plan, self.spec)
+        self.fields["foreign_program"] = self._is_foreign(exec_spec[0])
 
     def _is_foreign(self, names: list[str]) -> bool:
         """Whether what is run can be another program than one of this machine's own trees.
@@ -297,7 +297,7 @@ class _Builder(Draft):
         return not plan_host.has_all(self.plan.rootfs.trees, names)
 
 
-def tell(plan: Plan, spec: Spec) -> Told:
+def exec_spec_of(plan: Plan, spec: Spec) -> ExecSpec:
     """What a container of ``plan`` is told to execute for ``spec``. Raises SpecError."""
     config = plan.rootfs.config
     environment = {**plan.environment, **spec.env} if spec.env else plan.environment

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyminicon.options import Spec
 
-_known = _core.KnownPlans(specs.ASIDE, specs.LIMITS)
+_known = _core.PlanCache(specs.ASIDE, specs.LIMITS)
 
 #: Options of a plan that can be used again: what else it depends on has been seen in the image's directory.
 #: The others name files, or have values that can change.
@@ -106,7 +106,7 @@ def _again(kept: Plan, spec: Spec) -> Plan | None:
     plan = Plan(kept.rootfs, kept.id)
     plan.core = core
     plan.environment = kept.environment
-    plan.told = plans.tell(plan, spec)
+    plan.exec_spec = plans.exec_spec_of(plan, spec)
     return plan
 
 
@@ -126,10 +126,10 @@ def _to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
         return None
     if spec.seccomp not in ("default", "unconfined") or "disk_parent" in plan.fields:
         return None
-    seen = plan.rootfs.witnesses()
+    seen = plan.rootfs.fingerprints()
     if seen is None:
         return None
-    plan.fields["witnesses"] = seen
+    plan.fields["fingerprints"] = seen
     kept = Plan(plan.rootfs, plan.id)
     kept.core = plan.core = _core.Plan(plan.fields)
     kept.fields["cgroup"] = plan.fields.get("cgroup")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyminicon.images import ImageConfig
 
     #: path, whether links are followed, whether it must be the same file, what was there
-    Witness: TypeAlias = tuple[str, bool, bool, os.stat_result | None]
+    Fingerprint: TypeAlias = tuple[str, bool, bool, os.stat_result | None]
 
 
 class Rootfs:
@@ -55,13 +55,16 @@ class Rootfs:
         self._looked: dict[str, os.stat_result | None] = {}
         self._unsure = False
 
-    def witnesses(self) -> list[Witness] | None:
+    def fingerprints(self) -> list[Fingerprint] | None:
         """What this image was looked at for: a plan made from it holds as long as all that stays. None where
         that can't be told."""
         if self.about is None or self._unsure:
             return None
         image = self.layers[0]
-        rows: list[Witness] = [(image, True, True, self.about), (f"{image}/oci-layout", True, False, None)]
+        rows: list[Fingerprint] = [
+            (image, True, True, self.about),
+            (f"{image}/oci-layout", True, False, None),
+        ]
         return rows + [(path, False, False, about) for path, about in self._looked.items()]
 
     def _lstat(self, path: str) -> os.stat_result | None:

@@ -77,7 +77,7 @@ def test_a_killed_commands_cgroup_goes_with_the_next_launch(start: Start, cli: C
     assert one.line() == "ready\n"
     one.process.kill()
     one.process.wait()
-    time.sleep(0.3)  # the watcher ends what was in it
+    time.sleep(0.3)  # the reaper ends what was in it
     assert cli("run", "-m", "64m", "host", "true").returncode == 0
 
 

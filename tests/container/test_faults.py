@@ -67,8 +67,8 @@ def check(lines: list[dict[str, object]], allowed: set[str]) -> None:
     assert lines[-1]["outcome"] == "ok"
     for line in lines:
         assert not line.get("left"), line
-        if line["name"] == "companion":
-            assert line["outcome"] == "ok", "what the companion can't do the child does"
+        if line["name"] == "netns_helper":
+            assert line["outcome"] == "ok", "what the netns helper can't do the child does"
         elif line["outcome"] == "ok":
             assert line["name"] in allowed, line
         elif line["outcome"] == "unknown":
@@ -86,7 +86,7 @@ def test_an_error_at_every_call_of_a_plain_launch_fails_it_cleanly(injector: Pat
     assert (
         len(os.sched_getaffinity(0)) == 1
         or os.geteuid()
-        or any(line["name"] == "companion" for line in lines)
+        or any(line["name"] == "netns_helper" for line in lines)
     )
 
 
@@ -119,6 +119,8 @@ def test_a_child_that_is_killed_while_being_set_up_is_a_failed_launch(
 ) -> None:
     lines = launches(injector, rootfs, kind, 0, 2, 9)
     for line in lines[:-1]:
-        assert line["outcome"] != "ok" or line["name"] in ("exit_group", "wait4", "ppoll", "companion"), line
+        assert line["outcome"] != "ok" or line["name"] in ("exit_group", "wait4", "ppoll", "netns_helper"), (
+            line
+        )
     assert not any(line.get("left") for line in lines)
     assert lines[-1]["outcome"] == "ok"

@@ -82,9 +82,9 @@ def test_a_frozen_container_ends_with_its_caller(options: str, v1_alone: list[st
     sweep(v1_alone)
 
 
-def test_what_a_caller_and_its_watcher_left_frozen_is_swept(v1_alone: list[str]) -> None:
+def test_what_a_caller_and_its_guards_left_frozen_is_swept(v1_alone: list[str]) -> None:
     """The next program that uses limits ends it, and removes its cgroups."""
-    kill_watcher = """
+    kill_reaper = """
 table = [int(n) for n in os.listdir("/proc") if n.isdigit()]
 for n in table:
     try:
@@ -95,7 +95,7 @@ for n in table:
     if words[0] == "pyminicon-watch" and mine: os.kill(n, 9)
 os.kill(os.getpid(), 9)
 """
-    r = python(v1_alone, frozen(kill_watcher))
+    r = python(v1_alone, frozen(kill_reaper))
     assert r.returncode == -9, r.stderr
     pid = r.stdout.strip()
     assert not gone(pid, 0.5)

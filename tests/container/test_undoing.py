@@ -1,4 +1,4 @@
-"""A run's mounts are taken apart by the watcher when the run has its answer: soon, by nobody else, and not where
+"""A run's mounts are taken apart by the reaper when the run has its answer: soon, by nobody else, and not where
 somebody could miss what lies beneath them."""
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support.guards import guards_of
 from tests.support.python import fresh
-from tests.support.watchers import watchers_of
 
 LASTS = ["sleep", "0.6"]
 SOON = 5.0  # seconds
@@ -50,7 +50,7 @@ def test_a_runs_mounts_are_held_while_it_runs_and_gone_soon_after() -> None:
     assert held == 1
     runner.join()
     assert held_mounts() == 0
-    guards = watchers_of(os.getpid())
+    guards = guards_of(os.getpid())
     deadline = time.monotonic() + SOON
     while any(map(held_mounts, guards)) and time.monotonic() < deadline:
         time.sleep(0.01)

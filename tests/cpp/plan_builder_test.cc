@@ -4,7 +4,7 @@
 
 #include "fact.h"
 #include "parent/plan/builder.h"
-#include "parent/plan/own_id.h"
+#include "parent/plan/placeholder_id.h"
 
 using namespace pyminicon;
 using namespace pyminicon::parent;
@@ -126,7 +126,7 @@ void a_layer_on_disk_replaces_the_tmpfs() {
   CHECK(std::string(plan.root.scratch_dir) == "/var/x" && plan.root.scratch_tmpfs == nullptr);
 }
 
-void for_the_helper_every_pointer_lies_in_its_own_memory() {
+void for_the_helper_every_pointer_lies_in_its_separate_memory() {
   Arena arena;
   const PlanSpec spec = full_spec();
   build_plan(spec, kExec, spec.mounts, {}, arena);
@@ -156,8 +156,8 @@ void a_run_of_a_template_has_its_words_and_descriptors() {
 
 void each_launch_has_an_id_of_its_own_in_the_places_of_the_plans() {
   PlanSpec spec = full_spec();
-  spec.own_id = "0123456789ab";
-  spec.hostname = spec.own_id;
+  spec.placeholder_id = "0123456789ab";
+  spec.hostname = spec.placeholder_id;
   spec.skeleton.push_back({OpKind::kFile, 0, {}, "etc/hosts", "a 0123456789ab\nb 0123456789ab"});
   find_id(spec);
   ExecSpec exec = kExec;
@@ -177,7 +177,7 @@ void each_launch_has_an_id_of_its_own_in_the_places_of_the_plans() {
 
 void an_id_of_another_length_finds_no_place() {
   PlanSpec spec = full_spec();
-  spec.own_id = "box";
+  spec.placeholder_id = "box";
   find_id(spec);
   LaunchFds fds;
   fds.id = new_id();
@@ -201,7 +201,7 @@ int main() {
   SHOW(on_cgroup_v1_the_namespace_is_left_for_after_the_join);
   SHOW(without_no_new_privs_the_filter_comes_before_the_capabilities_go);
   SHOW(a_layer_on_disk_replaces_the_tmpfs);
-  SHOW(for_the_helper_every_pointer_lies_in_its_own_memory);
+  SHOW(for_the_helper_every_pointer_lies_in_its_separate_memory);
   SHOW(a_run_of_a_template_has_its_words_and_descriptors);
   SHOW(each_launch_has_an_id_of_its_own_in_the_places_of_the_plans);
   SHOW(an_id_of_another_length_finds_no_place);

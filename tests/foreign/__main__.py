@@ -90,7 +90,7 @@ def of_subprocess() -> unittest.TestSuite:
 
 def of_asyncio() -> unittest.TestSuite:
     """Those of a child process's life, on a loop of each test's own. The classes for each kind of asyncio's child
-    watcher are this one once more: a container has a pidfd, and no watcher."""
+    guard are this one once more: a container has a pidfd, and no guard."""
     import asyncio
 
     loop.install()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.program.conftest import GONE_WITHIN, Program, alive, eventually, gone_after
-from tests.support.watchers import watchers_of
+from tests.support.guards import guards_of
 
 Start = Callable[..., Program]
 
@@ -46,13 +46,13 @@ def test_sigkill_at_any_moment_of_a_launch(
     for number in range(moments):
         running = program(FOREVER.format(options=options, threads=threads))
         assert running.line() == "launching"
-        watchers = watchers_of(running.process.pid)
+        guards = guards_of(running.process.pid)
         time.sleep(moment.random() * 0.05)
         running.process.kill()
         running.process.wait()
         left = gone_after(mark)
         assert left is not None, f"moment {number} of seed {seed}: {alive(mark)} {options}"
-        assert eventually(lambda w=watchers: not any(map(runs, w)), 5)
+        assert eventually(lambda w=guards: not any(map(runs, w)), 5)
 
 
 def payload(line: str, **options: object) -> str:
@@ -200,7 +200,7 @@ boxes[0].close()
     assert running.end()[0] == 0
 
 
-# ---- the watcher ------------------------------------------------------------------------------------
+# ---- the guards -------------------------------------------------------------------------------------
 
 
 def test_two_guards_serve_all_containers_and_die_with_their_owner(program: Start, mark: str) -> None:
@@ -211,28 +211,28 @@ print('there', flush=True)
 time.sleep(600)
 """)
     assert running.line() == "there"
-    watchers = watchers_of(running.process.pid)
-    assert len(watchers) == 2
-    for watcher in watchers:
-        status = Path(f"/proc/{watcher}/status").read_text()
+    guards = guards_of(running.process.pid)
+    assert len(guards) == 2
+    for guard in guards:
+        status = Path(f"/proc/{guard}/status").read_text()
         assert f"\nPPid:\t{running.process.pid}\n" not in status, "waitpid(-1) would wait for it"
     killed_and_gone(running, mark)
-    assert eventually(lambda: not any(map(runs, watchers)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 5)
 
 
-def test_a_program_that_ends_by_itself_takes_its_watcher_along(program: Start) -> None:
+def test_a_program_that_ends_by_itself_takes_its_guards_along(program: Start) -> None:
     running = program(
         "import pyminicon; pyminicon.run(['/bin/true']); print('ran', flush=True); input()", stdin=-1
     )
     assert running.line() == "ran"
-    watchers = watchers_of(running.process.pid)
-    assert len(watchers) == 2
+    guards = guards_of(running.process.pid)
+    assert len(guards) == 2
     assert running.process.stdin is not None
     running.process.stdin.write("\n")
     running.process.stdin.close()
     running.process.stdin = None
     assert running.end()[0] == 0
-    assert eventually(lambda: not any(map(runs, watchers)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 5)
 
 
 def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
@@ -243,10 +243,10 @@ def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
     )
     assert running.line() == "ran"
     for number in range(4):
-        victim = watchers_of(running.process.pid)[number % 2]
+        victim = guards_of(running.process.pid)[number % 2]
         os.kill(victim, signal.SIGKILL)
         assert eventually(lambda v=victim: not os.path.exists(f"/proc/{v}")), "nobody buried it"
-        assert eventually(lambda: len(watchers_of(running.process.pid)) == 2)
+        assert eventually(lambda: len(guards_of(running.process.pid)) == 2)
     assert running.process.stdin is not None
     running.process.stdin.write("\n\n")
     running.process.stdin.flush()
@@ -254,11 +254,11 @@ def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
     assert running.process.wait(30) == 0
 
 
-def test_signals_to_the_programs_group_don_t_reach_the_watcher(program: Start, mark: str) -> None:
+def test_signals_to_the_programs_group_don_t_reach_the_guards(program: Start, mark: str) -> None:
     running = program(payload("echo there; sleep "), start_new_session=True)
     assert running.line() == "there"
-    watchers = watchers_of(running.process.pid)
+    guards = guards_of(running.process.pid)
     os.killpg(running.process.pid, signal.SIGINT)
     running.process.wait()
     assert gone_after(mark) is not None
-    assert eventually(lambda: not any(map(runs, watchers)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 5)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.program.conftest import Program, alive, eventually, gone_after
-from tests.support.watchers import watchers_of
+from tests.support.guards import guards_of
 
 Start = Callable[..., Program]
 
@@ -71,7 +71,7 @@ def survivors(pids: list[int], within: float = 1.0) -> list[int]:
 def one_round(program: Start, chance: random.Random, options: dict[str, Any]) -> None:
     running = program(STARTS.format(options=options))
     boxes = [int(word) for word in running.line().split()]
-    guards = watchers_of(running.process.pid)
+    guards = guards_of(running.process.pid)
     assert len(guards) == 2
     others = guards + (boxes if options.get("init") else [])
     chosen = chance.sample(others, chance.randint(0, len(others)))
@@ -125,7 +125,7 @@ def test_where_all_die_in_one_moment_the_kernel_ends_the_containers(
         pytest.skip("needs root to become another user")
     running = program(STARTS.format(options=options))
     boxes = [int(word) for word in running.line().split()]
-    kill_at_once(watchers_of(running.process.pid), running.process.pid)
+    kill_at_once(guards_of(running.process.pid), running.process.pid)
     running.process.wait()
     assert not survivors(boxes)
 
@@ -138,7 +138,7 @@ def test_a_run_in_any_thread_dies_in_that_moment_too(program: Start, mark: str) 
     )
     assert running.line() == "there"
     assert eventually(lambda: alive(mark))
-    kill_at_once(watchers_of(running.process.pid), running.process.pid)
+    kill_at_once(guards_of(running.process.pid), running.process.pid)
     running.process.wait()
     assert gone_after(mark) is not None
 
@@ -160,11 +160,11 @@ def test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends(program: Start, 
     running = program(STARTS.format(options={}))
     boxes = running.line().split()
     for number in range(6):
-        before = watchers_of(running.process.pid)
+        before = guards_of(running.process.pid)
         victim = before[number % 2]
         os.kill(victim, signal.SIGKILL)
         assert eventually(
-            lambda v=victim: len(now := watchers_of(running.process.pid)) == 2 and v not in now  # type: ignore[misc]
+            lambda v=victim: len(now := guards_of(running.process.pid)) == 2 and v not in now  # type: ignore[misc]
         )
     assert all(Path(f"/proc/{pid}").exists() for pid in boxes)
     running.process.kill()
@@ -175,7 +175,7 @@ def test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends(program: Start, 
 def test_a_younger_guard_that_is_stopped_goes_on_at_once(program: Start) -> None:
     running = program(STARTS.format(options={}))
     running.line()
-    guards = watchers_of(running.process.pid)
+    guards = guards_of(running.process.pid)
     parents = {
         int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1]): one for one in guards
     }
@@ -194,16 +194,16 @@ def test_a_program_whose_guards_have_both_died_gets_new_ones_for_what_it_has(
         stdin=subprocess.PIPE,
     )
     assert running.line() == "old"
-    for pid in watchers_of(running.process.pid):
+    for pid in guards_of(running.process.pid):
         os.kill(pid, signal.SIGSTOP)  # or one would replace the other
-    for pid in watchers_of(running.process.pid):
+    for pid in guards_of(running.process.pid):
         os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not watchers_of(running.process.pid))
+    assert eventually(lambda: not guards_of(running.process.pid))
     assert running.process.stdin is not None
     running.process.stdin.write("\n")
     running.process.stdin.flush()
     assert running.line() == "None"
-    assert len(watchers_of(running.process.pid)) == 2
+    assert len(guards_of(running.process.pid)) == 2
     assert eventually(lambda: len(alive(mark)) == 2)
     running.process.kill()
     running.process.wait()

@@ -64,7 +64,7 @@ def test_cgroups_of_a_killed_program_go_by_themselves(program: Start, mark: str)
 def test_layers_of_a_killed_program_go_by_themselves(
     program: Start, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
-    from tests.support.watchers import watchers_of
+    from tests.support.guards import guards_of
 
     monkeypatch.setenv("PYMINICON_STORE", str(tmp_path / "store"))
     made = "box = pyminicon.start(deep, storage='disk', stdout=pyminicon.PIPE)\nassert box.stdout.readline() == b'ready\\n'\n"
@@ -74,7 +74,7 @@ def test_layers_of_a_killed_program_go_by_themselves(
     assert len(list(place.iterdir())) == 4
     keeper = program(boxes("OPTIONS = [(sleep, {'storage': 'disk'})]\n"))  # another program's stays
     assert keeper.line() == "there"
-    guards = watchers_of(running.process.pid)
+    guards = guards_of(running.process.pid)
     parent = {int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1]): one for one in guards}
     younger = next(child for above, child in parent.items() if above in guards)
     running.process.kill()

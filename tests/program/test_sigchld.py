@@ -92,7 +92,7 @@ print('well', bool(stolen))
     assert (code, out.split()[0]) == (0, "well")
 
 
-def test_waitpid_for_any_child_never_sees_the_watcher(program: Start) -> None:
+def test_waitpid_for_any_child_never_sees_the_guards(program: Start) -> None:
     running = program("""
 import pyminicon
 pyminicon.run(['/bin/true'])

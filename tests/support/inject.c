@@ -26,11 +26,11 @@ static struct Tracee {
   pid_t pid;
   long number;  // of the system call it is in
   int faking;
-  int companion;  // the process that makes the network namespace: it begins with prlimit64, no other does
+  int netns_helper;  // the process that makes the network namespace: it begins with prlimit64, no other does
 } tracees[MOST];
 
 static long target, count, fired;
-static int error_number, fired_at_companion;
+static int error_number, fired_at_netns_helper;
 
 static struct Tracee* find(pid_t pid) {
   struct Tracee* free_slot = NULL;
@@ -75,11 +75,11 @@ static void at_call(struct Tracee* child) {
   struct __ptrace_syscall_info info;
   if (ptrace(PTRACE_GET_SYSCALL_INFO, child->pid, sizeof info, &info) < 0) return;
   if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
-    if (child->number == -1) child->companion = info.entry.nr == SYS_prlimit64;
+    if (child->number == -1) child->netns_helper = info.entry.nr == SYS_prlimit64;
     child->number = (long)info.entry.nr;
     if (++count != target) return;
     fired = child->number;
-    fired_at_companion = child->companion;
+    fired_at_netns_helper = child->netns_helper;
     if (error_number == 0) {
       kill(child->pid, SIGKILL);
       return;
@@ -165,13 +165,13 @@ static const char* name_of(long number) {
 
 static void obey(const char* line) {
   if (strncmp(line, "done", 4) == 0) {
-    printf("%s %ld %ld\n", fired_at_companion ? "companion" : name_of(fired), fired, count);
+    printf("%s %ld %ld\n", fired_at_netns_helper ? "netns_helper" : name_of(fired), fired, count);
     return;
   }
   sscanf(line, "%ld %d", &target, &error_number);
   count = 0;
   fired = -1;
-  fired_at_companion = 0;
+  fired_at_netns_helper = 0;
   puts("armed");
 }
 

@@ -1,6 +1,6 @@
 """What a container could leave behind in this process and on this machine, counted before and after.
 
-The watcher process and the memory it shares with us belong to the process, not to a container: they are made
+The reaper process and the memory it shares with us belong to the process, not to a container: they are made
 by the first launch, before the first count (``conftest.warm``).
 """
 

@@ -104,18 +104,18 @@ def test_a_read_only_image_has_no_writable_mount_of_its_trees(root: None) -> Non
 
 
 def test_only_a_path_without_volumes_or_change_of_ids_borrows_memory(root: None) -> None:
-    assert not fields()["own_memory"]
+    assert not fields()["separate_memory"]
     assert not fields()["change_user"]
     assert fields(user="5")["change_user"]
-    assert fields(volumes=["/tmp:/v"])["own_memory"]
+    assert fields(volumes=["/tmp:/v"])["separate_memory"]
 
 
 def test_the_environment_is_clean_and_env_wins(root: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     made = build(parse(["x"], {"env": {"HOME": "/h", "A": "="}, "hostname": "box"}))
-    names = sorted(line.partition("=")[0] for line in made.told[2])
+    names = sorted(line.partition("=")[0] for line in made.exec_spec[2])
     assert names == ["A", "HOME", "HOSTNAME", "PATH", "TERM"]
-    assert {"A==", "HOME=/h", "HOSTNAME=box"} <= set(made.told[2])
+    assert {"A==", "HOME=/h", "HOSTNAME=box"} <= set(made.exec_spec[2])
 
 
 def test_candidates_follow_execvpe() -> None:

@@ -9,7 +9,7 @@
 
 #include "parent/cgroup/file.h"
 #include "parent/process/failure.h"
-#include "parent/reaper/watcher.h"
+#include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -66,7 +66,7 @@ Cgroup::~Cgroup() {
 
 void Cgroup::hear_no_more() {
   // The last close of a v1 eventfd has the kernel take the registration back: 20 us.
-  if (oom_fd_) close_by_watcher(std::move(oom_fd_));
+  if (oom_fd_) close_by_reaper(std::move(oom_fd_));
 }
 
 Cgroup::Cgroup(Cgroup&& other) noexcept { *this = std::move(other); }

@@ -13,12 +13,12 @@
 #include <cstdio>
 #include <iterator>
 
-#include "child/own_memory.h"
+#include "child/separate_memory.h"
 #include "parent/cgroup/oom_score.h"
 #include "parent/launch/id_maps.h"
 #include "parent/launch/idmapped.h"
+#include "parent/launch/memory_mode.h"
 #include "parent/launch/scratch.h"
-#include "parent/launch/vehicle.h"
 #include "parent/process/clone.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
@@ -129,8 +129,8 @@ void LaunchJob::add_cgroup(Launched& made) {
 }
 
 void LaunchJob::prepare(Launched& made, bool park) {
-  const bool own = park || needs_own_memory(spec_);
-  if (!own) companion_.emplace(spec_, borrowed_);  // beside all that follows
+  const bool own = park || needs_separate_memory(spec_);
+  if (!own) netns_helper_.emplace(spec_, borrowed_);  // beside all that follows
   if (spec_.cgroup) add_cgroup(made);
   const auto held = [](const OpSpec& op) { return op.held >= 0; };
   if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
@@ -183,7 +183,7 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
                           fds_.stdio[1],     fds_.stdio[2], fds_.gate};
   fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
   fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
-  if (companion_->there()) fds.push_back(report_->network_fd);
+  if (netns_helper_->there()) fds.push_back(report_->network_fd);
   const long pid = clone_by_launcher(args, enter, entry, fds, made.pidfd);
   const int born = *made.watch_.pid();
   if (pid == -ESRCH && born > 0) {  // it was killed before it could tell of the child
@@ -204,11 +204,11 @@ void LaunchJob::clone(Launched& made) {
     args.cgroup = static_cast<uint64_t>(made.cgroup->clone_into_fd());
   }
   Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
-  if (!companion_) companion_.emplace(spec_, *report_);
-  if (companion_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
+  if (!netns_helper_) netns_helper_.emplace(spec_, *report_);
+  if (netns_helper_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
   long pid = give_birth(made, args, &entry);
-  if (pid == -EAGAIN && companion_->there()) {  // it may have taken the last process there is
-    companion_->dismiss();
+  if (pid == -EAGAIN && netns_helper_->there()) {  // it may have taken the last process there is
+    netns_helper_->dismiss();
     report_->accompanied = 0;
     args.flags |= static_cast<uint64_t>(CLONE_NEWNET);
     pid = give_birth(made, args, &entry);
@@ -249,7 +249,7 @@ void LaunchJob::attend(int pid) {
 }
 
 void LaunchJob::check(Launched& made, Stage reached) {
-  companion_.reset();
+  netns_helper_.reset();
   status_.write.reset();
   made.init_status_ = std::move(status_.read);
   const Report& report = *report_;
@@ -260,7 +260,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
                         made.cgroup->clone_into_fd() >= 0;
     const int code = made.returncode.value_or(0);
     made.remove_leftovers();
-    if (was_refused(report, code)) throw CompanionRefused{};
+    if (was_refused(report, code)) throw NetnsHelperRefused{};
     if (unborn && code == -SIGKILL) throw KilledAtBirth{};
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));

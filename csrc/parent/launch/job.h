@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/kernel.h"
-#include "parent/launch/companion.h"
 #include "parent/launch/launch.h"
+#include "parent/launch/netns_helper.h"
 #include "parent/plan/builder.h"
 #include "parent/plan/memory.h"
 
@@ -51,7 +51,7 @@ class LaunchJob {
   PlanHeader* header_ = nullptr;
   Report borrowed_{};            // of a child that has our memory
   Report* report_ = &borrowed_;  // that, or the one in the helper's plan
-  std::optional<Companion> companion_;
+  std::optional<NetnsHelper> netns_helper_;
   Fd helper_, parent_;
   Pipe failure_, ready_, go_, status_, handout_, park_, commands_, control_;
 };
@@ -65,8 +65,8 @@ auto with_other_means(Make make) {
   for (;;) {
     try {
       return make();
-    } catch (const CompanionRefused&) {
-      leave_companions_off();
+    } catch (const NetnsHelperRefused&) {
+      leave_netns_helpers_off();
     } catch (const KilledAtBirth&) {
       have_births_outside();
     }

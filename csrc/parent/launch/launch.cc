@@ -1,7 +1,7 @@
 #include "parent/launch/launch.h"
 
 #include "parent/launch/job.h"
-#include "parent/launch/vehicle.h"
+#include "parent/launch/memory_mode.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 

@@ -13,7 +13,7 @@
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
 #include "parent/process/patience.h"
-#include "parent/reaper/watcher.h"
+#include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {
 
@@ -56,7 +56,7 @@ class Launched {
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
   bool reap(bool block);     // true once the status is known; waits for no longer than hopeless()
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
-  // Its mounts are taken apart by the watcher, and not in its own end, for which one waits.
+  // Its mounts are taken apart by the reaper, and not in its own end, for which one waits.
   void undo_later();
   void keep_usage();  // reads last_usage before its cgroup goes
   // Cgroups, scratch directory; after reap. False where a layer can't be removed now.

@@ -195,7 +195,7 @@ bool Launched::reap(bool block) {
     system = seconds(usage.ru_stime);
   }
   watch_.release();
-  close_by_watcher(std::move(held_mounts_));
+  close_by_reaper(std::move(held_mounts_));
   int word = 0;
   if (init_status_ && ::read(init_status_.get(), &word, sizeof word) == sizeof word) {
     returncode = as_returncode(word);

@@ -17,7 +17,7 @@
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
 #include "parent/process/plain_file.h"
-#include "parent/reaper/watcher.h"
+#include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -199,7 +199,7 @@ HiddenSet::HiddenSet(const std::string& root, const std::vector<std::string>& sh
   }
   changes_.keep(walk.changes());
   watched_ = changes_.there();
-  if (watched_ && fresh) keep_by_watcher(changes_.get());
+  if (watched_ && fresh) keep_by_reaper(changes_.get());
 }
 
 HiddenSet::~HiddenSet() { changes_.reset(); }

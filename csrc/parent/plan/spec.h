@@ -10,7 +10,7 @@
 
 #include "base/command.h"
 #include "parent/cgroup/cgroup.h"
-#include "parent/plan/witness.h"
+#include "parent/plan/fingerprint.h"
 
 namespace pyminicon::parent {
 
@@ -51,7 +51,8 @@ struct CommandGround {
 
 struct PlanSpec {
   uint64_t namespaces = 0;
-  std::string own_id;  // stands for the container's own, which each launch makes (own_id.h)
+  std::string
+      placeholder_id;  // stands for the container's own, which each launch makes (placeholder_id.h)
 
   // Ids. At most one of the two pairs of maps: written by the child itself, or for it.
   std::optional<std::string> own_uid_map, own_gid_map;
@@ -86,7 +87,8 @@ struct PlanSpec {
 
   bool init = false;
   bool init_barrier = false;  // the program could trace its init
-  bool own_memory = false;  // never borrow the caller's memory (a mount of it may hang, ids change)
+  bool separate_memory =
+      false;  // never borrow the caller's memory (a mount of it may hang, ids change)
   bool foreign_program = false;  // the program is the image's or the caller's, not this machine's
   bool may_landlock = false;     // nothing else that the container may do is forbidden by it
   bool can_park_ready =
@@ -99,10 +101,10 @@ struct PlanSpec {
   // (look_at_file_systems): none can hang; all are there for as long as the machine is.
   bool all_local = false, all_stay = false;
   // Whether a launch may, on a file system that doesn't answer.
-  bool may_hang() const { return own_memory || !all_local || disk_parent; }
+  bool may_hang() const { return separate_memory || !all_local || disk_parent; }
 
   std::optional<CgroupSpec> cgroup;
-  std::shared_ptr<const std::vector<Witness>> witnesses;  // null: good for one launch only
+  std::shared_ptr<const std::vector<Fingerprint>> fingerprints;  // null: good for one launch only
 };
 
 // The file descriptors and per-launch facts that the plan carries.

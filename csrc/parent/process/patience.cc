@@ -16,7 +16,7 @@
 namespace pyminicon::parent {
 namespace {
 
-struct Errand {
+struct Work {
   Fd over{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::exception_ptr error;
   std::function<void()> work;
@@ -59,16 +59,16 @@ void set_to_work(const std::function<void()>& work) {
 }
 
 bool done_within(const Patience& patience, std::function<void()> work) {
-  const auto errand = std::make_shared<Errand>();
-  if (!errand->over) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
-  errand->work = std::move(work);
-  set_to_work([errand] { errand->run(); });
+  const auto asked = std::make_shared<Work>();
+  if (!asked->over) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
+  asked->work = std::move(work);
+  set_to_work([asked] { asked->run(); });
   // A moment more: what doesn't hang is done with by then, and nothing of it stays behind.
   constexpr int64_t kMoment = 100000000;  // ns
-  const int over = errand->over.get();
+  const int over = asked->over.get();
   if (!readable_within(patience, over) && !readable_within({now_ns() + kMoment}, over))
     return false;
-  if (errand->error) std::rethrow_exception(errand->error);
+  if (asked->error) std::rethrow_exception(asked->error);
   return true;
 }
 

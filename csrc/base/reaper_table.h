@@ -6,7 +6,7 @@
 namespace pyminicon {
 
 // `pid` is written by the kernel itself inside clone3 (CLONE_PARENT_SETTID), so there is no moment
-// at which a container exists and the watcher couldn't know it.
+// at which a container exists and the reaper couldn't know it.
 struct WatchSlot {
   volatile int32_t pid;    // 0: nobody to end
   volatile int32_t taken;  // 1: leased

@@ -11,13 +11,13 @@ namespace py = pybind11;
 
 // From what a container is (the options but those of each run) to its plan. Who finds one has
 // looked at everything that it was made from: the ids of the process, which are in the key, and the
-// plan's witnesses. Options with values that could change behind our back are not known at all.
+// plan's fingerprints. Options with values that could change behind our back are not known at all.
 //
 // There is no lock: Python's dicts have their own, and nothing here is held over a fork.
-class KnownPlans {
+class PlanCache {
  public:
   // `each_run`: the options that no plan depends on; `limits`: those whose values none depends on.
-  KnownPlans(py::frozenset each_run, py::frozenset limits)
+  PlanCache(py::frozenset each_run, py::frozenset limits)
       : each_run_(std::move(each_run)), limits_(std::move(limits)) {}
 
   // (plan, the options that aren't in it), or the key to keep a new one by, or None where none can

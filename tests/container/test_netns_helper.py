@@ -29,7 +29,7 @@ def test_the_network_is_the_containers_own_and_only_loopback_is_in_it() -> None:
     assert os.readlink("/proc/thread-self/ns/net") == before
 
 
-def test_no_companion_is_left_when_a_launch_returns() -> None:
+def test_no_netns_helper_is_left_when_a_launch_returns() -> None:
     pyminicon.run(["true"])
     before = leftovers.children()
     for _ in range(20):
@@ -86,12 +86,12 @@ def test_a_caller_who_may_not_unshare_gets_it_from_clone(answer: str, first: str
     code = FILTERED.replace("ANSWER", answer).replace("FIRST", first)
     done = fresh(f"import os\nos.chdir({str(tmp_path)!r})\n{code}")
     assert (done.stderr, done.stdout.splitlines()[1:]) == ("", ["lo lo lo", "0", "{}"])
-    # A core of the companion would be a picture of the caller's memory.
+    # A core of the netns helper would be a picture of the caller's memory.
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_a_refusal_is_never_lost_however_late_the_companion_ends() -> None:
+def test_a_refusal_is_never_lost_however_late_the_netns_helper_ends() -> None:
     code = """
 import os, pyminicon
 from tests.support import deny, filtered
@@ -113,14 +113,14 @@ print(set(statuses))
 
 
 @pytest.mark.slow
-def test_a_companion_that_is_stopped_stops_nobody_else(needs_root: None) -> None:
+def test_a_netns_helper_that_is_stopped_stops_nobody_else(needs_root: None) -> None:
     pyminicon.run(["true"])
     here = os.readlink("/proc/self/ns/mnt")
     children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
     others = set(children.read_text().split())
     going, stopped, outlived = True, 0, 0
 
-    def is_companion(pid: str) -> bool:
+    def is_netns_helper(pid: str) -> bool:
         try:
             return os.readlink(f"/proc/{pid}/ns/mnt") == here
         except OSError:
@@ -129,7 +129,7 @@ def test_a_companion_that_is_stopped_stops_nobody_else(needs_root: None) -> None
     def stop(pid: str) -> None:
         nonlocal stopped, outlived
         os.kill(int(pid), signal.SIGSTOP)
-        if is_companion(pid):
+        if is_netns_helper(pid):
             stopped += 1
             deadline = time.monotonic() + 15
             while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
@@ -206,7 +206,7 @@ def test_a_signals_handler_may_launch_while_a_launch_of_its_thread_waits() -> No
     assert launched > 20
 
 
-def test_a_worker_forked_while_others_launch_has_companions_as_its_parent_has(needs_root: None) -> None:
+def test_a_worker_forked_while_others_launch_has_netns_helpers_as_its_parent_has(needs_root: None) -> None:
     # Of a PID namespace of its own the kernel says which number it has given last.
     code = """
 import os, threading, pyminicon
@@ -229,7 +229,7 @@ for _ in range(10):
     pid = os.fork()
     if pid == 0:
         os.read(read, 1)
-        pyminicon.run(["true"])  # and its watcher
+        pyminicon.run(["true"])  # and its reaper
         os._exit(int(numbers() * 10))
     os.close(read)
     workers.append((pid, write))

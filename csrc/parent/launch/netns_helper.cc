@@ -1,4 +1,4 @@
-#include "parent/launch/companion.h"
+#include "parent/launch/netns_helper.h"
 
 #include <sched.h>
 #include <sys/syscall.h>
@@ -32,7 +32,7 @@ void count_launch() {
 
 void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
 
-// With as many launches as processors each has one to itself, and a companion is only work.
+// With as many launches as processors each has one to itself, and a netns helper is only work.
 bool has_spare_processor() {
   cpu_set_t mine;
   if (sched_getaffinity(0, sizeof mine, &mine) < 0) return false;
@@ -41,7 +41,7 @@ bool has_spare_processor() {
 
 }  // namespace
 
-Companion::Companion(const PlanSpec& spec, Report& report) : generation_(fork_generation()) {
+NetnsHelper::NetnsHelper(const PlanSpec& spec, Report& report) : generation_(fork_generation()) {
   count_launch();
   if (stack_taken_in == generation_ || left_off.load(std::memory_order_relaxed)) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;
@@ -62,12 +62,12 @@ Companion::Companion(const PlanSpec& spec, Report& report) : generation_(fork_ge
   report.accompanied = 1;
 }
 
-Companion::~Companion() {
+NetnsHelper::~NetnsHelper() {
   if (generation_ == fork_generation()) going.fetch_sub(1, std::memory_order_relaxed);
   dismiss();
 }
 
-void Companion::dismiss() {
+void NetnsHelper::dismiss() {
   if (!pidfd_ || generation_ != fork_generation()) return;
   // As a rule it has ended; it may be slow, or stopped, and nobody needs it any more.
   syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
@@ -80,6 +80,6 @@ void Companion::dismiss() {
   pidfd_.reset();
 }
 
-void leave_companions_off() { left_off = true; }
+void leave_netns_helpers_off() { left_off = true; }
 
 }  // namespace pyminicon::parent

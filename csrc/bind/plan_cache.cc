@@ -1,4 +1,4 @@
-#include "bind/known_plans.h"
+#include "bind/plan_cache.h"
 
 #include <unistd.h>
 
@@ -21,7 +21,7 @@ void add(std::string& key, char type, std::string_view bytes) {
 }
 
 // The ids on which a plan depends: whether it needs a user namespace, and what it maps there.
-std::string own_ids() {
+std::string placeholder_ids() {
   uid_t ids[4] = {};
   getresuid(&ids[0], &ids[1], &ids[2]);
   ids[3] = getegid();
@@ -78,7 +78,7 @@ bool has_own_place(const py::dict& options) {
 
 }  // namespace
 
-bool KnownPlans::read(const py::dict& options, std::string& key, py::dict& rest) const {
+bool PlanCache::read(const py::dict& options, std::string& key, py::dict& rest) const {
   bool limited = false;
   for (const auto& [name, value] : options) {
     const bool limit = contains(limits_, name.ptr());
@@ -94,28 +94,28 @@ bool KnownPlans::read(const py::dict& options, std::string& key, py::dict& rest)
   return true;
 }
 
-py::object KnownPlans::find(const py::dict& options, bool at_once) const {
+py::object PlanCache::find(const py::dict& options, bool at_once) const {
   if (!has_own_place(options)) return py::none();
-  std::string key = own_ids();
+  std::string key = placeholder_ids();
   py::dict rest;
   if (!read(options, key, rest)) return py::none();
   const py::bytes name(key);
   const auto entry = item_of(kept_, name);
   if (!entry) return name;
   const auto spec = entry[0].cast<std::shared_ptr<parent::PlanSpec>>();
-  bool stands = spec->witnesses && (spec->all_local || !at_once);
+  bool stands = spec->fingerprints && (spec->all_local || !at_once);
   if (stands && at_once) {
-    stands = parent::all_stand_at_once(*spec->witnesses);
+    stands = parent::all_stand_at_once(*spec->fingerprints);
   } else if (stands) {
     const NoGil nogil;  // the image may lie where an answer takes its time
-    stands = parent::all_stand(*spec->witnesses);
+    stands = parent::all_stand(*spec->fingerprints);
   }
   if (!stands) return name;
   return py::make_tuple(entry[1], rest);
 }
 
-void KnownPlans::keep(const py::bytes& key, const py::object& plan) {
-  const std::string ids = own_ids();
+void PlanCache::keep(const py::bytes& key, const py::object& plan) {
+  const std::string ids = placeholder_ids();
   if (static_cast<std::string_view>(key).substr(0, ids.size()) != ids) return;  // changed meanwhile
   kept_.attr("pop")(key, py::none());
   kept_[key] = py::make_tuple(plan.attr("core"), plan);

@@ -1,9 +1,9 @@
-// The watcher process and the table it watches; see helper/watch.h for what it does.
+// The reaper process and the table it watches; see helper/reaper.h for what it does.
 #pragma once
 
 #include <string>
 
-#include "base/watch_table.h"
+#include "base/reaper_table.h"
 #include "parent/process/fd.h"
 
 namespace pyminicon::parent {
@@ -30,18 +30,18 @@ class WatchLease {
   uint64_t generation_ = 0;
 };
 
-// Has the watcher close it, when the caller has long gone on.
-void close_by_watcher(Fd fd);
+// Has the reaper close it, when the caller has long gone on.
+void close_by_reaper(Fd fd);
 
 // This one (of many, the last) is open in the guards as well, until they end: what the kernel has
 // to do at its closing doesn't hold up the owner's end then.
-void keep_by_watcher(int fd);
+void keep_by_reaper(int fd);
 
 // From now on what is removed of a killed owner is looked for there, too. Nothing where the name is
 // too long, or there is no room: then the next launch of anybody finds it.
 void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name);
 
-// Starts this process's watcher if it has none that lives. Throws LaunchFailure (stage watch).
+// Starts this process's reaper if it has none that lives. Throws LaunchFailure (stage watch).
 WatchLease lease_watch_slot();
 
 }  // namespace pyminicon::parent

@@ -1,4 +1,4 @@
-#include "parent/launch/vehicle.h"
+#include "parent/launch/memory_mode.h"
 
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -86,10 +86,10 @@ bool is_local(const std::string& directory) {
          std::end(kLocal);
 }
 
-bool needs_own_memory(const PlanSpec& spec) {
+bool needs_separate_memory(const PlanSpec& spec) {
   const bool unsafe = spec.cgroup && (spec.cgroup->shared_memory_is_unsafe ||
                                       spec.cgroup->by_launcher || births_are_outside());
-  return unsafe || allows_cores(spec) || spec.own_memory || spec.init || spec.change_user ||
+  return unsafe || allows_cores(spec) || spec.separate_memory || spec.init || spec.change_user ||
          spec.become_root || spec.uid_map || spec.private_clock || !spec.all_local ||
          cant_map_itself(spec) || (spec.foreign_program && !can_landlock(spec));
 }
@@ -132,7 +132,7 @@ CommandGround ground_of(const PlanSpec& spec, bool lives) {
 }
 
 void look_at_file_systems(PlanSpec& spec) {
-  if (spec.own_memory) return;  // it may hang, and is known to
+  if (spec.separate_memory) return;  // it may hang, and is known to
   std::vector<std::string> sources = spec.layers;
   for (const OpSpec& op : spec.mounts) {
     const bool of_host = op.kind == OpKind::kBind || op.kind == OpKind::kOverlay;
@@ -150,7 +150,7 @@ bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& moun
 }
 
 bool can_undo_later(const PlanSpec& spec) {
-  return !spec.own_memory && !spec.disk_parent && spec.all_stay;
+  return !spec.separate_memory && !spec.disk_parent && spec.all_stay;
 }
 
 }  // namespace pyminicon::parent

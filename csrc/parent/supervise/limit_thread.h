@@ -16,7 +16,7 @@ struct Relay {
   Fd from, to;
 };
 
-// What the watchdog keeps an eye on. `lock` guards `container`, for the owner's calls as well.
+// What the limit thread keeps an eye on. `lock` guards `container`, for the owner's calls as well.
 struct Guarded {
   Launched container;
   std::mutex lock;
@@ -25,10 +25,10 @@ struct Guarded {
   int64_t cpu_check = 0;
   Limit limit = Limit::kNone;  // under lock
 
-  bool needs_watchdog() const;
+  bool needs_limit_thread() const;
 };
 
-// From now on until `guarded` has ended its limits hold. The watchdog shares it.
+// From now on until `guarded` has ended its limits hold. The limit thread shares it.
 void watch_over(std::shared_ptr<Guarded> guarded);
 
 }  // namespace pyminicon::parent

@@ -1,4 +1,4 @@
-#include "parent/reaper/watcher.h"
+#include "parent/reaper/reaper.h"
 
 #include <linux/futex.h>
 #include <poll.h>
@@ -30,7 +30,7 @@ struct Start {
 };
 
 // In the grandchild: raw system calls only, as in csrc/child.
-void exec_watcher(void* argument) {
+void exec_reaper(void* argument) {
   auto& start = *static_cast<Start*>(argument);
   char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
   append_number(table, 0, start.table);
@@ -49,17 +49,17 @@ void exec_watcher(void* argument) {
   sys::exit_group(127);
 }
 
-// A child in between that ends at once: the watcher must be nobody's child, or a program that waits
+// A child in between that ends at once: the reaper must be nobody's child, or a program that waits
 // for all its children would wait for ever. Without an exit signal waitpid(-1) doesn't see it
 // either.
-void clone_watcher(void* argument) {
+void clone_reaper(void* argument) {
   alignas(16) char stack[8192];
   kernel::CloneArgs args{};
   args.flags = kernel::kCloneVm | kernel::kCloneVfork;  // this frame sleeps until the exec
   args.stack = reinterpret_cast<uint64_t>(stack);
   args.stack_size = sizeof stack;
   args.exit_signal = SIGCHLD;
-  const long child = clone_onto_stack(&args, exec_watcher, argument);
+  const long child = clone_onto_stack(&args, exec_reaper, argument);
   if (child < 0) static_cast<Start*>(argument)->error = static_cast<int>(-child);
   sys::exit_group(0);
 }
@@ -69,7 +69,7 @@ void run_and_reap(Start& start) {
   int pidfd = -1;
   args.flags = kernel::kClonePidfd;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  const long between = clone_and_wait(args, clone_watcher, &start);
+  const long between = clone_and_wait(args, clone_reaper, &start);
   if (between < 0) throw LaunchFailure(static_cast<int>(-between), Stage::kWatch, "clone3");
   siginfo_t info{};
   constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
@@ -81,7 +81,7 @@ void run_and_reap(Start& start) {
 
 // One per process: after a fork a new one is made and the parent's left alone, whose lock may be
 // held by a thread that isn't here.
-class Watcher {
+class Reaper {
  public:
   const uint64_t generation = fork_generation();
 
@@ -121,7 +121,7 @@ class Watcher {
 
 // Where both guards have died and what they shared with us is gone as well (a program closed all
 // its descriptors), nobody can guard the containers that are: they end here.
-void Watcher::make_table() {
+void Reaper::make_table() {
   if (table_ != nullptr) {
     for (WatchSlot& slot : table_->slots) {
       if (slot.pid > 0) ::kill(slot.pid, SIGKILL);  // ours, and not yet reaped
@@ -138,7 +138,7 @@ void Watcher::make_table() {
   memory_.keep(std::move(memory));
 }
 
-void Watcher::start() {
+void Reaper::start() {
   running_ = false;
   const Fd owner(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
   if (!owner) throw LaunchFailure(errno, Stage::kWatch, "pidfd_open");
@@ -154,23 +154,23 @@ void Watcher::start() {
   if (shared_ >= 0 && is_still(shared_, shared_file_)) send(shared_, kWatchKeep);
 }
 
-void Watcher::send(int fd) {
+void Reaper::send(int fd) {
   const std::lock_guard lock(mutex_);
   if (running_) send(fd, kWatchClose);
 }
 
-void Watcher::keep(int fd) {
+void Reaper::keep(int fd) {
   const std::lock_guard lock(mutex_);
   shared_ = mark_file(fd, shared_file_) ? fd : -1;
   if (running_ && shared_ >= 0) send(shared_, kWatchKeep);
 }
 
-void Watcher::send(int fd, char what) const {
+void Reaper::send(int fd, char what) const {
   if (!socket_.there()) return;
   send_message(socket_.get(), &what, 1, &fd, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void Watcher::note(WatchPlaceKind kind, const std::string& path, const std::string& name) {
+void Reaper::note(WatchPlaceKind kind, const std::string& path, const std::string& name) {
   const std::lock_guard lock(mutex_);
   if (table_ == nullptr) return;
   for (WatchPlace& place : table_->places) {
@@ -186,7 +186,7 @@ void Watcher::note(WatchPlaceKind kind, const std::string& path, const std::stri
 }
 
 // It is nobody's child: that it has ended before it could begin is heard by the socket's end.
-void Watcher::await_announcement() const {
+void Reaper::await_announcement() const {
   constexpr int kMostMilliseconds = 5000;
   pollfd told{socket_.get(), POLLIN, 0};
   char byte;
@@ -195,12 +195,12 @@ void Watcher::await_announcement() const {
   throw LaunchFailure(ready == 0 ? ETIMEDOUT : ECHILD, Stage::kWatch, "pyminicon-watch");
 }
 
-Watcher& watcher() {
-  static std::atomic<Watcher*> current{
+Reaper& reaper() {
+  static std::atomic<Reaper*> current{
       nullptr};  // never destroyed: threads launch until the very end
-  Watcher* known = current.load();
+  Reaper* known = current.load();
   if (known != nullptr && known->generation == fork_generation()) return *known;
-  auto* fresh = new Watcher;
+  auto* fresh = new Reaper;
   if (current.compare_exchange_strong(known, fresh)) return *fresh;
   delete fresh;
   return *current.load();
@@ -208,18 +208,18 @@ Watcher& watcher() {
 
 }  // namespace
 
-void close_by_watcher(Fd fd) {
-  if (fd) watcher().send(fd.get());  // what isn't sent is closed here
+void close_by_reaper(Fd fd) {
+  if (fd) reaper().send(fd.get());  // what isn't sent is closed here
 }
 
-void keep_by_watcher(int fd) { watcher().keep(fd); }
+void keep_by_reaper(int fd) { reaper().keep(fd); }
 
 void note_place(WatchPlaceKind kind, const std::string& path, const std::string& name) {
-  watcher().note(kind, path, name);
+  reaper().note(kind, path, name);
 }
 
 WatchLease lease_watch_slot() {
-  WatchSlot* slot = watcher().take();
+  WatchSlot* slot = reaper().take();
   return WatchLease(slot, fork_generation());
 }
 

@@ -9,12 +9,12 @@ namespace pyminicon::parent {
 
 // From its beginning to its end; where it isn't worth while, or can't be had, clone makes the
 // namespace as well.
-class Companion {
+class NetnsHelper {
  public:
-  Companion(const PlanSpec& spec, Report& report);
-  ~Companion();  // reaps it
-  Companion(const Companion&) = delete;
-  Companion& operator=(const Companion&) = delete;
+  NetnsHelper(const PlanSpec& spec, Report& report);
+  ~NetnsHelper();  // reaps it
+  NetnsHelper(const NetnsHelper&) = delete;
+  NetnsHelper& operator=(const NetnsHelper&) = delete;
   bool there() const { return static_cast<bool>(pidfd_); }
   void dismiss();  // ends and reaps it; the network namespace is clone's to make again
 
@@ -24,9 +24,9 @@ class Companion {
 };
 
 // From now on clone makes the network namespaces of this process.
-void leave_companions_off();
+void leave_netns_helpers_off();
 
-// A launch failed because of its companion, and all is undone.
-struct CompanionRefused {};
+// A launch failed because of its netns helper, and all is undone.
+struct NetnsHelperRefused {};
 
 }  // namespace pyminicon::parent

@@ -1,4 +1,4 @@
-#include "parent/supervise/watchdog.h"
+#include "parent/supervise/limit_thread.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -52,9 +52,9 @@ bool relay(Guarded& guarded, Relay& relay, bool ended) {
   return false;
 }
 
-class Watchdog {
+class LimitThread {
  public:
-  Watchdog() {
+  LimitThread() {
     Fd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!wake) throw LaunchFailure(errno, Stage::kPrepare, "eventfd");
     wake_.keep(std::move(wake));
@@ -179,8 +179,8 @@ class Watchdog {
 
 // In a forked child the parent's thread doesn't exist and its locks may be held: a new one is made
 // and the old left alone.
-Watchdog& watchdog() {
-  static std::atomic<Watchdog*> current{nullptr};
+LimitThread& limit_thread() {
+  static std::atomic<LimitThread*> current{nullptr};
   static std::atomic<uint64_t> made_in{0};
   static std::atomic_flag busy = ATOMIC_FLAG_INIT;
   struct Busy {  // also where none can be made
@@ -193,7 +193,7 @@ Watchdog& watchdog() {
   if (busy_in.exchange(fork_generation()) != fork_generation()) busy.clear();
   const Busy making;
   if (current == nullptr || made_in != fork_generation()) {
-    current = new Watchdog;
+    current = new LimitThread;
     made_in = fork_generation();
   }
   return *current;
@@ -201,11 +201,11 @@ Watchdog& watchdog() {
 
 }  // namespace
 
-bool Guarded::needs_watchdog() const {
+bool Guarded::needs_limit_thread() const {
   const bool memory = container.cgroup && container.cgroup->oom_fd() >= 0;
   return memory || limits.wall != kNever || limits.cpu > 0 || relays[0].from || relays[1].from;
 }
 
-void watch_over(std::shared_ptr<Guarded> guarded) { watchdog().add(std::move(guarded)); }
+void watch_over(std::shared_ptr<Guarded> guarded) { limit_thread().add(std::move(guarded)); }
 
 }  // namespace pyminicon::parent

@@ -1,4 +1,4 @@
-#include "parent/plan/witness.h"
+#include "parent/plan/fingerprint.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -15,7 +15,7 @@
 namespace pyminicon::parent {
 namespace {
 
-bool stands(const Witness& seen) {
+bool stands(const Fingerprint& seen) {
   struct stat now{};
   if (fstatat(AT_FDCWD, seen.path.c_str(), &now, seen.follow ? 0 : AT_SYMLINK_NOFOLLOW) < 0) {
     return !seen.there && errno == ENOENT;
@@ -28,7 +28,7 @@ bool stands(const Witness& seen) {
 }
 
 // AT_STATX_DONT_SYNC: what the kernel knows, and no question to a server that may not answer.
-bool looks_as(const Witness& seen, int dir, const char* path, int flags, uint64_t device) {
+bool looks_as(const Fingerprint& seen, int dir, const char* path, int flags, uint64_t device) {
   struct statx now{};
   if (statx(dir, path, flags | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &now) < 0) {
     return !seen.there && errno == ENOENT;
@@ -47,19 +47,19 @@ bool looks_as(const Witness& seen, int dir, const char* path, int flags, uint64_
 // way there may lead over any file system. Once it is the same as then, what lies in it is on the
 // same one; where another is mounted in it, a directory's device tells before anything below it is
 // asked for: they come in their order.
-bool all_stand_at_once(const std::vector<Witness>& seen) {
+bool all_stand_at_once(const std::vector<Fingerprint>& seen) {
   if (seen.empty()) return false;
-  const Witness& image = seen.front();
+  const Fingerprint& image = seen.front();
   const kernel::OpenHow how{O_PATH | O_DIRECTORY | O_CLOEXEC, 0, kernel::kResolveCached};
   const Fd dir(static_cast<int>(
       syscall(kernel::kSysOpenat2, AT_FDCWD, image.path.c_str(), &how, sizeof how)));
   if (!dir || !looks_as(image, dir.get(), "", AT_EMPTY_PATH, image.device)) return false;
-  return std::all_of(seen.begin() + 1, seen.end(), [&image](const Witness& one) {
+  return std::all_of(seen.begin() + 1, seen.end(), [&image](const Fingerprint& one) {
     return looks_as(one, AT_FDCWD, one.path.c_str(), AT_SYMLINK_NOFOLLOW, image.device);
   });
 }
 
-bool all_stand(const std::vector<Witness>& seen) {
+bool all_stand(const std::vector<Fingerprint>& seen) {
   return std::all_of(seen.begin(), seen.end(), stands);
 }
 

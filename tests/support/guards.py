@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def watchers_of(pid: int) -> list[int]:
+def guards_of(pid: int) -> list[int]:
     """The watcher processes that look after process ``pid`` (by the pidfd that they hold)."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):

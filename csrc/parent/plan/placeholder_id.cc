@@ -1,4 +1,4 @@
-#include "parent/plan/own_id.h"
+#include "parent/plan/placeholder_id.h"
 
 #include <sys/random.h>
 
@@ -47,20 +47,21 @@ std::string new_id() {
 }
 
 void find_id(PlanSpec& spec) {
-  if (spec.own_id.size() != 2 * kIdBytes)
+  if (spec.placeholder_id.size() != 2 * kIdBytes)
     return;  // only as many letters as it has fit in its place
-  spec.hostname_id_at = places_of(spec.own_id, spec.hostname.value_or(""));
+  spec.hostname_id_at = places_of(spec.placeholder_id, spec.hostname.value_or(""));
   for (auto* ops : {&spec.skeleton, &spec.mounts}) {
     for (OpSpec& op : *ops) {
-      if (op.kind == OpKind::kFile) op.id_at = places_of(spec.own_id, op.data.value_or(""));
+      if (op.kind == OpKind::kFile) op.id_at = places_of(spec.placeholder_id, op.data.value_or(""));
     }
   }
 }
 
 void name_in(ExecSpec& exec, const PlanSpec& spec, const std::string& id) {
-  if (spec.own_id.size() != id.size()) return;
+  if (spec.placeholder_id.size() != id.size()) return;
   for (std::string& variable : exec.env) {
-    for (const uint32_t at : places_of(spec.own_id, variable)) id.copy(&variable[at], id.size());
+    for (const uint32_t at : places_of(spec.placeholder_id, variable))
+      id.copy(&variable[at], id.size());
   }
 }
 

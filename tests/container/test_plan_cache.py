@@ -18,7 +18,7 @@ from pyminicon import _core
 from pyminicon.options import parse as spec
 from pyminicon.plan import Plan
 from pyminicon.plan import build as plan
-from pyminicon.plan import cache as known_plans
+from pyminicon.plan import cache as plan_cache
 from tests.support.run import out, sh
 
 IDENTITY = "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; echo $HOSTNAME"
@@ -35,7 +35,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return build(asked)
 
     monkeypatch.setattr(plan, "build", count)
-    monkeypatch.setattr(known_plans, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
+    monkeypatch.setattr(plan_cache, "_known", _core.PlanCache(spec.ASIDE, spec.LIMITS))
     return images
 
 
@@ -207,7 +207,7 @@ def test_an_image_that_changed_is_planned_as_if_it_had_never_been_seen(
     if (read_only and os.geteuid() == 0) or not change.startswith("hosts"):
         assert len(built) == 2
     assert "the host's own" not in after
-    monkeypatch.setattr(known_plans, "_known", _core.KnownPlans(spec.ASIDE, spec.LIMITS))
+    monkeypatch.setattr(plan_cache, "_known", _core.PlanCache(spec.ASIDE, spec.LIMITS))
     assert after == outcome(**options)
     assert sorted(path.name for path in away.iterdir()) == ["hosts"]
     assert (away / "hosts").read_text() == "the host's own\n"
@@ -256,10 +256,10 @@ def spied(real: Callable[..., Any], looked: set[str]) -> Callable[..., Any]:
     return spy
 
 
-def test_all_that_a_plan_looks_at_is_among_its_witnesses(
+def test_all_that_a_plan_looks_at_is_among_its_fingerprints(
     own_rootfs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new question to the file system needs a new witness."""
+    """A new question to the file system needs a new fingerprint."""
     for name in ("hosts", "hostname"):
         (own_rootfs / "etc" / name).write_text("the image's\n")
     for options in ({}, {"read_only": True}, {"init": True, "time": "private"}):
@@ -270,7 +270,7 @@ def test_all_that_a_plan_looks_at_is_among_its_witnesses(
             for name in "stat lstat open access readlink listdir scandir getxattr statvfs".split():
                 patch.setattr(os, name, spied(getattr(os, name), looked))
             made = plan.build(asked)
-        seen = made.rootfs.witnesses()
+        seen = made.rootfs.fingerprints()
         assert seen is not None
         assert looked == {row[0] for row in seen}
         assert str(own_rootfs / "etc") in looked
@@ -307,7 +307,7 @@ def test_what_depends_on_more_is_planned_each_time(
     for _ in range(2):
         pyminicon.run(["/bin/true"], image=str(rootfs), **options)
     assert len(built) == 2
-    assert len(known_plans._known) == 0
+    assert len(plan_cache._known) == 0
 
 
 def test_images_that_are_no_plain_directory_are_planned_each_time(
@@ -318,7 +318,7 @@ def test_images_that_are_no_plain_directory_are_planned_each_time(
         for _ in range(2):
             pyminicon.run(["/bin/true"], image=image)
     assert len(built) == 6
-    assert len(known_plans._known) == 0
+    assert len(plan_cache._known) == 0
 
 
 def test_options_that_a_call_does_not_take_are_refused_whatever_is_known(
@@ -373,21 +373,21 @@ def test_other_ids_of_the_process_are_seen(
 def test_no_more_than_sixteen_are_kept_and_the_latest_of_them(rootfs: Path, built: list[str]) -> None:
     for number in range(20):
         pyminicon.run(["/bin/true"], image=str(rootfs), hostname=f"box{number}")
-    assert len(known_plans._known) == 16
+    assert len(plan_cache._known) == 16
     pyminicon.run(["/bin/true"], image=str(rootfs), hostname="box19")
     assert len(built) == 20
     pyminicon.run(["/bin/true"], image=str(rootfs), hostname="box0")
     assert len(built) == 21
-    assert len(known_plans._known) == 16
+    assert len(plan_cache._known) == 16
 
 
 def test_nothing_of_a_run_is_kept(rootfs: Path, built: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Plan] = []
-    real = known_plans._to_keep
-    monkeypatch.setattr(known_plans, "_to_keep", lambda *a: kept.append(real(*a)) or kept[-1])  # type: ignore[func-returns-value, arg-type]
+    real = plan_cache._to_keep
+    monkeypatch.setattr(plan_cache, "_to_keep", lambda *a: kept.append(real(*a)) or kept[-1])  # type: ignore[func-returns-value, arg-type]
     out("true", image=str(rootfs), env={"TOKEN": "secret"}, cwd="/tmp")
-    assert len(known_plans._known) == 1
-    assert kept[0].told == ([], [], [], "/")
+    assert len(plan_cache._known) == 1
+    assert kept[0].exec_spec == ([], [], [], "/")
     assert "TOKEN" not in kept[0].environment
     assert kept[0].rootfs.lock_fds == []
 

@@ -1,10 +1,10 @@
-// The watcher: one small process per embedding program, asleep until that program dies.
+// The reaper: one small process per embedding program, asleep until that program dies.
 //
 // PR_SET_PDEATHSIG can't do this: it follows the creating thread, a change of uid clears it and so
 // can the program. A pipe's end is copied into every forked worker. A pidfd is neither.
 #pragma once
 
-#include "base/watch_table.h"
+#include "base/reaper_table.h"
 
 namespace pyminicon::helper {
 

@@ -11,7 +11,7 @@ namespace pyminicon::parent {
 
 // Whether the child must not borrow the caller's memory: its ids change, it may hang, it stays as
 // init, or it would run a program of the image's that Landlock can't keep from the caller's own.
-bool needs_own_memory(const PlanSpec& spec);
+bool needs_separate_memory(const PlanSpec& spec);
 
 // The kernel's version of Landlock; below 1 where it has none.
 long landlock_version();

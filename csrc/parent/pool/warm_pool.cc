@@ -1,4 +1,4 @@
-#include "parent/pool/stock.h"
+#include "parent/pool/warm_pool.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 
 #include "base/message.h"
 #include "parent/launch/job.h"
-#include "parent/plan/own_id.h"
+#include "parent/plan/placeholder_id.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
@@ -75,7 +75,7 @@ void send_run(Parked& parked, uint64_t offset, const LaunchOptions& options) {
 // So long a pause is always used, however long a making has lasted once.
 constexpr int64_t kMostQuiet = 3000000;  // ns
 
-struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
+struct WarmPool::Shared : std::enable_shared_from_this<WarmPool::Shared> {
   std::shared_ptr<const PlanSpec> spec;
   size_t size = 0;
   uint64_t generation = fork_generation();
@@ -107,24 +107,26 @@ struct Stock::Shared : std::enable_shared_from_this<Stock::Shared> {
 };
 
 // A run and the making of a container want the same locks of the kernel's, and take twice as long
-// beside each other. Where runs follow each other faster than containers can be made, the stock is
-// of no use, and is filled when nobody has come for as long as a making lasts.
-int64_t Stock::Shared::idle_until() const { return pause < took && !lasting ? stirred + took : 0; }
+// beside each other. Where runs follow each other faster than containers can be made, the warm pool
+// is of no use, and is filled when nobody has come for as long as a making lasts.
+int64_t WarmPool::Shared::idle_until() const {
+  return pause < took && !lasting ? stirred + took : 0;
+}
 
-void Stock::Shared::begin_run() {
+void WarmPool::Shared::begin_run() {
   stirred = now_ns();
   if (ended != 0) pause = stirred - ended;
   lasting = false;
 }
 
 // No longer than twice what it took before: one may hang.
-void Stock::Shared::await_made(std::unique_lock<std::mutex>& guard) {
+void WarmPool::Shared::await_made(std::unique_lock<std::mutex>& guard) {
   const std::chrono::nanoseconds patience(2 * took);
   arrived.wait_for(guard, patience, [this] { return closed || !making || !ready.empty(); });
 }
 
-// Makes containers while the stock isn't full. Ends when the stock is closed.
-void Stock::Shared::serve() {
+// Makes containers while the warm pool isn't full. Ends when the warm pool is closed.
+void WarmPool::Shared::serve() {
   std::unique_lock guard(lock);
   for (;;) {
     wanted.wait(guard, [this] {
@@ -151,7 +153,7 @@ void Stock::Shared::serve() {
   stopped.notify_all();
 }
 
-void Stock::Shared::make(std::unique_lock<std::mutex>& guard) {
+void WarmPool::Shared::make(std::unique_lock<std::mutex>& guard) {
   making = true;
   guard.unlock();
   const int64_t begun = now_ns();
@@ -175,38 +177,38 @@ void Stock::Shared::make(std::unique_lock<std::mutex>& guard) {
   arrived.notify_one();
 }
 
-void Stock::Shared::spawn() {
+void WarmPool::Shared::spawn() {
   begin_thread([self = shared_from_this()] { self->serve(); });
   running = true;  // it begins with this lock, which is ours until it counts
 }
 
-Stock::Stock(std::shared_ptr<const PlanSpec> spec, size_t size)
+WarmPool::WarmPool(std::shared_ptr<const PlanSpec> spec, size_t size)
     : shared_(std::make_shared<Shared>()) {
   shared_->spec = std::move(spec);
   shared_->size = size;
 }
 
-Stock::~Stock() { close(); }
+WarmPool::~WarmPool() { close(); }
 
-void Stock::warm(const LaunchOptions& options) {
+void WarmPool::warm(const LaunchOptions& options) {
   Parked first = take(options);
   const std::lock_guard guard(shared_->lock);
   shared_->ready.push_front(std::move(first));
   shared_->spawn();
 }
 
-bool Stock::owned() const { return shared_->generation == fork_generation(); }
+bool WarmPool::owned() const { return shared_->generation == fork_generation(); }
 
-size_t Stock::ready() const {
+size_t WarmPool::ready() const {
   if (!owned()) return 0;
   const std::lock_guard guard(shared_->lock);
   return shared_->ready.size();
 }
 
-// A run that finds the stock empty makes its own container in its own thread, at the price of a
-// cold launch, and the stock's thread stands back meanwhile; what that is making already is soon
-// there, and waited for.
-Parked Stock::take(const LaunchOptions& options) {
+// A run that finds the warm pool empty makes its own container in its own thread, at the price of a
+// cold launch, and the warm pool's thread stands back meanwhile; what that is making already is
+// soon there, and waited for.
+Parked WarmPool::take(const LaunchOptions& options) {
   Shared& shared = *shared_;
   std::unique_lock guard(shared.lock);
   shared.begin_run();
@@ -223,7 +225,7 @@ Parked Stock::take(const LaunchOptions& options) {
   return make_parked(*shared.spec, options);
 }
 
-std::optional<DirectLaunch> Stock::launch_directly() {
+std::optional<DirectLaunch> WarmPool::launch_directly() {
   std::unique_lock guard(shared_->lock);
   shared_->await_made(guard);
   if (shared_->closed || !shared_->ready.empty()) return std::nullopt;  // take() is called then
@@ -233,28 +235,29 @@ std::optional<DirectLaunch> Stock::launch_directly() {
 }
 
 DirectLaunch::~DirectLaunch() {
-  const std::lock_guard guard(stock_.shared_->lock);
-  --stock_.shared_->direct;
-  stock_.shared_->failed = false;  // worth another try: what there was too little of may be there
+  const std::lock_guard guard(warm_pool_.shared_->lock);
+  --warm_pool_.shared_->direct;
+  warm_pool_.shared_->failed =
+      false;  // worth another try: what there was too little of may be there
 }
 
-void Stock::refill(bool lasting) {
+void WarmPool::refill(bool lasting) {
   const std::lock_guard guard(shared_->lock);
   shared_->stirred = shared_->ended = now_ns();
   shared_->lasting = lasting;
   shared_->wanted.notify_one();
 }
 
-void Stock::discard(Fd root, Fd mount_namespace) {
+void WarmPool::discard(Fd root, Fd mount_namespace) {
   const std::lock_guard guard(shared_->lock);
   if (shared_->closed) return;  // the descriptors are closed here
   shared_->discarded.push_back(std::move(root));
   shared_->discarded.push_back(std::move(mount_namespace));
 }
 
-// In a forked child the threads don't exist and the lock may be held: the stock is let go as it is,
-// its descriptors closed with the process; the containers are the parent's.
-void Stock::close() {
+// In a forked child the threads don't exist and the lock may be held: the warm pool is let go as it
+// is, its descriptors closed with the process; the containers are the parent's.
+void WarmPool::close() {
   if (!shared_) return;
   if (!owned()) {
     new std::shared_ptr<Shared>(std::move(shared_));

@@ -8,7 +8,7 @@
 namespace pyminicon::parent {
 
 // A path, and what was seen there.
-struct Witness {
+struct Fingerprint {
   std::string path;
   bool follow = false;  // where a link leads, else the link itself
   bool there = false;   // else there was nothing, and the rest says nothing
@@ -18,10 +18,10 @@ struct Witness {
 };
 
 // Whether everything is still as it was seen. Asks the file system, which may hang.
-bool all_stand(const std::vector<Witness>& seen);
+bool all_stand(const std::vector<Fingerprint>& seen);
 
 // The same for an image on a file system that answers (the first of `seen` is its directory), by
 // questions that the kernel can answer at once; false where there is no such answer.
-bool all_stand_at_once(const std::vector<Witness>& seen);
+bool all_stand_at_once(const std::vector<Fingerprint>& seen);
 
 }  // namespace pyminicon::parent

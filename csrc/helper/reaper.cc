@@ -1,4 +1,4 @@
-#include "helper/watch.h"
+#include "helper/reaper.h"
 
 #include <linux/wait.h>
 #include <poll.h>

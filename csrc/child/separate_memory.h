@@ -1,4 +1,4 @@
-// The other vehicle: a launch that doesn't borrow the caller's memory.
+// The other memory mode: a launch that doesn't borrow the caller's memory.
 //
 // A change of uid in a child that shares the parent's memory clears the *parent's* dumpable flag,
 // and putting that back early lets a stranger of that uid read the parent (docs/design.md). So a

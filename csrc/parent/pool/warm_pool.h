@@ -1,9 +1,9 @@
-// A template's stock: single-use containers that wait, all but started, for their command.
+// A template's warm pool: single-use containers that wait, all but started, for their command.
 //
 // Everything that a container of the template has ahead of its run is done by a thread of the
-// stock, off the critical path: namespaces, mounts, cgroups, capabilities, the filter. A run takes
-// one, tells it what to exec, and never gives it back. The stock is bounded and sleeps when it is
-// full.
+// warm pool, off the critical path: namespaces, mounts, cgroups, capabilities, the filter. A run
+// takes one, tells it what to exec, and never gives it back. The warm pool is bounded and sleeps
+// when it is full.
 #pragma once
 
 #include <condition_variable>
@@ -27,30 +27,31 @@ struct Parked {
   std::string id;
 };
 
-class Stock;
+class WarmPool;
 
-// A run is launching a container itself, until the end of a scope; the stock's thread stands back.
+// A run is launching a container itself, until the end of a scope; the warm pool's thread stands
+// back.
 class DirectLaunch {
  public:
-  explicit DirectLaunch(Stock& stock) : stock_(stock) {}
+  explicit DirectLaunch(WarmPool& warm_pool) : warm_pool_(warm_pool) {}
   ~DirectLaunch();
   DirectLaunch(const DirectLaunch&) = delete;
   DirectLaunch& operator=(const DirectLaunch&) = delete;
 
  private:
-  Stock& stock_;
+  WarmPool& warm_pool_;
 };
 
-class Stock {
+class WarmPool {
  public:
-  Stock(std::shared_ptr<const PlanSpec> spec, size_t size);
-  ~Stock();  // ends what is in stock; runs that are going on aren't touched
+  WarmPool(std::shared_ptr<const PlanSpec> spec, size_t size);
+  ~WarmPool();  // ends what is in warm pool; runs that are going on aren't touched
 
-  // The next container; made on the spot where the stock is empty. Throws what launch() throws.
+  // The next container; made on the spot where the warm pool is empty. Throws what launch() throws.
   // Whoever takes calls refill() when the run has ended or is known to last.
   Parked take(const LaunchOptions& options);
-  // A run may also launch a container of its own where the stock is empty: a waiting one would cost
-  // more, to be woken at once. None: there is one to take.
+  // A run may also launch a container of its own where the warm pool is empty: a waiting one would
+  // cost more, to be woken at once. None: there is one to take.
   std::optional<DirectLaunch> launch_directly();
   // Lets the thread make what is missing. Not at take(): the two would be in each other's way in
   // the kernel's namespace locks, and the run would take twice as long. `lasting`: the run goes on.
@@ -58,7 +59,7 @@ class Stock {
   // Makes the first one, so that what can't be made is known at once, and lets the thread go on.
   void warm(const LaunchOptions& options);
   // The last reference to a mount namespace takes its mounts apart, 0.1 ms that nobody should wait
-  // for: the stock's thread closes these, at the next refill().
+  // for: the warm pool's thread closes these, at the next refill().
   void discard(Fd root, Fd mount_namespace);
 
   bool owned() const;
@@ -76,13 +77,13 @@ class Stock {
 // refill() at the end of a scope, however it ends.
 class RefillAfter {
  public:
-  explicit RefillAfter(Stock& stock) : stock_(stock) {}
-  ~RefillAfter() { stock_.refill(); }
+  explicit RefillAfter(WarmPool& warm_pool) : warm_pool_(warm_pool) {}
+  ~RefillAfter() { warm_pool_.refill(); }
   RefillAfter(const RefillAfter&) = delete;
   RefillAfter& operator=(const RefillAfter&) = delete;
 
  private:
-  Stock& stock_;
+  WarmPool& warm_pool_;
 };
 
 // Sends a parked container on its way. With `confirm` it returns when the program has been exec'd,
