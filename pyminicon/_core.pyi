@@ -59,7 +59,7 @@ class PlanFields(TypedDict, total=False):
     init_seccomp: bytes  # what init has where commands load that one themselves
     init: bool
     init_barrier: bool
-    own_memory: bool
+    separate_memory: bool
     foreign_program: bool
     may_landlock: bool
     hand_out: bool

@@ -70,15 +70,15 @@ def _cgroup(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     return steps + [f"write {_text(entry[2])} to its {_text(entry[1])}" for entry in made[2]]
 
 
-def _own_memory(fields: Fields) -> bool:
-    reasons = ("own_memory", "init", "change_user", "become_root", "private_clock")
+def _separate_memory(fields: Fields) -> bool:
+    reasons = ("separate_memory", "init", "change_user", "become_root", "private_clock")
     foreign = fields["foreign_program"] and not fields["may_landlock"]
     return foreign or any(fields.get(name) for name in reasons)
 
 
 def _clone(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     names = [name for flag, name in _NAMESPACES if fields["namespaces"] & flag]
-    memory = "memory of its own" if _own_memory(fields) else "the caller's memory until exec"
+    memory = "memory of its own" if _separate_memory(fields) else "the caller's memory until exec"
     return [f"a child with new namespaces: {', '.join(names)}; {memory}"]
 
 
@@ -150,7 +150,7 @@ def _capabilities(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _landlock(fields: Fields, wanted: dict[str, Any]) -> list[str]:
-    if not (fields["foreign_program"] and fields["may_landlock"]) or _own_memory(fields):
+    if not (fields["foreign_program"] and fields["may_landlock"]) or _separate_memory(fields):
         return []
     return ["execute only what lies beneath the root (a kernel that can't: memory of its own instead)"]
 

@@ -155,7 +155,7 @@ class _Builder(Draft):
         fields["init"] = spec.init
         # A volume may be a FUSE or network file system that hangs: with memory of its own the child can
         # be waited for with a timeout and killed, where vfork would hold this thread.
-        fields["own_memory"] = bool(spec.volumes)
+        fields["separate_memory"] = bool(spec.volumes)
         # Commands are found their users in the root.
         fields["hand_out"] = spec.collect is not None or spec.init
         limits = self._limits()
