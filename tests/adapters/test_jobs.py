@@ -163,6 +163,8 @@ def test_a_forked_process_makes_templates_of_its_own() -> None:
 
 
 def archive(path: Path, text: bytes) -> str:
+    if not os.path.exists("/bin/busybox"):
+        pytest.skip("needs busybox")
     shell = Path("/bin/busybox").read_bytes()
     members = [tars.directory("bin"), tars.file("bin/busybox", shell, mode=0o755), tars.file("marker", text)]
     path.write_bytes(tars.tar(*members))

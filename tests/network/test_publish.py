@@ -20,6 +20,7 @@ import pyminicon
 from pyminicon import aio
 from tests.network.conftest import SERVER
 from tests.network.test_sockets import turned
+from tests.support.placement import needs_limit
 
 KINDS: list[dict[str, Any]] = [
     {},
@@ -46,6 +47,8 @@ def published(
 
 @pytest.mark.parametrize("options", KINDS, ids=repr)
 def test_a_port_leads_inside_in_every_kind_of_container(options: dict[str, Any]) -> None:
+    if "memory" in options:
+        needs_limit("memory", options["memory"])
     with published(**options) as (_, way):
         assert way[0] == "127.0.0.1"
         assert turned(socket.create_connection(way), b"hello") == b"olleh"

@@ -13,6 +13,7 @@ import pytest
 
 import pyminicon
 from pyminicon import DEVNULL, PIPE, aio
+from tests.support.placement import needs_limit
 
 
 def on_a_loop(work: Callable[[], Awaitable[Any]]) -> Any:
@@ -22,14 +23,18 @@ def on_a_loop(work: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(asyncio.wait_for(main(), 120))
 
 
-def test_it_runs_what_it_is_told() -> None:
+@pytest.mark.parametrize("limits", [{}, {"memory": "64M"}], ids=repr)
+def test_it_runs_what_it_is_told(limits: dict[str, Any]) -> None:
+    if limits:
+        needs_limit("memory", "64M")
+
     async def work() -> None:
-        async with aio.Template(image="host", memory="64M") as t:
+        async with aio.Template(image="host", **limits) as t:
             for word in ("one", "two"):
                 r = await t.run(["echo", word], capture_output=True, text=True)
                 assert (r.returncode, r.stdout) == (0, f"{word}\n")
             r = await t.run(["cat"], input=b"in", capture_output=True, env={"A": "b"}, cwd="/tmp")
-            assert r.stdout == b"in" and r.usage.memory_peak
+            assert r.stdout == b"in" and bool(r.usage.memory_peak) == bool(limits)
             assert (await t.run(["sh", "-c", "exit 7"])).returncode == 7
             assert (await t.run(["true"], files={"/a": b"x"}, collect=["/a"])).files == {"/a": b"x"}
             assert (await t.run(["true"], trace=True)).trace
