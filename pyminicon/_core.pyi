@@ -22,7 +22,7 @@ def landlock_version() -> int:
 class PlanFields(TypedDict, total=False):
     """What a plan says to the core (csrc/parent/plan/spec.h); what isn't in it keeps the core's default."""
 
-    placeholder_id: str  # stands for the container's own, which the core makes anew in each launch
+    placeholder_id: str  # in HOSTNAME, for the container's own, which the core makes anew in each launch
     namespaces: int
     own_uid_map: str
     own_gid_map: str
@@ -37,6 +37,7 @@ class PlanFields(TypedDict, total=False):
     gid: int
     groups: list[int]
     hostname: str
+    hostname_is_id: bool  # the container's own
     loopback: bool
     only_unix_sockets: bool
     private_clock: bool
@@ -122,7 +123,7 @@ def is_root() -> bool:
 
 Words = Sequence[str | bytes]
 ExecSpec = tuple[Words, Words, Words, str | bytes] | tuple[Words, Words, Words, str | bytes, tuple[int, int]]
-"""What one run executes: candidates, argv, env, cwd. The plan's name for the id is replaced in env."""
+"""What one run executes: candidates, argv, env, cwd. In HOSTNAME the plan's name for the id is replaced."""
 
 Who = tuple[int, int, list[int]]
 """uid, gid and all groups of a command."""

@@ -37,6 +37,20 @@ std::vector<std::string> list_of_bytes(py::handle value) {
 
 namespace {
 
+// A file's bytes, or a tuple of pieces: the container's own id comes between each two of them.
+void read_data(py::handle data, OpSpec& op) {
+  if (!py::isinstance<py::tuple>(data)) {
+    op.data = optional_bytes(data);
+    return;
+  }
+  const auto pieces = py::reinterpret_borrow<py::tuple>(data);
+  op.data = bytes_of(pieces[0]);
+  for (size_t i = 1; i < pieces.size(); i++) {
+    parent::leave_room_for_id(*op.data, op.id_at);
+    *op.data += bytes_of(pieces[i]);
+  }
+}
+
 // (kind, flags, source, target, data, mode, uid, gid, held)
 std::vector<OpSpec> ops_of(py::handle value) {
   std::vector<OpSpec> all;
@@ -47,7 +61,7 @@ std::vector<OpSpec> ops_of(py::handle value) {
     op.flags = row[1].cast<uint32_t>();
     op.source = optional_bytes(row[2]);
     op.target = optional_bytes(row[3]);
-    op.data = optional_bytes(row[4]);
+    read_data(row[4], op);
     op.mode = row[5].cast<uint32_t>();
     op.uid = row[6].cast<uint32_t>();
     op.gid = row[7].cast<uint32_t>();
@@ -204,6 +218,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.value("namespaces", spec->namespaces);
   read_ids(fields, *spec);
   fields.text("hostname", spec->hostname);
+  fields.value("hostname_is_id", spec->hostname_is_id);
   fields.value("loopback", spec->loopback);
   fields.value("private_clock", spec->private_clock);
   read_root(fields, *spec);
@@ -219,8 +234,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.value("memory_limit", spec->memory_limit);
   const py::handle cgroup = fields.get("cgroup");
   if (cgroup && !cgroup.is_none()) spec->cgroup = cgroup_of(cgroup);
-  if (const py::handle id = fields.get("placeholder_id")) spec->placeholder_id = bytes_of(id);
-  parent::find_id(*spec);
+  fields.value("placeholder_id", spec->placeholder_id);
   if (const py::handle seen = fields.get("fingerprints")) {
     spec->fingerprints =
         std::make_shared<const std::vector<parent::Fingerprint>>(fingerprints_of(seen));

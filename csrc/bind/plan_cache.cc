@@ -21,7 +21,7 @@ void add(std::string& key, char type, std::string_view bytes) {
 }
 
 // The ids on which a plan depends: whether it needs a user namespace, and what it maps there.
-std::string placeholder_ids() {
+std::string own_ids() {
   uid_t ids[4] = {};
   getresuid(&ids[0], &ids[1], &ids[2]);
   ids[3] = getegid();
@@ -96,7 +96,7 @@ bool PlanCache::read(const py::dict& options, std::string& key, py::dict& rest) 
 
 py::object PlanCache::find(const py::dict& options, bool at_once) const {
   if (!has_own_place(options)) return py::none();
-  std::string key = placeholder_ids();
+  std::string key = own_ids();
   py::dict rest;
   if (!read(options, key, rest)) return py::none();
   const py::bytes name(key);
@@ -115,7 +115,7 @@ py::object PlanCache::find(const py::dict& options, bool at_once) const {
 }
 
 void PlanCache::keep(const py::bytes& key, const py::object& plan) {
-  const std::string ids = placeholder_ids();
+  const std::string ids = own_ids();
   if (static_cast<std::string_view>(key).substr(0, ids.size()) != ids) return;  // changed meanwhile
   kept_.attr("pop")(key, py::none());
   kept_[key] = py::make_tuple(plan.attr("core"), plan);

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pyminicon.plan import Pieces, Text
+
     Fields = dict[str, Any]
 
 _NAMESPACES = (
@@ -110,6 +112,12 @@ def _root(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     return steps
 
 
+def _size(data: Text | Pieces) -> int:
+    if isinstance(data, tuple):  # with an id of twelve digits between its pieces
+        return len((b"-" * 12).join(data))
+    return len(data or b"")
+
+
 def _operation(row: Any) -> str:
     kind, flags, source, target, data, mode, uid, gid, _ = row
     where, what = f"/{_text(target)}", _text(source) if source else ""
@@ -117,7 +125,7 @@ def _operation(row: Any) -> str:
     owner = f" owner {uid}:{gid}" if uid or gid else ""
     made = {
         ops.DIR: f"directory {where} mode {mode:o}{owner}",
-        ops.FILE: f"file {where} of {len(data or b'')} bytes mode {mode:o}{owner}",
+        ops.FILE: f"file {where} of {_size(data)} bytes mode {mode:o}{owner}",
         ops.SYMLINK: f"link {where} to {what}" if source else f"hide {where}",
         ops.BIND: f"bind {what} to {where}{mark}",
         ops.BIND_LAYER: f"bind the layer's {what} to {where}{mark}",
@@ -207,7 +215,9 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "userns": _userns,
     "cgroup_join": lambda fields, wanted: ["join it"] if fields.get("cgroup") else [],
     "timens": lambda fields, wanted: ["clocks begin at 0"] if fields["private_clock"] else [],
-    "hostname": lambda fields, wanted: [fields["hostname"]] if fields.get("hostname") else [],
+    "hostname": lambda fields, wanted: (
+        [fields["hostname"]] if fields.get("hostname") else ["its id"] if fields.get("hostname_is_id") else []
+    ),
     "mountns": lambda fields, wanted: ["every mount private"],
     "rootfs": _root,
     "mount": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[0]],

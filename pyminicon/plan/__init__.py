@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pyminicon.plan.rootfs import Rootfs
 
     Text: TypeAlias = str | bytes | None
+    #: of a file's bytes: the container's own id comes between each two of them
+    Pieces: TypeAlias = tuple[bytes, ...]
     # kind, flags, source, target, data, mode, uid, gid, held
-    Op: TypeAlias = tuple[int, int, Text, Text, Text, int, int, int, int]
+    Op: TypeAlias = tuple[int, int, Text, Text, Text | Pieces, int, int, int, int]
     #: candidates, argv, env, cwd
     ExecSpec: TypeAlias = tuple[list[str], list[str | bytes], list[str], str | bytes]
     #: of uids and of gids: inside, outside, count
@@ -50,7 +52,7 @@ def op(
     kind: int,
     target: Text,
     source: Text = None,
-    data: Text = None,
+    data: Text | Pieces = None,
     flags: int = 0,
     mode: int = 0o755,
     uid: int = 0,
@@ -126,7 +128,7 @@ class Tree:
         owner = (0, 0) if self.private_users else (int(uid), int(gid))
         self.skeleton.append(op(DIR, ".", mode=int(mode, 8), uid=owner[0], gid=owner[1]))
 
-    def put(self, path: str, data: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+    def put(self, path: str, data: bytes | Pieces, mode: int, uid: int = 0, gid: int = 0) -> None:
         """A file in the private layer: before the root is mounted where the image's way there is plain
         directories, else through the mounted root. It hides what the image has there, links too."""
         row = op(FILE, path, data=data, mode=mode, uid=uid, gid=gid)

@@ -185,7 +185,10 @@ class _Builder(Draft):
             self.hostname = os.uname().nodename
         else:
             self.hostname = spec.hostname or self.plan.id
-            self.fields["hostname"] = self.hostname
+            if spec.hostname:
+                self.fields["hostname"] = spec.hostname
+            else:
+                self.fields["hostname_is_id"] = True
 
     # ---- the root -----------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pyminicon.plan import op
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.plan import Draft
+    from pyminicon.plan import Draft, Pieces
 
 # What docker hides and what it makes read-only below /proc and /sys.
 _MASKED_FILES = (
@@ -79,19 +79,28 @@ def _tmpfs_can_be_a_layer() -> bool:
 
 def put_names(builder: Draft) -> None:
     """hosts, hostname and, for the host's network, what resolves there."""
-    texts = {"etc/hostname": f"{builder.hostname}\n".encode()}
-    if builder.spec.network == "host":
-        texts["etc/hosts"] = _with_name(_read_host("/etc/hosts"), builder.hostname)
-        texts["etc/resolv.conf"] = _read_host("/etc/resolv.conf") or b""
-    else:
-        texts["etc/hosts"] = _hosts(builder.hostname)
     spec = builder.spec
-    if spec.add_host:
-        texts["etc/hosts"] += "".join(f"{address}\t{name}\n" for name, address in spec.add_host).encode()
+    name = None if builder.fields.get("hostname_is_id") else builder.hostname
+    hosts, own_line = _LOCALHOST, _own_line(name)
+    resolv_conf = None
+    if spec.network == "host":
+        hosts = _read_host("/etc/hosts") or hosts
+        resolv_conf = _read_host("/etc/resolv.conf") or b""
+        if not hosts.endswith(b"\n"):
+            hosts += b"\n"
+        if name is not None and _has_name(hosts, name):
+            own_line = (b"",)
+    more = "".join(f"{address}\t{name}\n" for name, address in spec.add_host or ()).encode()
     if spec.dns:
-        texts["etc/resolv.conf"] = "".join(f"nameserver {address}\n" for address in spec.dns).encode()
-    for path, data in texts.items():
-        builder.tree.put(path, data, 0o644)
+        resolv_conf = "".join(f"nameserver {address}\n" for address in spec.dns).encode()
+    put = builder.tree.put
+    put("etc/hostname", (b"", b"\n") if name is None else f"{name}\n".encode(), 0o644)
+    pieces = [*own_line]
+    pieces[0] = hosts + pieces[0]
+    pieces[-1] += more
+    put("etc/hosts", tuple(pieces), 0o644)
+    if resolv_conf is not None:
+        put("etc/resolv.conf", resolv_conf, 0o644)
 
 
 def own_what_anybody_writes(builder: Draft) -> None:
@@ -111,24 +120,17 @@ def own_what_anybody_writes(builder: Draft) -> None:
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
-def _hosts(name: str) -> bytes:
-    return _LOCALHOST + _own_line(name)
-
-
-def _own_line(name: str) -> bytes:
-    """Its own name, by which sudo, Java and `hostname -f` look the container up."""
+def _own_line(name: str | None) -> Pieces:
+    """Its own name, by which sudo, Java and `hostname -f` look the container up. None: its id."""
+    if name is None:
+        return b"127.0.1.1\t", b"\n"
     short = name.partition(".")[0]
     alias = f" {short}" if short not in ("", name) else ""
-    return f"127.0.1.1\t{name}{alias}\n".encode()
+    return (f"127.0.1.1\t{name}{alias}\n".encode(),)
 
 
-def _with_name(hosts: bytes | None, name: str) -> bytes:
-    """This machine's names, and the container's own where they don't have it."""
-    text = hosts or _LOCALHOST
-    names = {word for line in text.split(b"\n") for word in line.partition(b"#")[0].split()[1:]}
-    if name.encode() in names:
-        return text
-    return (text if text.endswith(b"\n") else text + b"\n") + _own_line(name)
+def _has_name(hosts: bytes, name: str) -> bool:
+    return any(name.encode() in line.partition(b"#")[0].split()[1:] for line in hosts.split(b"\n"))
 
 
 def _read_host(path: str) -> bytes | None:

@@ -157,11 +157,14 @@ void a_run_of_a_template_has_its_words_and_descriptors() {
 void each_launch_has_an_id_of_its_own_in_the_places_of_the_plans() {
   PlanSpec spec = full_spec();
   spec.placeholder_id = "0123456789ab";
-  spec.hostname = spec.placeholder_id;
-  spec.skeleton.push_back({OpKind::kFile, 0, {}, "etc/hosts", "a 0123456789ab\nb 0123456789ab"});
-  find_id(spec);
+  spec.hostname_is_id = true;
+  OpSpec hosts{OpKind::kFile, 0, {}, "etc/hosts", "a "};
+  leave_room_for_id(*hosts.data, hosts.id_at);
+  *hosts.data += "\nb ";
+  leave_room_for_id(*hosts.data, hosts.id_at);
+  spec.skeleton.push_back(hosts);
   ExecSpec exec = kExec;
-  exec.env = {"HOSTNAME=0123456789ab", "A=0123456789a"};
+  exec.env = {"HOSTNAME=0123456789ab", "A=0123456789ab"};
   LaunchFds fds;
   fds.id = new_id();
   CHECK(fds.id.size() == 12 && fds.id != new_id());
@@ -172,13 +175,12 @@ void each_launch_has_an_id_of_its_own_in_the_places_of_the_plans() {
   const FsOp& file = plan.skeleton.data[plan.skeleton.size - 1];
   CHECK(file.data == "a " + fds.id + "\nb " + fds.id && file.size == 29);
   CHECK(plan.exec.envp[0] == "HOSTNAME=" + fds.id && std::string(plan.exec.envp[1]) == exec.env[1]);
-  CHECK(*spec.hostname == "0123456789ab");
 }
 
-void an_id_of_another_length_finds_no_place() {
+void a_host_name_of_the_callers_is_kept() {
   PlanSpec spec = full_spec();
   spec.placeholder_id = "box";
-  find_id(spec);
+  spec.hostname = "box";
   LaunchFds fds;
   fds.id = new_id();
   Arena arena;
@@ -204,7 +206,7 @@ int main() {
   SHOW(for_the_helper_every_pointer_lies_in_its_separate_memory);
   SHOW(a_run_of_a_template_has_its_words_and_descriptors);
   SHOW(each_launch_has_an_id_of_its_own_in_the_places_of_the_plans);
-  SHOW(an_id_of_another_length_finds_no_place);
+  SHOW(a_host_name_of_the_callers_is_kept);
   SHOW(garbage_for_a_stage_is_unknown);
   return fact::result();
 }

@@ -327,7 +327,7 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
     case Stage::kSysfs:
       return of_op(mounts);
     case Stage::kHostname:
-      return spec.hostname_id_at.empty() ? spec.hostname.value_or("") : options.id;
+      return spec.hostname_is_id ? options.id : spec.hostname.value_or("");
     case Stage::kCwd:
       return options.exec.cwd;
     case Stage::kRlimit:

@@ -148,7 +148,7 @@ class Builder {
     plan().fresh_mounts = fds_.fresh_mounts;
     if (fds_.fresh_mounts) plan().namespaces &= ~kNewns;
     view(PLAN_FIELD(tasks_fds), fds_.tasks.data(), fds_.tasks.size());
-    named(PLAN_FIELD(hostname), spec_.hostname, spec_.hostname_id_at);
+    text(PLAN_FIELD(hostname), spec_.hostname_is_id ? fds_.id : spec_.hostname);
     if (spec_.private_clock) clock();
   }
 

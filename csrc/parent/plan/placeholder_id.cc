@@ -11,14 +11,6 @@ namespace {
 
 constexpr size_t kIdBytes = 6;
 
-std::vector<uint32_t> places_of(const std::string& id, const std::string& text) {
-  std::vector<uint32_t> places;
-  for (size_t at = 0; (at = text.find(id, at)) != std::string::npos; at += id.size()) {
-    places.push_back(static_cast<uint32_t>(at));
-  }
-  return places;
-}
-
 // It is a host name as well: one of digits alone would be taken for an address (inet_aton(3)).
 bool has_letter(const std::string& text) {
   return text.find_first_not_of("0123456789") != std::string::npos;
@@ -46,22 +38,15 @@ std::string new_id() {
   }
 }
 
-void find_id(PlanSpec& spec) {
-  if (spec.placeholder_id.size() != 2 * kIdBytes)
-    return;  // only as many letters as it has fit in its place
-  spec.hostname_id_at = places_of(spec.placeholder_id, spec.hostname.value_or(""));
-  for (auto* ops : {&spec.skeleton, &spec.mounts}) {
-    for (OpSpec& op : *ops) {
-      if (op.kind == OpKind::kFile) op.id_at = places_of(spec.placeholder_id, op.data.value_or(""));
-    }
-  }
+void leave_room_for_id(std::string& text, std::vector<uint32_t>& places) {
+  places.push_back(static_cast<uint32_t>(text.size()));
+  text.append(2 * kIdBytes, '-');
 }
 
 void name_in(ExecSpec& exec, const PlanSpec& spec, const std::string& id) {
-  if (spec.placeholder_id.size() != id.size()) return;
+  const std::string name = "HOSTNAME=";
   for (std::string& variable : exec.env) {
-    for (const uint32_t at : places_of(spec.placeholder_id, variable))
-      id.copy(&variable[at], id.size());
+    if (variable == name + spec.placeholder_id) variable = name + id;
   }
 }
 

@@ -51,8 +51,7 @@ struct CommandGround {
 
 struct PlanSpec {
   uint64_t namespaces = 0;
-  std::string
-      placeholder_id;  // stands for the container's own, which each launch makes (placeholder_id.h)
+  std::string placeholder_id;  // in the environment, for the one that each launch makes
 
   // Ids. At most one of the two pairs of maps: written by the child itself, or for it.
   std::optional<std::string> own_uid_map, own_gid_map;
@@ -65,7 +64,7 @@ struct PlanSpec {
   std::vector<uint32_t> groups;
 
   std::optional<std::string> hostname;
-  std::vector<uint32_t> hostname_id_at;
+  bool hostname_is_id = false;  // the container's own
   bool loopback = false;
   bool private_clock = false;
 
