@@ -22,6 +22,16 @@ limited = pytest.mark.skipif(not V2 and os.geteuid() != 0, reason="needs cgroup 
 
 
 @limited
+def test_a_kill_for_memory_meets_no_other_command_however_often() -> None:
+    """What ends the rest of a command allocates nothing in the container while the victim's memory is still there."""
+    with pyminicon.start(image="python", memory="32M") as c, c.start(["sleep", "300"]) as other:
+        for turn in range(60):
+            r = c.run(["python", "-c", "x = bytearray(64 << 20)"], stderr=pyminicon.DEVNULL)
+            assert (r.returncode, r.limit) == (-9, "memory")
+            assert other.poll() is None, (turn, other.limit)
+
+
+@limited
 def test_a_kill_for_memory_ends_the_command_and_all_that_has_come_of_it() -> None:
     with pyminicon.start(image="python", memory="64M") as c, c.start(["sleep", "300"]) as other:
         r = c.run(["sh", "-c", '(setsid sleep 71 &); "$@"; sleep 72', "sh", *HOG], timeout=60)

@@ -108,6 +108,7 @@ class Cgroup {
   // Of a command on v2: the kernel kills all that is in there, whatever it forks. False elsewhere,
   // and before Linux 5.14.
   bool kill_at_once() const;
+  void signal_all() const;  // SIGKILL to all in it; what is forked meanwhile escapes
   // Removes it, but for processes that are left in there: false then, and it is left alone.
   bool remove_if_empty();
 
@@ -184,7 +185,6 @@ class Cgroup {
   const Place* with(uint32_t role) const;
   const Place* any() const;
   bool is_empty() const;
-  void signal_all() const;
   void make_late_freezer();
   bool is_mine() const;
 

@@ -55,6 +55,7 @@ class Launched {
   void signal(int number);   // to pid 1, or to a command's first process
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
   bool reap(bool block);     // true once the status is known; waits for no longer than hopeless()
+  bool is_out_of_memory() const;            // a command in which the OOM killer came
   bool hopeless(int64_t killed_for) const;  // killed so long ago (ns), and will not die soon
   // Its mounts are taken apart by the reaper, and not in its own end, for which one waits.
   void undo_later();

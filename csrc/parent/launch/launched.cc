@@ -150,12 +150,20 @@ void Launched::kill() {
   doomed = true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
   if (command && !alone) {
-    command->end(cgroup && cgroup->kill_at_once());
+    const bool starved = is_out_of_memory();
+    if (starved) cgroup->signal_all();
+    command->end(cgroup && (cgroup->kill_at_once() || starved));
   } else {
     signal(SIGKILL);
   }
   if (cgroup) cgroup->let_go();
 }
+
+// A victim of the OOM killer is no victim any more as soon as it has let go of its memory, which
+// takes the kernel a while to free. An init that looks through /proc meanwhile allocates, nothing
+// is there yet, and the kernel looks for another victim: a command that has done nothing. So what
+// is left of such a command is killed from here.
+bool Launched::is_out_of_memory() const { return command && cgroup && cgroup->oom_killed(); }
 
 void Launched::signal(int number) {
   const int whom = command ? command->pidfd() : pidfd.get();
@@ -255,7 +263,11 @@ bool Launched::remove_leftovers() {
 bool Launched::hopeless(int64_t killed_for) const {
   constexpr int64_t kSecond = 1000000000;
   if (command) {
-    command->remind();
+    if (is_out_of_memory() && killed_for < kSecond) {
+      cgroup->signal_all();
+    } else {
+      command->remind();
+    }
     return killed_for >= 5 * kSecond;
   }
   if (killed_for < kSecond / 4) return false;
