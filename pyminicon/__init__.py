@@ -45,8 +45,8 @@ DEVNULL = -3
 
 _HOMES = {
     "load": "preload",
-    "run": "container",
-    "start": "container",
+    "run": "calls",
+    "start": "calls",
     "Container": "container",
     "Process": "container",
     "Result": "result",
@@ -92,8 +92,10 @@ if not TYPE_CHECKING:  # who checks types knows all names from above, and any ot
         if name in ("run", "start"):
             module.describe(value, name)
         elif name == "Container":
+            from pyminicon.calls import describe
+
             for call in ("run", "start"):
-                module.describe(getattr(value, call), f"{name}.{call}")
+                describe(getattr(value, call), f"{name}.{call}")
         globals()[name] = value
         return value
 

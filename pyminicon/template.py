@@ -7,21 +7,17 @@ import time
 
 from pyminicon import _core, errors, patience
 from pyminicon import plan as ops
+from pyminicon.calls import describe, expired, run_plan, too_late, without_args
 from pyminicon.container import (
     _NO_LIMIT,
     Container,
     announce,
     ask,
     begun_with,
-    describe,
-    expired,
     made_container,
-    run_plan,
     run_request,
     start_plan,
     stdio_choices,
-    too_late,
-    without_args,
 )
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans

@@ -25,17 +25,8 @@ from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, launch, planned, serving_of, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.template import Template
-from pyminicon.container import (
-    NOT_RUN,
-    announce,
-    begun_with,
-    describe,
-    expired,
-    input_bytes,
-    too_late,
-    wants_terminal,
-    without_args,
-)
+from pyminicon.calls import describe, expired, too_late, without_args
+from pyminicon.container import NOT_RUN, announce, begun_with, input_bytes, wants_terminal
 from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False

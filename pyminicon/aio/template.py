@@ -13,16 +13,8 @@ from pyminicon.aio.job import Job
 from pyminicon.aio.launching import Limits, launch, launch_in_thread, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.thread import despite_cancelling, in_thread
-from pyminicon.container import (
-    announce,
-    begun_with,
-    describe,
-    expired,
-    input_bytes,
-    stdio_choices,
-    too_late,
-    without_args,
-)
+from pyminicon.calls import describe, expired, too_late, without_args
+from pyminicon.container import announce, begun_with, input_bytes, stdio_choices
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
 from pyminicon.plan import cache

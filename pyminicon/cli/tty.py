@@ -33,7 +33,7 @@ def run_in_terminal(
     args: list[str], wanted: dict[str, Any], given: dict[str, Any], finish: Callable[..., int]
 ) -> int:
     """Runs ``args`` in a terminal of the container's own until it ends; ``finish`` reports, and its exit status."""
-    from pyminicon import container
+    from pyminicon import calls
     from pyminicon.cli import signals
 
     typed = bool(given.get("interactive"))
@@ -44,7 +44,7 @@ def run_in_terminal(
     guard = Guard(0) if typed else None
     try:
         forward = signals.Forwarder(given.get("stop-timeout"))
-        box = container.start(args, **wanted)
+        box = calls.start(args, **wanted)
         try:
             if "cidfile" in given:
                 from pyminicon.cli.report import write_id

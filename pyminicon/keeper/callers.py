@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pyminicon.container import Container, attached
+from pyminicon.calls import attached
+from pyminicon.container import Container
 from pyminicon.detached import asking, place, state
 from pyminicon.errors import ContainerEnded
 

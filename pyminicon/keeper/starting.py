@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from pyminicon import container, errors
+from pyminicon import calls, container, errors
 from pyminicon.detached import state
 from pyminicon.keeper import layer
 from pyminicon.options import DEVNULL, LIMITS, PIPE
@@ -40,7 +40,7 @@ def started(args: Any, options: dict[str, Any], wish: dict[str, Any]) -> contain
         wishes["usage"] = True
     while True:
         try:
-            return container.start(args, **{**wishes, **options})
+            return calls.start(args, **{**wishes, **options})
         except errors.LaunchError as error:
             unwanted = {"cgroup": "usage", "root": "storage", "prepare": "storage"}.get(error.stage)
             if unwanted not in wishes or unwanted in options:

@@ -28,6 +28,7 @@ OURS = {
 }
 OF_THE_HOST = {"pyminicon.plan.host"}  # the image, which is made of this machine
 OF_A_CALL = {
+    "pyminicon.calls",
     "pyminicon.patience",
     "pyminicon.plan.cache",
     "pyminicon.result",

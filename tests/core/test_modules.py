@@ -39,7 +39,7 @@ def test_a_plain_run_loads_only_what_it_needs() -> None:
     modules = loaded("import pyminicon; pyminicon.run(['/bin/true'])")
     ours = {name for name in modules if name.split(".")[0] == "pyminicon"}
     assert ours <= {
-        "pyminicon", "pyminicon._core", "pyminicon.container", "pyminicon.errors", "pyminicon.options",
+        "pyminicon", "pyminicon._core", "pyminicon.calls", "pyminicon.container", "pyminicon.errors", "pyminicon.options",
         "pyminicon.options.parse", "pyminicon.plan", "pyminicon.plan.build", "pyminicon.plan.cache",
         "pyminicon.plan.host", "pyminicon.plan.rootfs", "pyminicon.plan.tree", "pyminicon.result",
     }  # fmt: skip

@@ -87,7 +87,7 @@ def _source(name: str) -> Source:
 
 class _Running:
     def __init__(self, directory: str) -> None:
-        from pyminicon.container import attached
+        from pyminicon.calls import attached
 
         self._box = attached(directory)
         self.copy_out = self._box.copy_out
@@ -115,7 +115,7 @@ class _Ended:
 
 
 def _in(source: str, name: str, target: str) -> None:
-    from pyminicon.container import attached
+    from pyminicon.calls import attached
     from pyminicon.detached import asking
 
     absolute = target if target.startswith("/") else f"/{target}"
