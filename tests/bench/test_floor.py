@@ -12,7 +12,7 @@ import pytest
 from benchmarks import rootfs
 from benchmarks.contestants import DEFAULTS, DEFAULTS_READ_ONLY, NAMESPACES
 from benchmarks.floor import STEP_NAMES, Floor, FloorError
-from benchmarks.ground import cgroup_mounts, network_namespace, separate_memory_cgroup, unified_cgroup
+from benchmarks.ground import cgroup_mounts, network_namespace, own_memory_cgroup, unified_cgroup
 from benchmarks.ladder import rungs
 from tests.support import leftovers
 
@@ -42,7 +42,7 @@ def untouched() -> Iterator[None]:
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("rung", rungs(), ids=lambda rung: rung.name)
 def test_a_rung_can_be_stood_on_and_leaves_nothing(rung) -> None:  # type: ignore[no-untyped-def]
-    with separate_memory_cgroup() as memory, unified_cgroup() as unified, network_namespace() as netns:
+    with own_memory_cgroup() as memory, unified_cgroup() as unified, network_namespace() as netns:
         if "cgroup_v2" in rung.steps and unified < 0:
             pytest.skip("there is no cgroup v2 tree here")
         if "cgroup_v1" in rung.steps and memory < 0:
