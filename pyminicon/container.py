@@ -876,9 +876,9 @@ class Container(_Attended[AnyStr], Running):
     def _begun(self, args: Any, asked: Command, terminal: Terminal | None, trace: bool) -> Process[Any]:
         spec = asked.spec
         if terminal is not None:
-            from pyminicon.living.asked import outer_uid
+            from pyminicon.living.processes import outer_uid
 
-            terminal.give_to(outer_uid(self, asked.who[0] if asked.who else self._handle.uid))
+            terminal.give_to(outer_uid(self.pid, asked.who[0] if asked.who else self._handle.uid))
         _bury()
         try:
             handle = self._handle.start_command(

@@ -26,7 +26,7 @@ from pyminicon.container import (
     warn_running,
 )
 from pyminicon.errors import ContainerEnded, Error, LaunchError
-from pyminicon.living.asked import command, outer_uid, without_init
+from pyminicon.living.asked import command, without_init
 from pyminicon.options import ONLY_RUN
 from pyminicon.result import ended_in_setup, make_result
 
@@ -301,7 +301,9 @@ class AsyncContainer(_Attended[AnyStr], Running):
         try:
             asked = await self._asked(args, options, ONLY_RUN)
             if terminal is not None:
-                terminal.give_to(outer_uid(self, asked.who[0] if asked.who else self._handle.uid))
+                from pyminicon.living.processes import outer_uid
+
+                terminal.give_to(outer_uid(self.pid, asked.who[0] if asked.who else self._handle.uid))
             handle = await begin(watch, self._handle, asked, Limits(asked.spec, trace), None)
             begun_with(asked.spec, handle)
             made: AsyncProcess[Any] = AsyncProcess(PRIVATE, self, watch, handle, asked.spec, args)

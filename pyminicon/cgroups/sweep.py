@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon.cgroups.tree import Trees, caller_directory, read, read_or
+from pyminicon.cgroups.tree import Trees, caller_directory, process, read, read_or
 
 PREFIX = "pyminicon-"
 
@@ -39,9 +39,10 @@ def _namespace(pid: int | str, kind: str) -> int:
 def owner() -> str:
     """How the cgroups of this process begin: ``pyminicon-<boot>-<pid namespace>-<pid>-<start>``."""
     global _owner
-    pid = os.getpid()
+    pid = process()
     if _owner is None or _owner[0] != pid:
-        name = f"{PREFIX}{_boot()}-{_namespace('self', 'pid')}-{pid}-{_started('self')[0]}"
+        which = "self" if pid == os.getpid() else pid
+        name = f"{PREFIX}{_boot()}-{_namespace('self', 'pid')}-{pid}-{_started(which)[0]}"
         _owner = (pid, name)
     return _owner[1]
 

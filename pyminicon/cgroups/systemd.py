@@ -27,7 +27,7 @@ def lend(tree: Tree, here: str) -> Place:
     """The place in a scope that is made now. Raises LaunchError."""
     root = os.geteuid() == 0
     manager, unit, slices = home(here[len(tree.mount) :])
-    name = f"pyminicon-{os.getpid()}-{os.urandom(4).hex()}.scope"
+    name = f"pyminicon-{cgroup_tree.process()}-{os.urandom(4).hex()}.scope"
     scope = f"{tree.mount}{manager}{slices}/{name}"
     said = _run(_command(name, unit, slices, root))
     if not read_or(f"{scope}/cgroup.procs", "").strip():
@@ -78,7 +78,7 @@ def _command(name: str, unit: str, slices: str, root: bool) -> list[str]:
     options = ["systemd-run", "--scope", "--quiet", "--collect", f"--unit={name}"]
     options += [] if root else ["--user"]
     options += [
-        f"--description=containers of process {os.getpid()}",
+        f"--description=containers of process {cgroup_tree.process()}",
         f"--slice={os.path.basename(slices) or '-.slice'}",
     ]
     options += ["-pDelegate=yes", "-pTasksMax=infinity"]
@@ -96,7 +96,7 @@ def _run(command: list[str]) -> str:
         os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC),
         writable,
         _core.helper(),
-        os.pidfd_open(os.getpid()),
+        os.pidfd_open(cgroup_tree.process()),
     ]
     try:
         # Out of the way of the numbers that they get.

@@ -182,6 +182,20 @@ _found: Trees | None = None
 _first: dict[int, Trees] = {}  # by pid
 
 
+_process = 0
+
+
+def plan_for(pid: int) -> None:
+    """From now on what this process plans is another's, which is its parent, to launch and to own."""
+    global _process
+    _process = pid
+
+
+def process() -> int:
+    """The process that owns what is planned here: this one, unless :func:`plan_for` has said otherwise."""
+    return _process or os.getpid()
+
+
 def trees() -> Trees:
     """The trees of this machine, found once per process (a forked child looks again).
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import os
 
-from pyminicon import _core, container, errors
-from pyminicon.living.asked import outer_uid
-from pyminicon.options import ONLY_RUN
+from pyminicon import _core, errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyminicon.keeper.box import Box
     from pyminicon.keeper.kinds import Client, Keeper
+    from pyminicon.options.users import Identity
 
+_NO_LIMIT = (1 << 64) - 1
 _FULL = 0.001  # seconds until a full socket is tried again
 
 
@@ -117,7 +118,7 @@ class Command:
                 return
             result = -9, None
         if result == (-9, None) and self.keeper.box._handle.ending:
-            result = -9, self.keeper.box._ended_by()
+            result = -9, self.keeper.box.ended_by()
         self.keeper.loop.forget(self.handle.pidfd)
         self.keeper.server.commands.discard(self)
         if self.client is not None:
@@ -152,16 +153,53 @@ def asking_told(error: errors.LaunchError, keeper: Keeper) -> tuple[str, tuple[A
 
 
 def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list[Any]) -> tuple[Any, ...]:
-    """What the core is asked for a command in the words of Container.start. Raises SpecError, LaunchError."""
+    """What the core is asked for a command: ``env cwd user tty`` in Container.start's words. Raises SpecError,
+    LaunchError."""
+    if not _is_plain(args, options):
+        from pyminicon.options import parse
+
+        parse.parse(
+            args, {name: value for name, value in options.items() if name != "tty"}
+        )  # says what is wrong
+    if not args:
+        raise errors.SpecError("args", "is empty: there is no program to run")
+    if not args[0]:
+        raise errors.LaunchError(errno.ENOENT, "exec", "", "the program's name is empty")
     box = keeper.box
+    own = options.get("env") or {}
+    environment = {**box.environment, **own}
+    who = None
+    if options.get("user") is not None:
+        found = _identity(box, options["user"])
+        who = found.uid, found.gid, [found.gid, *found.groups]
+        if "HOME" not in own:
+            environment["HOME"] = found.home
     tty = bool(options.get("tty"))
-    wanted = {**options, "stdin": streams[0], "stdout": streams[1], "stderr": streams[2]}
-    asked = box._asked(args, wanted, ONLY_RUN)
-    spec = asked.spec
-    if tty:
-        uid = outer_uid(box, asked.who[0] if asked.who else box._handle.uid)
-        if os.geteuid() == 0:
-            os.fchown(streams[0], uid, -1)
-    most = container._NO_LIMIT if spec.max_output is None else spec.max_output
-    stdio = container.stdio_choices(spec)
-    return asked.exec_spec, asked.who, stdio, (), spec.tty, False, spec.wall_time, spec.cpu_time or 0.0, most
+    if tty and os.geteuid() == 0:
+        from pyminicon.living.processes import outer_uid
+
+        os.fchown(streams[0], outer_uid(box.pid, who[0] if who else box._handle.uid), -1)
+    program = os.fsdecode(args[0])
+    path = environment.get("PATH", "").split(":")
+    candidates = [program] if "/" in program else [f"{directory or '.'}/{program}" for directory in path]
+    variables = [f"{key}={value}" for key, value in environment.items()]
+    told = candidates, list(args), variables, options.get("cwd") or box.cwd
+    return told, who, tuple(streams), (), tty, False, None, 0.0, _NO_LIMIT
+
+
+def _is_plain(args: Any, options: dict[str, Any]) -> bool:
+    """Whether nothing can be wrong with it but what the kernel says: the checkers of options aren't loaded for that."""
+    cwd, env = options.get("cwd"), options.get("env") or {}
+    if cwd is not None and (not cwd.startswith("/") or "/fd" in cwd):
+        return False
+    words = [*args, *env, *env.values(), cwd or ""]
+    return all(isinstance(word, str) and word.isascii() and "\0" not in word for word in words) and not any(
+        not key or "=" in key for key in env
+    )
+
+
+def _identity(box: Box, user: str) -> Identity:
+    """By the container's own passwd as it is now."""
+    from pyminicon.living.asked import identity
+
+    return identity(box._handle, user, None)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 
-from pyminicon import container, errors
+from pyminicon import errors
 from pyminicon.detached import line, log, state
 from pyminicon.keeper import layer
+from pyminicon.keeper.box import Box
 from pyminicon.keeper.loop import Loop, read_some
 from pyminicon.keeper.record import Log
 from pyminicon.keeper.room import Room
@@ -26,9 +27,10 @@ _UNREAD = 0.02  # seconds until somebody looks again whether there is room for m
 
 
 class Keeper:
-    """``box``: the container. ``fields``: its state."""
+    """``box``: the container. ``fields``: its state. ``line_fd``: the line to who has asked for it."""
 
-    def __init__(self, request: dict[str, Any]) -> None:
+    def __init__(self, request: dict[str, Any], line_fd: int) -> None:
+        self.line = line_fd
         self.loop: Loop = Loop()
         self.wish: dict[str, Any] = request["wish"]
         log.check_size("log_max_size", self.wish["log_max_size"])
@@ -46,27 +48,28 @@ class Keeper:
         created = time.time()
         self.log: Log = Log(self.room.path, self.wish["log_max_size"])
         args, options = request["args"], options_of(request, self.wish)
-        self.box: container.Container[bytes] = started(args, options, self.wish)
+        # The process that plans may hang on a file system; what is told by a lock or an end must not hang with it.
+        self.box: Box = started(args, options, self.wish, [self.line, *self.room.fds()])
         try:
             self._settle(args, options, created)
         except BaseException:
-            self.box.kill()
             self.box.close()
             raise
 
     def _settle(self, args: Any, options: dict[str, Any], created: float) -> None:
         box = self.box
-        self.layer: str | None = layer.own_directory(box._plan)
-        layer.sweep(box._plan.fields.get("disk_parent"))
+        disk_parent = box.plan_fields().get("disk_parent")
+        self.layer: str | None = layer.own_directory(disk_parent)
+        layer.sweep(disk_parent)
         self.fields = fields_of(box, args, options, self.wish, created)
         self.server: Server = Server(self, self.room.path)
         state.reserve(self.room.path, self.fields)
         state.write(self.room.path, self.fields)
         self.room.publish(box.id)
         self.outputs: dict[int, int] = {}
-        for which, stream in ((1, box.terminal or box.stdout), (2, box.stderr)):
-            if stream is not None:
-                fd = stream.fileno()
+        out = box.stdout if box.terminal is None else box.terminal.fileno()
+        for which, fd in ((1, out), (2, box.stderr)):
+            if fd >= 0:
                 os.set_blocking(fd, False)
                 self.outputs[fd] = which
                 self.loop.watch(fd, self._shower(fd))
@@ -135,9 +138,9 @@ class Keeper:
         now = self.fields["status"] == "paused"
         if now == paused:
             raise errors.Error(f"container {self.fields['name']} is {'' if now else 'not '}paused")
-        if self.box._spec.limits is None:
+        if not self.box.has_limits:
             raise errors.Error("pause needs a cgroup of the container's: start it with --usage, see doctor")
-        (self.box.freeze if paused else self.box.thaw)()
+        self.box._handle.freeze(paused)
         self.change(status="paused" if paused else "running")
 
     def stop(self, timeout: float | None = None, number: int | None = None) -> None:
@@ -148,15 +151,15 @@ class Keeper:
         if number is None:
             self.box.terminate()
         else:
-            self.box.send_signal(number)
+            self.box._handle.send_signal(number)
         if self.fields["status"] == "paused":
-            self.box.thaw()
+            self.box._handle.freeze(False)
         if timeout >= 0:
             self.loop.after(timeout, self.kill)
 
     def kill(self) -> None:
         """At once."""
-        self.box.kill()
+        self.box._handle.kill()
         self.loop.after(_KILL_PATIENCE, self._give_up)
 
     def _give_up(self) -> None:
@@ -171,16 +174,16 @@ class Keeper:
     @property
     def takes_input(self) -> bool:
         """Whether anybody reads what an attached caller types."""
-        return self.box.terminal is not None or self.box.stdin is not None
+        return self.box.terminal is not None or self.box.stdin >= 0
 
     def feed(self, data: bytes) -> bool:
         """Passes it on, as far as it is read; False where too much waits for that."""
         self._unfed += data
-        to = self.box.terminal or self.box.stdin
-        if to is None:
+        to = self.box.stdin if self.box.terminal is None else self.box.terminal.fileno()
+        if to < 0:
             self._unfed = b""
         elif not self._feeding:
-            self._feed(to.fileno())
+            self._feed(to)
         return len(self._unfed) < _MOST_UNFED
 
     def _feed(self, fd: int) -> None:
@@ -209,7 +212,7 @@ class Keeper:
                 pass
         remove = self.wish["remove"]
         kept = layer.keep(self.layer, self.box.id) if self.layer and not remove else None
-        code = self.box.returncode if self.box.returncode is not None else self._returncode()
+        code = self.box.wait()
         self.server.commands_end()
         self.fields |= {"status": "exited", "returncode": code, "limit": self.box.limit, "kept": kept}
         self.fields |= {"finished": time.time(), "lost_output": self.log.lost}
@@ -217,12 +220,6 @@ class Keeper:
         self.server.close({"returncode": code, "limit": self.box.limit})
         self._last(self.box.close)
         self.loop.over = True
-
-    def _returncode(self) -> int:
-        try:
-            return self.box.wait(_KILL_PATIENCE)
-        except errors.Error:
-            return -9
 
     def _write_last(self) -> None:
         state.write(self.room.path, self.fields, last=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon import _core
-    from pyminicon.container import Container
+    from pyminicon.keeper.box import Box
     from pyminicon.keeper.loop import Loop
     from pyminicon.keeper.record import Log
     from pyminicon.keeper.room import Room
@@ -25,7 +25,7 @@ class Server(Protocol):
 class Keeper(Protocol):
     """:class:`pyminicon.keeper.keeping.Keeper`."""
 
-    box: Container[bytes]
+    box: Box
     fields: dict[str, Any]
     log: Log
     loop: Loop

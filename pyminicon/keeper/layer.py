@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from pyminicon import plan as ops
 from pyminicon.detached import state
 
 TYPE_CHECKING = False
@@ -16,9 +15,8 @@ if TYPE_CHECKING:
 _KEPT = "kept-"
 
 
-def own_directory(plan: Plan) -> str | None:
-    """The directory of the layer, where it lies on disk: this process holds its lock."""
-    above = plan.fields.get("disk_parent")
+def own_directory(above: str | None) -> str | None:
+    """The directory of the layer, where it lies on disk, below ``above``: this process holds its lock."""
     if above is None:
         return None
     for fd in os.listdir("/proc/self/fd"):
@@ -56,6 +54,8 @@ def sweep(above: str | None) -> None:
 
 def trees(plan: Plan) -> list[dict[str, Any]]:
     """What is found where, from the root on: ``at``, ``upper`` (of the layer), ``lowers`` (from the top down)."""
+    from pyminicon import plan as ops
+
     fields = plan.fields
     writable = fields.get("root") in (ops.ROOT_SCRATCH, ops.ROOT_OVERLAY, None)
     found = [{"at": "/", "upper": "root" if writable else None, "lowers": list(fields.get("layers", ()))}]

@@ -51,7 +51,7 @@ def _begun(request: dict[str, Any], to: line.Line) -> Any:
     os.umask(0o077)
     from pyminicon.keeper.keeping import Keeper
 
-    keeper = Keeper(request)
+    keeper = Keeper(request, to.fileno())
     os.chdir("/")  # nobody's file system is held by us
     try:
         keeper.greet(to)

@@ -23,10 +23,7 @@ _PATIENCE = 1.0  # seconds for a process inside to answer: meanwhile nobody else
 
 def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """All that a Container is made of elsewhere; its pidfd comes along."""
-    box, fields = keeper.box, keeper.box._plan.fields
-    plan = {
-        name: fields[name] for name in ("capabilities", "layers", "mounts", "disk_parent") if name in fields
-    }
+    box = keeper.box
     about = {
         "id": box.id,
         "pid": box.pid,
@@ -34,13 +31,13 @@ def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> 
         "startup": box.startup,
         "uid": box._handle.uid,
         "counts_cpu_time": box._handle.counts_cpu_time,
-        "has_limits": box._spec.limits is not None,
+        "has_limits": box.has_limits,
         "environment": keeper.fields["environment"],
         "cwd": keeper.fields["cwd"],
         "image": keeper.fields["image"],
         "stop_signal": box.stop_signal,
         "ports": box.ports,
-        "plan": plan,
+        "plan": box.plan_fields(),
     }
     client.say({"ok": about}, [box.pidfd])
     return None
@@ -149,13 +146,13 @@ def _signal(keeper: Keeper, client: Client, message: Message, fds: list[int]) ->
     if message["signal"] == 9:
         keeper.kill()
     else:
-        keeper.box.send_signal(message["signal"])
+        keeper.box._handle.send_signal(message["signal"])
     return (None,)
 
 
 def _pass_on(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """Of somebody attached, who waits for no answer."""
-    keeper.box.send_signal(message["signal"])
+    keeper.box._handle.send_signal(message["signal"])
     return None
 
 
@@ -186,7 +183,10 @@ def _refused(keeper: Keeper, client: Client, message: Message, fds: list[int]) -
 
 
 def _processes(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
-    return ([[getattr(one, name) for name in one.__slots__] for one in keeper.box._processes()],)
+    from pyminicon.living.processes import inside
+
+    box: Any = keeper.box
+    return ([[getattr(one, name) for name in one.__slots__] for one in inside(box, True)],)
 
 
 def _update(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
@@ -196,7 +196,7 @@ def _update(keeper: Keeper, client: Client, message: Message, fds: list[int]) ->
 
 def _attach(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """From now on what it writes comes over this line."""
-    if keeper.box.terminal is None and keeper.box.stdout is None:
+    if keeper.box.terminal is None and keeper.box.stdout < 0:
         raise errors.Error("it has no program to attach to: pyminicon exec")
     client.attached = True
     return ({"tty": keeper.box.terminal is not None, "stdin": keeper.takes_input},)

@@ -34,6 +34,10 @@ class Room:
         except OSError as error:
             raise Error(f"state of containers: {error.filename or where}: {error.strerror}") from None
 
+    def fds(self) -> list[int]:
+        """What holds the lock."""
+        return [self._lock]
+
     def _insist_on_name(self, name: str) -> None:
         try:
             taken = os.readlink(f"{self.where}/names/{name}")

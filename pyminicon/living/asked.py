@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from pyminicon.errors import LaunchError, SpecError
 from pyminicon.options import EACH_COMMAND, LIVES, OF_A_PROGRAM, Spec
 from pyminicon.options import parse as specs
@@ -74,7 +72,7 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         environment["HOSTNAME"] = box.id
     who = None
     if spec.user is not None:
-        found = _identity(box, spec.user, spec.timeout)
+        found = identity(box._handle, spec.user, spec.timeout)
         who = found.uid, found.gid, [found.gid, *found.groups]
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
@@ -85,11 +83,11 @@ def user_inside(box: Box, user: str | None) -> tuple[int, int, list[int]] | None
     """Who that is, for what is done in ``box``; None for whom it is run as. Raises SpecError."""
     if user is None:
         return None
-    found = _identity(box, user, None)
+    found = identity(box._handle, user, None)
     return found.uid, found.gid, [found.gid, *found.groups]
 
 
-def _identity(box: Box, user: str, timeout: float | None) -> Identity:
+def identity(handle: _core.Handle, user: str, timeout: float | None) -> Identity:
     """The user, by the container's own passwd as it is now."""
     from pyminicon.options import users
 
@@ -97,7 +95,7 @@ def _identity(box: Box, user: str, timeout: float | None) -> Identity:
 
     def read(path: str) -> bytes | None:
         try:
-            return box._handle.read_inside(path, _MOST_READ, patience)
+            return handle.read_inside(path, _MOST_READ, patience)
         except OSError as error:
             raise SpecError("user", f"the container's /{path} can't be read: {error.strerror}") from None
 
@@ -116,16 +114,3 @@ def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec
         [f"{key}={value}" for key, value in environment.items()],
         spec.cwd or box._spec.cwd or box._plan.exec_spec[3],
     )
-
-
-def outer_uid(box: Box, uid: int) -> int:
-    """As this machine counts, for what a user inside is to own."""
-    try:
-        with open(f"/proc/{box.pid}/uid_map", "rb") as file:
-            rows = [[int(word) for word in line.split()] for line in file]
-    except OSError:
-        return uid
-    for inside, outside, count in rows:
-        if inside <= uid < inside + count:
-            return uid - inside + outside
-    return os.geteuid()

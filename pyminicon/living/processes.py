@@ -131,6 +131,17 @@ def _mapping(pid: int) -> list[list[int]]:
     return [words[at : at + 3] for at in range(0, len(words), 3)]
 
 
+def outer_uid(pid: int, uid: int) -> int:
+    """As this machine counts, of a user of the container whose pid 1 that is, for what he is to own."""
+    rows = _mapping(pid)
+    if not rows:
+        return uid
+    for inner, outer, count in rows:
+        if inner <= uid < inner + count:
+            return uid - inner + outer
+    return os.geteuid()
+
+
 def _inner(uid: int, rows: list[list[int]]) -> int:
     for inner, outer, count in rows:
         if outer <= uid < outer + count:

@@ -1,0 +1,143 @@
+"""A keeper's plan, made in a process of its own: what planning loads would stay in the keeper's memory for as long as
+its container lives."""
+
+from __future__ import annotations
+
+import _socket
+import os
+
+from pyminicon import _core
+from pyminicon.detached import asking, line
+from pyminicon.errors import Error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+_NO_LIMIT = (1 << 64) - 1
+#: What is served of the container's network is served by the process that has planned it.
+_SERVED = frozenset(("publish", "egress", "egress_headers"))
+
+
+class Planned:
+    """``fields``: of the plan. ``request``: what the core's start takes behind it. ``about``: what the keeper keeps.
+    ``locks``: descriptors that hold the image. ``spec``: where planning was done in this process."""
+
+    def __init__(self, told: dict[str, Any], locks: list[int], spec: Any = None) -> None:
+        self.fields: Any = told["fields"]
+        self.request: tuple[Any, ...] = told["request"]
+        self.about: dict[str, Any] = told["about"]
+        self.outer_uid: int = told["outer_uid"]
+        self.locks = locks
+        self.spec = spec
+
+
+def planned(args: Any, options: dict[str, Any], aside: list[int]) -> Planned:
+    """The plan of a container in start's words; ``aside``: descriptors that only the keeper may hold. Raises as start."""
+    if _SERVED & options.keys():
+        return _here(args, options)
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _plan(args, options, aside, line.Line(theirs))
+    theirs.close()
+    to = line.Line(ours)
+    try:
+        told = asking.answer(to)
+        locks = to.take_fds()
+    except ConnectionResetError:
+        raise Error("the process that made the container's plan was killed") from None
+    finally:
+        to.close()
+        os.waitpid(pid, 0)
+    return _here(args, options) if told is None else Planned(told, locks)
+
+
+def _plan(args: Any, options: dict[str, Any], aside: list[int], to: line.Line) -> NoReturn:
+    """The life of the process that plans."""
+    try:
+        for fd in aside:
+            os.close(fd)
+        from pyminicon.cgroups import tree
+
+        tree.plan_for(os.getppid())
+        try:
+            made = _here(args, options)
+            fields = made.fields
+            if fields.get("cgroup") and fields["cgroup"][-1]:
+                told = None  # its launcher must be the keeper's child
+            else:
+                told = {
+                    "fields": fields,
+                    "request": made.request,
+                    "about": made.about,
+                    "outer_uid": made.outer_uid,
+                }
+            to.send({"ok": told}, made.locks if told else ())
+        except Exception as error:
+            to.send({"error": asking.told(error)})
+    except BaseException:
+        pass
+    finally:
+        os._exit(0)
+
+
+def _here(args: Any, options: dict[str, Any]) -> Planned:
+    from pyminicon import calls, container
+    from pyminicon.keeper import layer
+
+    spec, plan = calls.planned_start(args, dict(options))
+    fields: dict[str, Any] = {name: value for name, value in plan.fields.items() if name != "fingerprints"}
+    told = {
+        "fields": fields,
+        "request": (
+            plan.exec_spec,
+            container.stdio_choices(spec),
+            spec.pass_fds,
+            spec.tty,
+            False,
+            spec.wall_time,
+            spec.cpu_time or 0.0,
+            _NO_LIMIT if spec.max_output is None else spec.max_output,
+        ),
+        "about": {
+            "environment": {**plan.environment, **(spec.env or {})},
+            "cwd": os.fsdecode(spec.cwd or plan.exec_spec[3]),
+            "argv": [os.fsdecode(word) for word in plan.exec_spec[1]],
+            "stop_signal": plan.stop_signal,
+            "has_limits": spec.limits is not None,
+            "placeholder": plan.id,
+            "trees": layer.trees(plan),
+            "fields": {
+                name: fields[name]
+                for name in ("capabilities", "layers", "mounts", "disk_parent")
+                if name in fields
+            },
+        },
+        "outer_uid": plan.outer_uid(),
+    }
+    return Planned(told, list(plan.rootfs.lock_fds), spec if spec.serves else None)
+
+
+def launched(made: Planned) -> tuple[_core.Handle, Any]:
+    """The container, and what is served of its network or None. Closes the plan's locks if it fails."""
+    serving = None
+    exec_spec, *rest = made.request
+    try:
+        if made.spec is not None:
+            from pyminicon import container
+
+            serving = container.serve(made.spec)
+            exec_spec = serving.exec_spec(exec_spec)
+        start: Any = _core.start
+        handle = start(_core.Plan(made.fields), exec_spec, *rest)
+    except BaseException:
+        while made.locks:
+            os.close(made.locks.pop())
+        if serving is not None:
+            serving.end()
+        raise
+    if serving is not None:
+        serving.begun()
+    return handle, serving
