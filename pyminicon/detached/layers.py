@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
 _MOST_LINKS = 40
 
 
@@ -43,7 +43,7 @@ class _Directory:
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            return None if _is_whiteout(found) else (fd, found)
+            return None if is_whiteout(found) else (fd, found)
         return None
 
     def below(self, name: bytes) -> _Directory:
@@ -70,12 +70,12 @@ class _Directory:
         return [name for name in found if self.find(name) is not None]
 
 
-def _is_whiteout(about: os.stat_result) -> bool:
+def is_whiteout(about: os.stat_result) -> bool:
     return stat.S_ISCHR(about.st_mode) and about.st_rdev == 0
 
 
 def _is_opaque(fd: int) -> bool:
-    for name in _OPAQUE:
+    for name in OPAQUE:
         try:
             if os.getxattr(fd, name) == b"y":
                 return True
@@ -88,7 +88,7 @@ class Layers:
     """All of them, of one container. Raises Error where none was kept."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
-        self._kept = fields["kept"]
+        self._kept: Any = fields["kept"]
         if self._kept is None:
             why = (
                 "it was in memory, and went with it"
@@ -100,6 +100,31 @@ class Layers:
         self._trees: dict[bytes, dict[str, Any]] = {}
         for tree in fields["trees"]:
             self._trees[os.fsencode(tree["at"])] = tree
+
+    @property
+    def kept(self) -> str:
+        """Where the private layer lies."""
+        return str(self._kept)
+
+    @property
+    def opaque(self) -> str:
+        """The mark of a directory that hides what lies beneath it."""
+        return str(self._trees[b"/"].get("opaque") or OPAQUE[0 if os.geteuid() == 0 else 1])
+
+    def is_top(self, path: bytes) -> bool:
+        """Whether something was mounted there."""
+        return path in self._trees
+
+    def upper_of(self, path: bytes) -> tuple[bytes, str]:
+        """Where the mount is that has the directory, and what of the layer lies there. Raises OSError where it was none
+        of the layer's: a volume, a tmpfs, something read-only."""
+        at = path
+        while at not in self._trees:
+            at = os.path.dirname(at)
+        upper = self._trees[at]["upper"]
+        if upper is None or self._kept is None:
+            raise wire.failure(errno.EROFS, os.fsdecode(path))
+        return at, upper
 
     def _top(self, at: bytes) -> _Directory:
         tree = self._trees[at]
@@ -191,7 +216,7 @@ class Layers:
         return here or b"/"
 
 
-class _Still:
+class Still:
     """What stands for a worker that may be called off."""
 
     aborted = False
@@ -201,7 +226,7 @@ class _Beneath(copying.Beneath):
     """What is named beneath one directory of the layers."""
 
     def __init__(self, layers: Layers, base: Name) -> None:
-        self.hold: Any = _Still()
+        self.hold: Any = Still()
         self._layers = layers
         self._base = base
 

@@ -39,10 +39,14 @@ class _Member(tarfile.TarInfo):
 
 def put(hold: Hold, target: Name, archive: Any) -> None:
     """Unpacks ``archive``, bytes or a binary file, compressed or not, into the directory ``target``."""
+    unpack(Beneath(hold, target, links=0), archive)
+
+
+def unpack(beneath: Beneath, archive: Any) -> None:
+    """The same, beneath that directory."""
     whole = io.BytesIO(archive) if isinstance(archive, (bytes, bytearray, memoryview)) else archive
     if not hasattr(whole, "read"):
         raise TypeError(f"an archive is bytes or a binary file, not {type(archive).__name__}")
-    beneath = Beneath(hold, target, links=0)
     unpacking = _Unpacking(beneath)
     try:
         with tarfile.open(fileobj=whole, mode="r|*", tarinfo=_Member) as tar:

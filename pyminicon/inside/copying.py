@@ -193,15 +193,21 @@ def refuse(told: str) -> OSError:
 
 def copy_in(hold: Hold, source: str, target: Name) -> None:
     """``source``, the caller's file or directory, as ``target``, or beneath it where that is a directory."""
+    is_directory = modes.S_ISDIR(hold.rights.held(ops.mode_of(target), hold))
+    bring_in(is_directory, lambda base: Beneath(hold, base), source, target)
+
+
+def bring_in(is_directory: bool, of: Callable[[Name], Beneath], source: str, target: Name) -> None:
+    """The same into whatever ``of`` makes of a directory. ``is_directory``: the target is one."""
     name = os.path.basename(os.path.abspath(source))
-    if modes.S_ISDIR(hold.rights.held(ops.mode_of(target), hold)):
+    if is_directory:
         into, first = target, os.fsencode(name)
     elif target.told.endswith("/"):
         raise wire.failure(errno.ENOENT, target.told)
     else:
         above = os.path.dirname(target.name)
         into, first = Name(above, os.path.dirname(target.told) or "."), os.path.basename(target.name)
-    beneath = Beneath(hold, into)
+    beneath = of(into)
     top = os.lstat(source)
     if modes.S_ISDIR(top.st_mode):
         fd = os.open(source, _DIRECTORY)

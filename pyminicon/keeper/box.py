@@ -25,10 +25,10 @@ class Box:
     ``serving``: of its network, or None."""
 
     def __init__(self, handle: _core.Handle, args: Any, about: dict[str, Any], serving: Any) -> None:
-        self._handle = handle
-        self.args = args
-        self.about = about
-        self.serving = serving
+        self._handle: _core.Handle = handle
+        self.args: Any = args
+        self.about: dict[str, Any] = about
+        self.serving: Any = serving
         self.id: str = handle.id
         self.pid: int = handle.pid
         self.pidfd: int = handle.pidfd
@@ -40,11 +40,13 @@ class Box:
         self.has_limits: bool = about["has_limits"]
         self.stop_signal: int = about["stop_signal"]
         #: Descriptors of ours: its streams where they are pipes, -1 otherwise.
-        self.stdin, self.stdout, self.stderr = (handle.take_stream(which) for which in range(3))
+        self.stdin: int = handle.take_stream(0)
+        self.stdout: int = handle.take_stream(1)
+        self.stderr: int = handle.take_stream(2)
         self.terminal: Terminal | None = None
         self.returncode: int | None = None
         self.limit: str | None = None
-        self._fields = marshal.dumps(about.pop("fields"))
+        self._fields: bytes = marshal.dumps(about.pop("fields"))
 
     def plan_fields(self) -> dict[str, Any]:
         """Packed until somebody asks: in objects it takes ten times as much."""
@@ -59,7 +61,8 @@ class Box:
     @property
     def refused(self) -> list[Any]:
         """Of connections outward."""
-        return [] if self.serving is None else self.serving.refused
+        found: list[Any] = [] if self.serving is None else self.serving.refused
+        return found
 
     def terminate(self) -> None:
         """Asks its program to end, or all commands where it has none."""

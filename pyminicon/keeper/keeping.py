@@ -30,7 +30,7 @@ class Keeper:
     """``box``: the container. ``fields``: its state. ``line_fd``: the line to who has asked for it."""
 
     def __init__(self, request: dict[str, Any], line_fd: int) -> None:
-        self.line = line_fd
+        self.line: int = line_fd
         self.loop: Loop = Loop()
         self.wish: dict[str, Any] = request["wish"]
         log.check_size("log_max_size", self.wish["log_max_size"])

@@ -57,8 +57,13 @@ def trees(plan: Plan) -> list[dict[str, Any]]:
     from pyminicon import plan as ops
 
     fields = plan.fields
+    # Where an ordinary user mounts it, overlayfs has its marks under names that he may write.
+    opaque = (
+        "user" if "userxattr" in (fields.get("overlay_options") or "") else "trusted"
+    ) + ".overlay.opaque"
     writable = fields.get("root") in (ops.ROOT_SCRATCH, ops.ROOT_OVERLAY, None)
     found = [{"at": "/", "upper": "root" if writable else None, "lowers": list(fields.get("layers", ()))}]
+    found[0]["opaque"] = opaque
     for kind, flags, source, target, data, *_ in fields["mounts"]:
         at = "/" + os.fsdecode(target or b"").strip("/")
         if kind == ops.OVERLAY:

@@ -28,8 +28,8 @@ class Planned:
         self.request: tuple[Any, ...] = told["request"]
         self.about: dict[str, Any] = told["about"]
         self.outer_uid: int = told["outer_uid"]
-        self.locks = locks
-        self.spec = spec
+        self.locks: list[int] = locks
+        self.spec: Any = spec
 
 
 def planned(args: Any, options: dict[str, Any], aside: list[int]) -> Planned:
@@ -109,6 +109,7 @@ def _here(args: Any, options: dict[str, Any]) -> Planned:
             "has_limits": spec.limits is not None,
             "placeholder": plan.id,
             "trees": layer.trees(plan),
+            "owner": (plan.outer_uid(), _outer_gid(fields)),
             "fields": {
                 name: fields[name]
                 for name in ("capabilities", "layers", "mounts", "disk_parent")
@@ -118,6 +119,15 @@ def _here(args: Any, options: dict[str, Any]) -> Planned:
         "outer_uid": plan.outer_uid(),
     }
     return Planned(told, list(plan.rootfs.lock_fds), spec if spec.serves else None)
+
+
+def _outer_gid(fields: dict[str, Any]) -> int:
+    gid: int = fields.get("gid", 0)
+    for row in fields.get("gid_map", "").splitlines():
+        inside, outside, count = (int(word) for word in row.split())
+        if inside <= gid < inside + count:
+            return gid + outside - inside
+    return gid
 
 
 def launched(made: Planned) -> tuple[_core.Handle, Any]:

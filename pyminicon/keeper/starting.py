@@ -109,6 +109,7 @@ def fields_of(
         "ports": _ports(box),
         "kept": None,
         "trees": box.about.pop("trees"),
+        "owner": list(box.about["owner"]),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import tarfile
 from pathlib import Path
@@ -83,35 +84,111 @@ def test_what_is_not_there_is_an_error(web: Place, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [name for name in os.listdir(tmp_path) if name in ("state", "store")]
 
 
-def test_files_and_directories_go_in(place: Place, tmp_path: Path) -> None:
+def test_files_and_directories_go_in(web: Place, tmp_path: Path) -> None:
     source = tmp_path / "src"
     (source / "sub").mkdir(parents=True)
     (source / "sub/file").write_text("contents")
-    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
-    place.ok("cp", str(source), "web:/tmp")
-    assert place.ok("exec", "web", "cat", "/tmp/src/sub/file") == "contents"
-    place.ok("cp", f"{source}/.", "web:/tmp/other")
-    assert place.ok("exec", "web", "cat", "/tmp/other/sub/file") == "contents"
-    place.ok("cp", str(source / "sub/file"), "web:/tmp/renamed")
-    assert place.ok("exec", "web", "cat", "/tmp/renamed") == "contents"
+    (source / "sub/file").chmod(0o4750)
+    (source / "link").symlink_to("/etc/passwd")
+    web.ok("cp", str(source), "web:/tmp")
+    web.ok("cp", f"{source}/.", "web:/tmp/other")
+    web.ok("cp", str(source / "sub/file"), "web:/tmp/renamed")
+    web.ok("cp", str(source / "sub/file"), "web:/tmp/renamed")  # which replaces it
+    web.ok("cp", str(source / "sub/file"), "web:/tmp/way/e/f")  # through the container's own links
+    web.ok("cp", str(source / "sub/file"), "web:/etc/group")  # which was deleted
+    web.ok("cp", str(source / "sub"), "web:/usr/local/share")  # of the image
+    for path in ("src/sub/file", "other/sub/file", "renamed", "d/e/f"):
+        assert _read(web, f"/tmp/{path}", tmp_path) == "contents"
+    assert _read(web, "/etc/group", tmp_path) == "contents"
+    assert _read(web, "/usr/local/share/sub/file", tmp_path) == "contents"
+    web.ok("cp", "web:/tmp/src", str(tmp_path / "back"))
+    assert os.readlink(tmp_path / "back/link") == "/etc/passwd"
+    assert (tmp_path / "back/sub/file").stat().st_mode & 0o7777 == 0o750
+    assert not Path("/usr/local/share/sub").exists()
 
 
-def test_a_tar_goes_in_from_standard_input(place: Place, tmp_path: Path) -> None:
+def _read(web: Place, path: str, tmp_path: Path) -> str:
+    web.ok("cp", f"web:{path}", str(tmp_path / "read"))
+    try:
+        return (tmp_path / "read").read_text()
+    finally:
+        (tmp_path / "read").unlink()
+
+
+def test_what_can_not_go_in_is_an_error_and_changes_nothing(web: Place, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("contents")
+    (tmp_path / "dir").mkdir()
+    for source, target in (
+        ("file", "/nosuch/x"),
+        ("file", "/nosuch/"),
+        ("dir", "/tmp/d/e/f"),
+        ("nosuch", "/tmp"),
+    ):
+        r = web("cp", str(tmp_path / source), f"web:{target}")
+        assert r.returncode == 125 and r.stderr.count("\n") == 1, (source, target, r)
+    assert _read(web, "/tmp/d/e/f", tmp_path) == "x\n"
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(tmp_path / "socket"))
+        assert web("cp", str(tmp_path / "socket"), "web:/tmp").returncode == 125
+
+
+def test_a_tar_goes_in_from_standard_input(web: Place, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("contents")
     with tarfile.open(tmp_path / "made.tar", "w") as tar:
-        tar.add(tmp_path / "file", "a/file")
-    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+        tar.add(tmp_path / "file", "a/b/file")
+        hard = tarfile.TarInfo("a/hard")
+        hard.type, hard.linkname = tarfile.LNKTYPE, "a/b/file"
+        tar.addfile(hard)
     with open(tmp_path / "made.tar", "rb") as file:
-        place.ok("cp", "-", "web:/tmp", stdin=file)
-    assert place.ok("exec", "web", "cat", "/tmp/a/file") == "contents"
+        web.ok("cp", "-", "web:/tmp", stdin=file)
+    assert _read(web, "/tmp/a/b/file", tmp_path) == _read(web, "/tmp/a/hard", tmp_path) == "contents"
+    with open(tmp_path / "made.tar", "rb") as file:
+        assert web("cp", "-", "web:/tmp/d/e/f", stdin=file).returncode == 125
 
 
-def test_nothing_goes_into_what_has_ended(place: Place, tmp_path: Path) -> None:
-    place.ok("run", "-d", "--name", "web", "host", "true")
+def test_a_tar_that_leads_out_puts_nothing_there(web: Place, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with tarfile.open(tmp_path / "made.tar", "w") as tar:
+        link = tarfile.TarInfo("way-out")
+        link.type, link.linkname = tarfile.SYMTYPE, str(out)
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("way-out/file"))
+    with open(tmp_path / "made.tar", "rb") as file:
+        web("cp", "-", "web:/tmp", stdin=file)
+    with tarfile.open(tmp_path / "made.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("../../../../file"))
+    with open(tmp_path / "made.tar", "rb") as file:
+        assert web("cp", "-", "web:/tmp", stdin=file).returncode == 125
+    assert os.listdir(out) == []
+
+
+def test_a_directory_in_the_place_of_a_deleted_one_shows_nothing_of_it(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "new/sub").mkdir(parents=True)
+    (tmp_path / "new/file").write_text("new")
+    root = tmp_path / "root"
+    (root / "new").mkdir(parents=True)
+    (root / "new/old").write_text("old")
+    for name in ("bin", "lib", "lib64", "usr", "etc", "proc", "sys", "dev", "tmp"):
+        (root / name).mkdir()
+    volumes = [word for name in ("bin", "lib", "lib64", "usr") for word in ("-v", f"/{name}:/{name}:ro")]
+    place.ok("run", "-d", "--name", "web", *volumes, f"{root}/.", "sh", "-c", "rm -r /new")
+    place.ok("wait", "web")
+    place.ok("cp", str(tmp_path / "new"), "web:/")
+    place.ok("cp", "web:/new", str(tmp_path / "seen"))
+    assert sorted(os.listdir(tmp_path / "seen")) == ["file", "sub"]
+    assert os.listdir(root / "new") == ["old"]
+    r = place("cp", str(tmp_path / "new/file"), "web:/usr/x")  # a volume
+    assert r.returncode == 125 and "Read-only" in r.stderr
+    assert not Path("/usr/x").exists()
+
+
+def test_what_has_no_layer_takes_nothing(place: Place, tmp_path: Path) -> None:
+    place.ok("run", "-d", "--name", "web", "--storage", "tmpfs", "host", "true")
     place.ok("wait", "web")
     (tmp_path / "file").write_text("contents")
     r = place("cp", str(tmp_path / "file"), "web:/tmp")
-    assert r.returncode == 125 and "web is not running" in r.stderr
+    assert r.returncode == 125 and "in memory" in r.stderr
 
 
 def test_a_layer_in_memory_goes_with_its_container(place: Place, tmp_path: Path) -> None:

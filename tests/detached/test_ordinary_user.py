@@ -28,6 +28,10 @@ test "$(pyminicon wait web)" = 143 || exit 7
 pyminicon cp web:/tmp/d "$HOME/two" || exit 8
 test "$(cat "$HOME/one" "$HOME/two/f")" = "x
 x" || exit 9
+mkdir "$HOME/in"; echo y > "$HOME/in/f"
+pyminicon cp "$HOME/in" web:/tmp/d || exit 12
+pyminicon cp "$HOME/in" web:/usr/local || exit 13
+pyminicon cp web:/usr/local/in/f - | tar -xO | grep -q y || exit 14
 pyminicon rm web || exit 10
 test -z "$(pyminicon ps -aq)" || exit 11
 """

@@ -7,7 +7,7 @@ import shutil
 import sys
 
 from pyminicon.detached import place, state
-from pyminicon.errors import Error, SpecError
+from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,10 +119,12 @@ def _in(source: str, name: str, target: str) -> None:
     from pyminicon.detached import asking
 
     absolute = target if target.startswith("/") else f"/{target}"
+    directory = place.find(name)
     try:
-        box = attached(place.find(name))
-    except asking.NotRunning as error:
-        raise Error(f"{error}; files are copied into what runs, and out of what has ended") from None
+        box = attached(directory)
+    except asking.NotRunning:
+        _into_ended(source, directory, absolute)
+        return
     if source == "-":
         box.put_archive(absolute, sys.stdin.buffer)
         return
@@ -133,3 +135,21 @@ def _in(source: str, name: str, target: str) -> None:
         box.path(absolute).mkdir()
     for one in sorted(os.listdir(source)):
         box.copy_in(os.path.join(source, one), absolute)
+
+
+def _into_ended(source: str, directory: str, target: str) -> None:
+    from pyminicon.detached.writing import Ended
+
+    fields = state.read(directory)
+    if fields is None:
+        raise place.NoSuchContainer(f"no such container: {os.path.basename(directory)}")
+    with Ended(directory, fields) as into:
+        if source == "-":
+            into.put_archive(target, sys.stdin.buffer)
+        elif not _is_contents(source):
+            into.copy_in(source, target)
+        else:
+            if not into.is_directory(target):
+                into.mkdir(target)
+            for one in sorted(os.listdir(source)):
+                into.copy_in(os.path.join(source, one), target)
