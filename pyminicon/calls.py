@@ -78,7 +78,8 @@ def run(args: Any, **options: Any) -> Result[Any]:
       publish=()              ["[address:]port:port inside"]: ports of the caller's that lead inside
       egress=None             ["example.com", "10.1.0.0/16:5432"], or a function: what a proxy lets out
       egress_headers=None     {"host": {"Name": "value"}}, added by the proxy to plain HTTP
-      network='none'          "none": its own loopback; "off": no sockets but AF_UNIX; "host"
+      network='none'          "none": its own loopback; "off": no sockets but AF_UNIX;
+                              "host"; "pasta": the caller's way out, by passt's pasta
       pid='private'           PID namespace, or "host"
       ipc='private'           IPC namespace, or "host"
       uts='private'           UTS namespace (host name), or "host"

@@ -31,6 +31,8 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     # Nor does anything give an ordinary user a cgroup where no systemd runs; the emulated machines do.
     (r"(?!.*-amd64$)", "user", r"needs a cgroup of the user's own"),
     (r"", "root", r"needs an ordinary user"),
+    # Parts that the README doesn't name.
+    (r"", "", r"needs (pasta|ip)$"),
     # The machine has no way out by design.
     (r"", "", r"needs the internet"),
 )

@@ -219,6 +219,7 @@ struct LaunchPlan {
   int32_t handout_fd;    // >= 0: a socket; the root and the mount namespace go out as descriptors
   int32_t gate_fd;       // >= 0: a socket; what the caller serves its network by goes out
   uint32_t gate_port;    // with a listener at this port, or 0
+  int32_t way_out_fd;    // >= 0: a socket; the network is there, and what comes back: it is up
   uint32_t init;         // stay as pid 1, run the program as its child
   uint32_t barrier;      // Barrier
   int32_t status_fd;     // init: where the program's wait status goes

@@ -220,6 +220,7 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.text("hostname", spec->hostname);
   fields.value("hostname_is_id", spec->hostname_is_id);
   fields.value("loopback", spec->loopback);
+  fields.list("pasta", spec->pasta);
   fields.value("private_clock", spec->private_clock);
   read_root(fields, *spec);
   read_privileges(fields, *spec);

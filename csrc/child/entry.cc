@@ -23,7 +23,7 @@ long keep_descriptors(const LaunchPlan& plan, const Report& report) {
   const int32_t own[] = {plan.plan_fd,     plan.failure_fd, plan.ids.ready_fd, plan.ids.go_fd,
                          plan.status_fd,   plan.handout_fd, plan.park_fd,      plan.parent_pidfd,
                          plan.commands_fd, plan.control_fd, plan.stdio.fd[0],  plan.stdio.fd[1],
-                         plan.stdio.fd[2], plan.gate_fd};
+                         plan.stdio.fd[2], plan.gate_fd,    plan.way_out_fd};
   if (const long result = keep_each({own, sizeof own / sizeof own[0]}); result < 0) return result;
   if (const long result = keep_each(plan.tasks_fds); result < 0) return result;
   if (report.accompanied != 0) {

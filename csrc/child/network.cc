@@ -93,9 +93,11 @@ void accompany(Report& report) {
   for (;;) sys::call(SYS_exit, 0);
 }
 
+namespace {
+
 // What the netns helper couldn't do, or got no processor for, the child does itself: then a failure
 // is its own.
-long enter_network(Child& child) {
+long have_network(Child& child) {
   Report& report = child.report;
   if (report.accompanied == 0) return 0;
   spin_while(report, kNetworkBegun);
@@ -113,6 +115,24 @@ long enter_network(Child& child) {
   const long made = sys::unshare(kernel::kCloneNewnet);
   report.refused = made == -EPERM || made == -EACCES || made == -ENOSYS;
   return made;
+}
+
+// Whoever launches has pasta serve it meanwhile. Before /sys, which shows what there is then.
+long await_way_out(const Child& child) {
+  const int line = child.plan.way_out_fd;
+  if (line < 0) return 0;
+  char byte = 'n';
+  long result = sys::write(line, &byte, 1);
+  if (result >= 0) result = sys::read(line, &byte, 1);
+  sys::close(line);
+  return result == 1 ? 0 : -ECANCELED;  // it is he who says why
+}
+
+}  // namespace
+
+long enter_network(Child& child) {
+  const long there = have_network(child);
+  return there < 0 ? there : await_way_out(child);
 }
 
 // The netns helper is at it since the namespace was there to be joined, and ends when it is done.

@@ -4,6 +4,8 @@
 //   pyminicon-init FD         maps the launch plan in FD and becomes the container (and its init)
 //   pyminicon-hold "hold" PIDFD
 //       keeps a scope of systemd's until the process PIDFD has ended
+//   pyminicon-pasta "pasta" PIDFD NETNS SOCKET PROGRAM WORDS...
+//       keeps the pasta of one container
 //   pyminicon-watch FD PIDFD SOCKET
 //       ends the containers in the table FD when the process PIDFD has ended, and closes what
 //       comes through SOCKET
@@ -16,6 +18,7 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/separate_memory.h"
+#include "helper/pasta.h"
 #include "helper/reaper.h"
 
 namespace pyminicon::helper {
@@ -43,8 +46,12 @@ void* map_shared(int fd, uint64_t address, uint64_t* size) {
 }
 
 // A script of an image's can have this program run, with words of its own (`#!/proc/self/exe`).
-bool is_hold(const char* word) {
-  return word[0] == 'h' && word[1] == 'o' && word[2] == 'l' && word[3] == 'd' && word[4] == 0;
+bool is(const char* word, const char* wanted) {
+  while (*word != 0 && *word == *wanted) {
+    ++word;
+    ++wanted;
+  }
+  return *word == *wanted;
 }
 
 void hold(int owner) {
@@ -70,9 +77,12 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     auto* header = static_cast<PlanHeader*>(plan);
     child::become(header->plan, header->report);
   }
-  if (argc == 3 && is_hold(argv[1])) {
+  if (argc == 3 && is(argv[1], "hold")) {
     hold(number(argv[2]));
     sys::exit_group(0);
+  }
+  if (argc > 6 && is(argv[1], "pasta")) {
+    keep_pasta(number(argv[2]), number(argv[3]), number(argv[4]), argv + 5);
   }
   if (argc == 4) {
     const int fd = number(argv[1]);

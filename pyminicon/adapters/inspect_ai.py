@@ -63,7 +63,7 @@ class PyminiconConfig(BaseModel):
     memory: str | int | None = None
     cpus: float | None = None
     pids: int | None = None
-    network: Literal["none", "off", "host"] = "none"
+    network: Literal["none", "off", "host", "pasta"] = "none"
     #: what may be reached, and ports that lead inside, "0:80" as a rule: samples run beside each other
     egress: list[str] | None = None
     publish: list[str] | None = None

@@ -208,6 +208,12 @@ def _mounts(fields: Fields) -> tuple[list[Any], list[Any]]:
     return rows[:cut], rows[cut:]
 
 
+def _network(fields: Fields, wanted: dict[str, Any]) -> list[str]:
+    steps = ["loopback up"] if fields["loopback"] else []
+    pasta = fields.get("pasta")
+    return [*steps, f"a way out, by {' '.join(pasta)}"] if pasta else steps
+
+
 _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "cgroup": _cgroup,
     "clone": _clone,
@@ -221,7 +227,7 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "mountns": lambda fields, wanted: ["every mount private"],
     "rootfs": _root,
     "mount": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[0]],
-    "network": lambda fields, wanted: ["loopback up"] if fields["loopback"] else [],
+    "network": _network,
     "sysfs": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[1]],
     "pivot_root": lambda fields, wanted: ["the root becomes /, what was / is gone"],
     "init": lambda fields, wanted: ["a pid 1 that reaps and forwards signals"] if fields["init"] else [],

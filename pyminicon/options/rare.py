@@ -360,7 +360,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "files": _files,
     "collect": _collect,
     "collect_max": _size,
-    "network": _choice("none", "off", "host"),
+    "network": _choice("none", "off", "host", "pasta"),
     "publish": _publish,
     "egress": _egress,
     "egress_headers": _egress_headers,

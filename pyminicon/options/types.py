@@ -58,7 +58,7 @@ class ContainerOptions(LimitOptions, total=False):
     dns: Iterable[str]
     volumes: Iterable[AnyPath | tuple[AnyPath, ...]] | None
     tmpfs: Iterable[AnyPath] | None
-    network: Literal["none", "off", "host"]
+    network: Literal["none", "off", "host", "pasta"]
     pid: Namespace
     ipc: Namespace
     uts: Namespace

@@ -148,14 +148,15 @@ class _Builder(Draft):
         flags |= _NEWCGROUP if spec.cgroupns == "private" else 0
         flags |= _NEWNET if spec.network != "host" else 0
         fields["namespaces"] = flags
-        fields["loopback"] = spec.network == "none"
+        fields["loopback"] = spec.network in ("none", "pasta")
         fields["only_unix_sockets"] = spec.network == "off"
         fields["private_clock"] = spec.time == "private"
         fields["kill_by_cgroup"] = spec.pid == "host"
         fields["init"] = spec.init
         # A volume may be a FUSE or network file system that hangs: with memory of its own the child can
         # be waited for with a timeout and killed, where vfork would hold this thread.
-        fields["separate_memory"] = bool(spec.volumes)
+        # A child that waits for pasta likewise.
+        fields["separate_memory"] = bool(spec.volumes) or spec.network == "pasta"
         # Commands are found their users in the root.
         fields["hand_out"] = spec.collect is not None or spec.init
         limits = self._limits()

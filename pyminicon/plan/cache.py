@@ -121,7 +121,7 @@ def _keep(key: bytes | None, plan: Plan, spec: Spec, options: dict[str, Any]) ->
 def _to_keep(plan: Plan, spec: Spec, options: AbstractSet[str]) -> Plan | None:
     """What is kept of ``plan``, made with ``options``, if it would be made again as long as its image looks the
     same: nothing of the run. Has the core's plan made."""
-    here = spec.network == "host" or spec.pid == "host" or spec.uts == "host"
+    here = spec.network in ("host", "pasta") or spec.pid == "host" or spec.uts == "host"
     if here or not options <= _LASTING:
         return None
     if spec.seccomp not in ("default", "unconfined") or "disk_parent" in plan.fields:

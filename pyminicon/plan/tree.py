@@ -90,6 +90,10 @@ def put_names(builder: Draft) -> None:
             hosts += b"\n"
         if name is not None and _has_name(hosts, name):
             own_line = (b"",)
+    if spec.network == "pasta":
+        from pyminicon.plan import pasta
+
+        resolv_conf = pasta.lead_out(builder)
     more = "".join(f"{address}\t{name}\n" for name, address in spec.add_host or ()).encode()
     if spec.dns:
         resolv_conf = "".join(f"nameserver {address}\n" for address in spec.dns).encode()

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <iterator>
 
+#include "base/message.h"
 #include "child/separate_memory.h"
 #include "parent/cgroup/oom_score.h"
 #include "parent/launch/id_maps.h"
@@ -152,6 +154,10 @@ void LaunchJob::prepare(Launched& made, bool park) {
     handout_ = make_socketpair();
     fds_.handout = handout_.write.get();
   }
+  if (!spec_.pasta.empty()) {
+    way_out_ = make_socketpair();
+    fds_.way_out = way_out_.write.get();
+  }
   if (park) {
     park_ = make_socketpair();
     fds_.park = park_.write.get();
@@ -180,7 +186,7 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
   std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure, fds_.ready,
                           fds_.go,           fds_.status,   fds_.handout, fds_.park,
                           fds_.parent_pidfd, fds_.commands, fds_.control, fds_.stdio[0],
-                          fds_.stdio[1],     fds_.stdio[2], fds_.gate};
+                          fds_.stdio[1],     fds_.stdio[2], fds_.gate,    fds_.way_out};
   fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
   fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
   if (netns_helper_->there()) fds.push_back(report_->network_fd);
@@ -220,7 +226,19 @@ void LaunchJob::clone(Launched& made) {
   made.pid = static_cast<int>(pid);
 }
 
-void LaunchJob::attend(int pid) {
+// Where the child has come to nothing it says nothing, and why is heard of later.
+void LaunchJob::lead_out(Launched& made) {
+  way_out_.write.reset();
+  wait_readable(way_out_.read.get());
+  char byte;
+  if (::read(way_out_.read.get(), &byte, 1) != 1) return;
+  const bool joins = (spec_.namespaces & static_cast<uint64_t>(CLONE_NEWUSER)) != 0;
+  made.way_out_ =
+      make_way_out(spec_.pasta, made.pid, made.pidfd.get(), joins, patience_of(options_));
+  send_message(way_out_.read.get(), &byte, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void LaunchJob::attend(Launched& made) {
   if (fds_.helper < 0) return;
   failure_.write.reset();
   ready_.write.reset();
@@ -232,13 +250,14 @@ void LaunchJob::attend(int pid) {
     wait_readable(ready_.read.get());
     char byte;
     if (::read(ready_.read.get(), &byte, 1) == 1) {
-      write_id_maps(spec_, pid, patience_of(options_));
+      write_id_maps(spec_, made.pid, patience_of(options_));
       const FavourPlan& favour = header_->plan.favour;
-      if (favour.write_oom_score != 0) hold_oom_score(pid, favour.oom_score);
-      send_go(go_.write.get(), spec_, mounts(), pid);
+      if (favour.write_oom_score != 0) hold_oom_score(made.pid, favour.oom_score);
+      send_go(go_.write.get(), spec_, mounts(), made.pid);
     }
   }
   go_.write.reset();
+  if (way_out_.read) lead_out(made);
   if (!park_.read) {
     wait_readable(failure_.read.get());
     return;

@@ -25,7 +25,7 @@ class LaunchJob {
 
   // With the helper: writes the id maps, then waits until exec closes the failure pipe, or until
   // the container is parked. Throws SetupTimeout at the deadline.
-  void attend(int pid);
+  void attend(Launched& made);
 
   // Throws LaunchFailure unless the child got to where it was meant to.
   void check(Launched& made, Stage reached);
@@ -39,6 +39,7 @@ class LaunchJob {
   void add_cgroup(Launched& made);
   void open_helper();
   long give_birth(Launched& made, kernel::CloneArgs& args, void* entry);
+  void lead_out(Launched& made);
   void wait_readable(int fd);
   const std::vector<OpSpec>& mounts() const { return mounts_.empty() ? spec_.mounts : mounts_; }
 
@@ -53,7 +54,7 @@ class LaunchJob {
   Report* report_ = &borrowed_;  // that, or the one in the helper's plan
   std::optional<NetnsHelper> netns_helper_;
   Fd helper_, parent_;
-  Pipe failure_, ready_, go_, status_, handout_, park_, commands_, control_;
+  Pipe failure_, ready_, go_, status_, handout_, park_, commands_, control_, way_out_;
 };
 
 // Below 1 MiB no program can start; the kernel's killer there is a failed launch.

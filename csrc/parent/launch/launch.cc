@@ -29,7 +29,7 @@ Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
   LaunchJob job(spec, options);
   job.prepare(made, false);
   job.clone(made);
-  job.attend(made.pid);  // whatever it throws, the destructor of `made` ends the child
+  job.attend(made);  // whatever it throws, the destructor of `made` ends the child
   made.started = now_ns();
   if (options.undo_later && can_undo_later(spec))
     made.undo_later();  // at once: it may have ended in a moment

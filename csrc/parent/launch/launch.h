@@ -9,6 +9,7 @@
 
 #include "base/plan.h"
 #include "parent/cgroup/cgroup.h"
+#include "parent/launch/pasta.h"
 #include "parent/living/living.h"
 #include "parent/plan/spec.h"
 #include "parent/process/fd.h"
@@ -90,6 +91,7 @@ class Launched {
   bool die();
   bool reap_command(bool block);
   WatchLease watch_;
+  WayOut way_out_;
   Fd init_status_;
   Fd held_mounts_;
   std::string scratch_dir_;

@@ -203,6 +203,7 @@ bool Launched::reap(bool block) {
     system = seconds(usage.ru_stime);
   }
   watch_.release();
+  way_out_.end();
   close_by_reaper(std::move(held_mounts_));
   int word = 0;
   if (init_status_ && ::read(init_status_.get(), &word, sizeof word) == sizeof word) {

@@ -265,6 +265,7 @@ class Builder {
     plan.handout_fd = fds_.handout;
     plan.gate_fd = fds_.gate;
     plan.gate_port = fds_.gate_port;
+    plan.way_out_fd = fds_.way_out;
     plan.commands_fd = fds_.commands;
     plan.control_fd = fds_.control;
     plan.park_fd = fds_.park;

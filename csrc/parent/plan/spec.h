@@ -66,6 +66,7 @@ struct PlanSpec {
   std::optional<std::string> hostname;
   bool hostname_is_id = false;  // the container's own
   bool loopback = false;
+  std::vector<std::string> pasta;  // pasta(1)'s argv: the way out that it makes; or empty
   bool private_clock = false;
 
   RootKind root = RootKind::kBind;
@@ -115,7 +116,7 @@ struct LaunchFds {
   std::vector<int> pass;
   std::vector<int> tasks;
   int helper = -1, plan = -1, failure = -1, ready = -1, go = -1, status = -1, parent_pidfd = -1,
-      handout = -1, park = -1, commands = -1, control = -1, gate = -1;
+      handout = -1, park = -1, commands = -1, control = -1, gate = -1, way_out = -1;
   uint32_t gate_port = 0;
   std::string scratch_dir;
   std::string id;  // empty: the plan's name for it stays

@@ -37,7 +37,7 @@ Parked park_once(const PlanSpec& spec, const LaunchOptions& asked) {
   LaunchJob job(spec, options);
   job.prepare(parked.container, true);
   job.clone(parked.container);
-  job.attend(parked.container.pid);
+  job.attend(parked.container);
   job.check(parked.container, Stage::kPark);
   parked.report = &job.report();
   parked.memory = job.take_memory();
