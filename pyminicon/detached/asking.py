@@ -25,18 +25,36 @@ class NotRunning(errors.Error):
         self.fields: dict[str, Any] = fields
 
 
+class Silent(errors.Error):
+    """The keeper is there and doesn't answer: it was stopped (SIGSTOP), say. ``pid``: the keeper, 0 where that can't be
+    known."""
+
+    def __init__(self, directory: str, pid: int) -> None:
+        go_on = f"kill -CONT {pid}, or " if pid else ""
+        name = os.path.basename(directory)
+        super().__init__(f"container {name}: its keeper doesn't answer: {go_on}pyminicon rm -f {name}")
+        self.pid: int = pid
+
+
+PATIENCE = 10  # seconds for a keeper to say that it listens
+
+
 def connect(directory: str) -> line.Line:
-    """To the keeper of the container. Raises NotRunning, and Error where somebody else listens there."""
+    """To the keeper of the container, which listens. Raises NotRunning, Silent, and Error where somebody else is there."""
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _gone(directory) from None
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    line.set_patience(sock, PATIENCE)
     try:
         sock.connect(line.address(fd))
     except (FileNotFoundError, ConnectionRefusedError):
         sock.close()
         raise not_running(directory) from None
+    except BlockingIOError:  # as many wait already as may
+        sock.close()
+        raise Silent(directory, _keeper_of(directory)) from None
     except OSError as error:
         sock.close()
         raise errors.Error(f"{directory}/socket: {error.strerror}") from None
@@ -45,7 +63,52 @@ def connect(directory: str) -> line.Line:
     if line.peer_uid(sock) != os.geteuid():
         sock.close()
         raise errors.Error(f"{directory}/socket: somebody else listens there: rm -r {directory}")
-    return line.Line(sock)
+    to = line.Line(sock)
+    try:
+        to.send({"do": "hello"})
+        heard = to.receive()
+    except BlockingIOError:
+        pid = line.peer_pid(sock)
+        to.close()
+        raise Silent(directory, pid) from None
+    except (BrokenPipeError, ConnectionResetError):
+        heard = None
+    if heard is None:
+        to.close()
+        place_left(directory)
+        raise not_running(directory)
+    line.set_patience(sock, 0)
+    return to
+
+
+def _keeper_of(directory: str) -> int:
+    """By its state; nobody is killed by that."""
+    from pyminicon.detached import state
+
+    fields = state.read(directory) or {}
+    return fields.get("keeper", 0) if fields.get("status") in ("running", "paused") else 0
+
+
+def end_keeper(directory: str, pid: int) -> None:
+    """Ends a keeper that doesn't answer, and its container with it: a process is one as long as the lock is held."""
+    if not pid:
+        return
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        with open(f"/proc/{pid}/comm") as file:
+            ours = file.read() == "pyminicon-keep\n"
+        if ours and place.is_kept(directory):
+            import signal
+
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)
+    place_left(directory)
 
 
 def not_running(directory: str) -> errors.Error:

@@ -22,6 +22,7 @@ _PIECE = 1 << 16
 _MOST_FDS = 32
 _RIGHTS_SIZE = _socket.CMSG_SPACE(4 * _MOST_FDS)
 _PEERCRED = 17  # socket(7), SO_PEERCRED
+_RCVTIMEO, _SNDTIMEO = 20, 21
 
 
 def packed(message: Any) -> bytes:
@@ -109,6 +110,19 @@ def rights(fds: Sequence[int]) -> list[Any]:
     if not fds:
         return []
     return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds))]
+
+
+def set_patience(sock: _socket.socket, seconds: int) -> None:
+    """How long each system call on it may wait, which raises BlockingIOError then; 0: for ever. Not settimeout: that
+    one makes connect(2) fail at once where as many wait as listen(2) lets."""
+    value = seconds.to_bytes(8, sys.byteorder) + bytes(8)  # struct timeval
+    for option in (_SNDTIMEO, _RCVTIMEO):
+        sock.setsockopt(_socket.SOL_SOCKET, option, value)
+
+
+def peer_pid(sock: _socket.socket) -> int:
+    """The process at the other end, or that made it listen; 0 where it is of another PID namespace."""
+    return int.from_bytes(sock.getsockopt(_socket.SOL_SOCKET, _PEERCRED, 12)[:4], sys.byteorder)
 
 
 def peer_uid(sock: _socket.socket) -> int:

@@ -53,7 +53,14 @@ class Container(Far):
 
     def _ask(self, do: str, **words: Any) -> Any:
         try:
+            if self._line.fileno() < 0:
+                self._line = self._new_line()
+            line.set_patience(self._line.sock, asking.PATIENCE)
             return asking.ask(self._line, {"do": do, **words})
+        except BlockingIOError:
+            pid = line.peer_pid(self._line.sock)
+            self._line.close()  # its late answer would be taken for the next one's
+            raise asking.Silent(self._directory, pid) from None
         except OSError as error:
             if isinstance(error, errors.LaunchError) or not self._over(5.0):
                 raise

@@ -43,6 +43,11 @@ def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> 
     return None
 
 
+def _hello(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """Whether it listens."""
+    return (None,)
+
+
 def _streams(message: Message, fds: list[int]) -> list[Any]:
     """Of a command: PIPE, STDOUT, DEVNULL, or the next of the descriptors that came."""
     came = iter(fds)
@@ -223,6 +228,7 @@ def _resize(keeper: Keeper, client: Client, message: Message, fds: list[int]) ->
 
 
 ALL: dict[str, Callable[..., Any]] = {
+    "hello": _hello,
     "about": _about,
     "exec": _exec,
     "command": _command,

@@ -88,11 +88,23 @@ class Log:
             self._size = begun
             return False
 
+    def _cut(self) -> None:
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        except OSError:
+            return
+        self._size = 0
+
     def _turn(self) -> None:
         try:
-            os.rename("log", "log.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            try:
+                os.rename("log", "log.1", src_dir_fd=self._directory, dst_dir_fd=self._directory)
+            except FileNotFoundError:  # somebody has removed it: what is written to it nobody would see
+                pass
             fd = self._open()
-        except OSError:
+        except OSError:  # no room for a name: the log is bounded all the same
+            self._cut()
             return
         os.close(self._fd)
         self._fd, self._size = fd, 0

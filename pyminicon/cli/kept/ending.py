@@ -35,6 +35,7 @@ def stop(given: dict[str, Any], names: list[str]) -> int:
     if "signal" in given:
         question["signal"] = _signal(given)
     lines: dict[str, Any] = {}
+    ended: set[str] = set()
 
     def begin(name: str) -> None:
         directory = place.find(name)
@@ -42,8 +43,8 @@ def stop(given: dict[str, Any], names: list[str]) -> int:
             to = asking.connect(directory)
             to.send(question)
             lines[name] = directory, to
-        except asking.NotRunning:  # it has ended already, which is what was asked for
-            pass
+        except asking.NotRunning:  # which is what was asked for
+            ended.add(name)
 
     status = each(begin, names, quiet=True)
 
@@ -53,8 +54,7 @@ def stop(given: dict[str, Any], names: list[str]) -> int:
             _heard(to)
             asking.place_left(directory)
 
-    said = {name for name in names if name in lines or _is_there(name)}
-    return each(end, [name for name in names if name in said]) or status
+    return each(end, [name for name in names if name in lines or name in ended]) or status
 
 
 def _is_there(name: str) -> bool:
@@ -84,7 +84,11 @@ def kill(given: dict[str, Any], names: list[str]) -> int:
         if number != _KILL:
             asking.once(directory, {"do": "signal", "signal": number})
             return
-        to = asking.connect(directory)
+        try:
+            to = asking.connect(directory)
+        except asking.Silent as silent:
+            asking.end_keeper(directory, silent.pid)
+            return
         asking.ask(to, {"do": "signal", "signal": number})
         to.send({"do": "wait"})
         _heard(to)
@@ -122,8 +126,8 @@ def rm(given: dict[str, Any], names: list[str]) -> int:
         if not force:
             removing.remove(directory)
             return
-        _end(directory)
         try:
+            _end(directory)
             removing.remove(directory)
         except place.NoSuchContainer:  # its keeper has seen to it
             pass
@@ -138,6 +142,8 @@ def _end(directory: str) -> None:
         _heard(to)
     except asking.NotRunning:
         pass
+    except asking.Silent as silent:
+        asking.end_keeper(directory, silent.pid)
     asking.place_left(directory)
 
 

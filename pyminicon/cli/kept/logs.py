@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pyminicon.detached.line import Line
     from pyminicon.detached.log import Record
 
+_LATEST = 1e12  # seconds since the epoch
+
 
 def logs(given: dict[str, Any], rest: list[str]) -> int:
     """See the verb's help."""
@@ -66,7 +68,11 @@ def _since(word: str) -> float:
             raise SpecError(
                 "--since", f"takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not {word!r}"
             ) from None
-    return float(text) if text.replace(".", "", 1).isdigit() else time.time() - seconds("--since", word)
+    plain = text.isascii() and text.replace(".", "", 1).isdigit()
+    when = float(text) if plain else time.time() - seconds("--since", word)
+    if word.startswith("-") or not 0 <= when < _LATEST:  # nan and inf are floats as well
+        raise SpecError("--since", f"takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not {word!r}")
+    return when
 
 
 def _tail(word: str) -> int | None:
