@@ -25,6 +25,7 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     (r"(?!.*-amd64$)", "", r"needs (cgroup v2|CAP_SYS_RESOURCE|a machine)"),
     (r"", "", r"needs Python 3\.1[23]"),
     (r"", "", r"needs x32 calls"),
+    (r"", "", r"needs (fish|zsh|groff or mandoc)"),
     # `make types` has it, in the environment that the other tools are in.
     (r"", "", r"needs basedpyright"),
     (r"", "user", r"needs root"),

@@ -6,6 +6,7 @@ import errno
 import os
 
 from pyminicon import _core, errors
+from pyminicon.keeper.loop import read_some
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pyminicon.options.users import Identity
 
 _NO_LIMIT = (1 << 64) - 1
+_PIECE = 1 << 16
 _FULL = 0.001  # seconds until a full socket is tried again
 
 
@@ -127,6 +129,21 @@ class Command:
                 {"end": {"returncode": result[0], "limit": result[1], "usage": self.handle.usage()}}
             )
         self.handle.release()
+
+    def left(self, fds: list[int]) -> None:
+        """Who has asked for it goes, and it doesn't end; ``fds``: the outer side of its terminal, which nobody would
+        read any more."""
+        if self.client is not None:
+            self.client.command = None
+            self.client = None
+        for fd in fds:
+            os.set_blocking(fd, False)
+            self.keeper.loop.watch(fd, lambda _, fd=fd: self._drain(fd))  # type: ignore[misc]
+
+    def _drain(self, fd: int) -> None:
+        if read_some(fd, _PIECE) == b"":
+            self.keeper.loop.forget(fd)
+            os.close(fd)
 
     def abandoned(self) -> None:
         """Who has asked for it has gone: all that has come of it ends."""

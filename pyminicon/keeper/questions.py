@@ -94,6 +94,8 @@ def _of_command(keeper: Keeper, client: Client, message: Message, fds: list[int]
         command.handle.send_signal(message["signal"])
     elif "kill" in message:
         command.handle.kill()
+    elif "leave" in message:
+        command.left(_taken(fds))
     elif "usage" in message:
         client.say({"usage": command.handle.usage()})
     return None

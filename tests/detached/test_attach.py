@@ -109,6 +109,24 @@ def test_ctrl_c_and_the_windows_size_reach_the_program(shell: Place) -> None:
     assert screen.status() == 0
 
 
+def test_the_keys_leave_a_command_with_its_terminal_and_it_goes_on(shell: Place) -> None:
+    screen = Screen(shell, "exec", "-it", "--detach-keys", "ctrl-a,x", "sh", "sh")
+    screen.type(
+        b"trap 'echo hup > /tmp/hup' HUP; echo it-is-$((6*7)); sleep 777; seq 100000; touch /tmp/over; sleep 778\n"
+    )
+    screen.until(b"it-is-42")
+    soon(lambda: "sleep 777" in shell.ok("top", "sh"))
+    screen.type(b"\x10\x11\x01x")
+    assert screen.status() == 0
+    shell.ok("exec", "sh", "sh", "-c", "kill $(pidof sleep)")
+    soon(
+        lambda: shell("exec", "sh", "test", "-e", "/tmp/over").returncode == 0
+    )  # nobody reads what it writes
+    assert shell("exec", "sh", "test", "-e", "/tmp/hup").returncode == 1
+    assert "sleep 778" in shell.ok("top", "sh")
+    assert shell("exec", "-it", "--detach-keys", "ctrl-?", "sh", "true").returncode == 125
+
+
 def test_several_see_the_same(shell: Place) -> None:
     one, other = Screen(shell, "attach", "sh"), Screen(shell, "attach", "sh")
     for screen in (one, other):  # both are there

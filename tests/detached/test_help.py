@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +73,91 @@ def test_bash_completes_verbs_options_and_names(place: Place) -> None:
     assert _completed(place, "exec", "web", "we") == []  # a command's
     assert sorted(_completed(place, "logs", "we")) == ["web", "week"]
     assert "host" in _completed(place, "run", "--rm", "ho")
+
+
+def _with_program(place: Place, tmp_path: Path) -> dict[str, str]:
+    """An environment that has ``pyminicon`` on its path, and a home without settings."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/pyminicon").write_text(f'#!/bin/sh\nexec {sys.executable} -m pyminicon "$@"\n')
+    (tmp_path / "bin/pyminicon").chmod(0o755)
+    path = f"{tmp_path}/bin:{os.environ['PATH']}"
+    return {**place.env, "PATH": path, "HOME": str(tmp_path), "TERM": "dumb", "PS1": "> "}
+
+
+def test_fish_completes_verbs_options_and_names(place: Place, tmp_path: Path) -> None:
+    fish = shutil.which("fish")
+    if fish is None:
+        pytest.skip("needs fish")
+    env = _with_program(place, tmp_path)
+    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    place.ok("run", "-d", "--name", "week", "host", "true")
+    place.ok("wait", "week")
+
+    def completed(line: str) -> set[str]:
+        script = f"pyminicon completion fish | source; complete -C '{line}'"
+        r = subprocess.run(
+            [fish, "-c", script], env=env, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert r.stderr == ""
+        return {row.split("\t")[0] for row in r.stdout.splitlines()}
+
+    assert completed("pyminicon unp") == {"unpause"}
+    assert completed("pyminicon exec --work") == {"--workdir"}
+    assert completed("pyminicon exec we") == {"web"}
+    assert completed("pyminicon logs we") == {"web", "week"}
+    assert completed("pyminicon run ho") == {"host"}
+
+
+def test_zsh_completes_verbs_options_and_names(place: Place, tmp_path: Path) -> None:
+    zsh = shutil.which("zsh")
+    if zsh is None:
+        pytest.skip("needs zsh")
+    env = _with_program(place, tmp_path)
+    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execve(zsh, ["zsh", "-f", "-i"], env)
+    shown = b""
+
+    def until(wanted: bytes) -> None:
+        nonlocal shown
+        deadline = time.monotonic() + 60
+        while wanted not in shown:
+            assert select.select([fd], [], [], max(deadline - time.monotonic(), 0))[0], shown
+            shown += os.read(fd, 4096)
+        shown = shown.partition(wanted)[2]
+
+    try:
+        os.write(fd, b"source <(pyminicon completion zsh); echo rea''dy\n")
+        until(b"ready\r\n")
+        for typed, wanted in (
+            (b"unp", b"unpause"),
+            (b"exec --work", b"--workdir"),
+            (b"exec we", b"web"),
+            (b"run ho", b"host"),
+        ):
+            os.write(fd, b"pyminicon " + typed + b"\t")
+            until(wanted)
+            os.write(fd, b"\x15")
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(fd)
+
+
+def test_the_manual_page_is_set_without_a_warning(place: Place, tmp_path: Path) -> None:
+    page = tmp_path / "pyminicon.1"
+    page.write_text(place.ok("manual") + "\n")
+    renderers = [
+        words
+        for words in (["groff", "-man", "-Tutf8", "-ww", "-z"], ["mandoc", "-T", "lint", "-W", "warning"])
+        if shutil.which(words[0])
+    ]
+    if not renderers:
+        pytest.skip("needs groff or mandoc")
+    for words in renderers:
+        r = subprocess.run([*words, str(page)], capture_output=True, text=True, check=False, timeout=60)
+        assert (r.stdout + r.stderr, r.returncode) == ("", 0), words
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -26,7 +26,7 @@ def attach(given: dict[str, Any], rest: list[str]) -> int:
     """The container's exit status, or 0 once the keys have let go of it."""
     if len(rest) != 1:
         raise SpecError("attach", f"takes one container, not {len(rest)}")
-    keys = _keys(given["detach-keys"]) if "detach-keys" in given else _KEYS
+    keys = keys_of(given)
     to = asking.connect(place.find(rest[0]))
     about = asking.ask(to, {"do": "attach"})
     typed = about["stdin"] and not given.get("no-stdin")
@@ -52,9 +52,11 @@ def attach(given: dict[str, Any], rest: list[str]) -> int:
             guard.end()
 
 
-def _keys(words: str) -> bytes:
+def keys_of(given: dict[str, Any]) -> bytes:
     """``ctrl-a,b``, docker's way to write them."""
-    keys = []
+    if "detach-keys" not in given:
+        return _KEYS
+    words, keys = given["detach-keys"], []
     for word in words.split(","):
         control, _, key = word.rpartition("-") if len(word) > 1 else ("", "", word)
         letter = key.lower() if key.isascii() else ""
@@ -67,11 +69,30 @@ def _keys(words: str) -> bytes:
     return bytes(keys)
 
 
+class Watch:
+    """For the keys, in what is typed."""
+
+    def __init__(self, keys: bytes) -> None:
+        self._keys = keys
+        self._pressed = b""  # the beginning of them, kept back until more is known
+
+    def passed(self, data: bytes) -> bytes | None:
+        """What goes on; None once they were typed."""
+        data = self._pressed + data
+        self._pressed = b""
+        if self._keys and self._keys in data:
+            return None
+        for size in range(len(self._keys) - 1, 0, -1):
+            if data.endswith(self._keys[:size]):
+                data, self._pressed = data[:-size], data[-size:]
+                break
+        return data
+
+
 class _Session:
     def __init__(self, to: Line, keys: bytes, typed: bool) -> None:
         self._line = to
-        self._keys = keys
-        self._pressed = b""  # the beginning of the keys, kept back until more is known
+        self._watch = Watch(keys)
         self._typed = typed
 
     def mind_signals(self) -> None:
@@ -123,16 +144,7 @@ class _Session:
 
     def _is_over(self, data: bytes) -> bool:
         """Passes on what was typed, up to the keys."""
-        data = self._pressed + data
-        self._pressed = b""
-        if self._keys:
-            at = data.find(self._keys)
-            if at >= 0:
-                return True
-            for size in range(len(self._keys) - 1, 0, -1):
-                if data.endswith(self._keys[:size]):
-                    data, self._pressed = data[:-size], data[-size:]
-                    break
-        if data:
-            self._say({"do": "typed", "data": data})
-        return False
+        passed = self._watch.passed(data)
+        if passed:
+            self._say({"do": "typed", "data": passed})
+        return passed is None

@@ -147,19 +147,21 @@ def _quoted(text: str) -> str:
 # ---- the manual page
 
 
-def manual(words: list[str]) -> int:
+def manual(given: list[str]) -> int:
     """The page in troff's words: ``pyminicon manual > pyminicon.1``."""
-    if words:
+    if given:
         raise SpecError("manual", "takes no words: pyminicon manual > pyminicon.1")
     lines = [
-        '.TH PYMINICON 1 "" pyminicon',
+        f".TH PYMINICON 1 {_today()} pyminicon",
         ".SH NAME",
         "pyminicon \\- containers without a daemon",
         ".SH SYNOPSIS",
     ]
-    lines += [f".B pyminicon\n{_troff(name)} [OPTIONS] {_troff(behind)}\n.br" for name, behind, _ in _OTHERS]
-    lines += [f".B pyminicon\n{name} [OPTIONS] {_troff(verb.words)}\n.br" for name, verb in verbs.ALL.items()]
+    calls = [(name, behind) for name, behind, _ in _OTHERS]
+    calls += [(name, verb.words) for name, verb in verbs.ALL.items()]
+    called = (f".B pyminicon\n{_troff(f'{name} [OPTIONS] {words}'.rstrip())}" for name, words in calls)
     lines += [
+        "\n.br\n".join(called),
         ".SH DESCRIPTION",
         "The words are docker's. An option that isn't here is an error, never ignored.",
         ".SH RUN",
@@ -171,6 +173,14 @@ def manual(words: list[str]) -> int:
     lines += [".SH EXIT STATUS", _troff(_STATUS)]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _today() -> str:
+    """As reproducible builds have it."""
+    import os
+    import time
+
+    return time.strftime("%Y-%m-%d", time.gmtime(float(os.environ.get("SOURCE_DATE_EPOCH") or time.time())))
 
 
 _STATUS = (

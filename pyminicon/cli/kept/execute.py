@@ -27,6 +27,7 @@ TABLE: Table = (
     ("env-file", "", MANY, "FILE", "variables, a line each"),
     ("workdir", "w", ONE, "DIR", "working directory inside; the container's own otherwise"),
     ("user", "u", ONE, "UID[:GID]", "user, by number or by a name of the container's passwd"),
+    ("detach-keys", "", ONE, "KEYS", "with -it: leave it running; instead of ctrl-p,ctrl-q"),
     ("help", "", FLAG, "", "print this"),
 )
 
