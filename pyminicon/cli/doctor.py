@@ -23,7 +23,9 @@ def main(words: list[str]) -> int:
     for word in words:
         if word in ("--help", "-h"):
             sys.stdout.write(
-                "Usage: pyminicon doctor [--json | --fix]\n\n" + (__doc__ or "").partition("\n\n")[2]
+                "Usage: pyminicon doctor [--json | --fix]\n\n"
+                + (__doc__ or "").partition("\n\n")[2].rstrip()
+                + "\n\nExamples:\n  pyminicon doctor\n  pyminicon doctor --fix\n"
             )
             return 0
         if word not in ("--json", "--fix"):

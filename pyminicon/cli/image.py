@@ -25,6 +25,13 @@ _OWN_FAILURE = 125
 _INTERRUPTED = 130
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """In the style of all other commands' help."""
+
+    def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
+        super().add_usage(usage, actions, groups, "Usage: " if prefix is None else prefix)
+
+
 class _Parser(argparse.ArgumentParser):
     """Answers bad usage in one line, with the status of a failure of our own."""
 
@@ -50,40 +57,64 @@ def main(argv: list[str]) -> int:
         return _OWN_FAILURE
 
 
+_IMPORTS = "Bring in a root file system (tar), a docker archive or an OCI layout."
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pyminicon image", description="Images in the store: bring in, look at, remove.")
+    parser = _Parser(
+        prog="pyminicon image",
+        description="Images in the store: bring in, look at, remove.",
+        formatter_class=_Help,
+        epilog=_examples("pull debian", "ls"),
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
+    def command(name: str, run: Any, text: str, *examples: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name, help=text, description=text, formatter_class=_Help, epilog=_examples(*examples)
+        )
         made.set_defaults(run=run)
         return made
 
-    one = command("import", _import, "Bring in a root file system (tar), a docker archive or an OCI layout.")
+    one = command(
+        "import",
+        _import,
+        "Bring in a root file system (tar), a docker archive or an OCI layout.",
+        "import root.tar.gz mine:1",
+        "import - mine < root.tar",
+    )
     one.add_argument("file", metavar="FILE", help="archive or directory; - is a tar on standard input")
     one.add_argument("name", metavar="NAME", nargs="?", help="default: the archive's own, or the file's")
     one.add_argument("--ref", metavar="NAME", help="which of several images in the archive")
     _add_work(one)
-    one = command("pull", _pull, "Fetch images from their registries.")
+    one = command(
+        "pull", _pull, "Fetch images from their registries.", "pull debian:12 quay.io/fedora/fedora"
+    )
     one.add_argument("names", metavar="NAME", nargs="+", help="[registry/]repository[:tag][@digest]")
     one.add_argument("--ca", metavar="FILE", help="certificates trusted besides the system's")
     one.add_argument("--plain-http", action="store_true", help="no TLS (default only for this machine)")
     _add_work(one)
-    one = command("ls", _ls, "List the images.")
+    one = command("ls", _ls, "List the images.", "ls", "ls --json")
     one.add_argument("-q", "--quiet", action="store_true", help="digests only")
     one.add_argument("--json", action="store_true")
-    one = command("inspect", _inspect, "Show what is known of images.")
+    one = command("inspect", _inspect, "Show what is known of images.", "inspect debian")
     one.add_argument("names", metavar="NAME", nargs="+")
     one.add_argument("--json", action="store_true")
-    one = command("rm", _rm, "Remove names, and images that have no other.")
+    one = command("rm", _rm, "Remove names, and images that have no other.", "rm mine:1")
     one.add_argument("names", metavar="NAME", nargs="+")
-    one = command("prune", _prune, "Remove images without a name, and what killed commands left.")
+    one = command(
+        "prune", _prune, "Remove images without a name, and what killed commands left.", "prune", "prune -a"
+    )
     one.add_argument("-a", "--all", action="store_true", help="every image that no container uses")
-    one = command("export", _export, "Write an image's file system as a tar.")
+    one = command("export", _export, "Write an image's file system as a tar.", "export debian > root.tar")
     one.add_argument("name", metavar="NAME")
     one.add_argument("-o", "--output", metavar="FILE", default="-", help="default: -, standard output")
     one.add_argument("-q", "--quiet", action="store_true")
     return parser
+
+
+def _examples(*lines: str) -> str:
+    return "\n".join(["Examples:", *(f"  pyminicon image {line}" for line in lines)])
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:

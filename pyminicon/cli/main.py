@@ -42,12 +42,23 @@ def main() -> NoReturn:
     except BrokenPipeError:  # whoever read our own output has had enough
         os._exit(OWN_FAILURE)
     except (Error, OSError) as error:
-        say(str(error))
+        _say(str(error), getattr(error, "option", None))
         status = OWN_FAILURE
     except Exception as error:  # ours to mend, but not the caller's to read a traceback of
-        say(f"unexpected {type(error).__name__}: {error}")
+        _say(f"unexpected {type(error).__name__}: {error}", None)
         status = OWN_FAILURE
     leave(status)
+
+
+def _say(message: str, option: str | None) -> None:
+    """On stderr: a line, or the JSON that was asked for."""
+    if sys.argv[1:2] == ["run"] and any(word.startswith("--json") for word in sys.argv):
+        from pyminicon.cli.report import refusal_as_json, wants_json
+
+        if wants_json(sys.argv[2:]):
+            refusal_as_json(message, option)
+            return
+    say(message)
 
 
 def command(words: list[str]) -> int:

@@ -8,6 +8,7 @@ from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from pyminicon.container import Container
@@ -67,6 +68,30 @@ def failure_as_json(error: LaunchError, given: dict[str, Any], args: list[str]) 
     about = {"stage": error.stage, "errno": error.errno, "subject": error.subject, "message": str(error)}
     fields = _asked(given) | dict.fromkeys(("id", "returncode", "limit", "startup", "usage")) | {"args": args}
     os.write(2, (json.dumps(fields | {"error": about}) + "\n").encode())
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether the words behind ``run`` ask for it, in front of the image; whatever else may be wrong with them."""
+    from pyminicon.cli.options import TABLE
+    from pyminicon.cli.words import MANY, ONE
+
+    taking = {f"--{name}" for name, _, kind, *_ in TABLE if kind in (ONE, MANY)}
+    taking |= {f"-{letter}" for _, letter, kind, *_ in TABLE if letter and kind in (ONE, MANY)}
+    at = 0
+    while at < len(words) and words[at].startswith("-") and words[at] != "--":
+        if words[at] in ("--json", "--json=true"):
+            return True
+        at += 2 if words[at] in taking else 1
+    return False
+
+
+def refusal_as_json(message: str, option: str | None) -> None:
+    """The like for what wasn't even begun; ``option``: which of them can't be."""
+    import json
+
+    nothing = dict.fromkeys(("name", "id", "returncode", "limit", "startup", "usage", "args"))
+    about = {"stage": None, "errno": None, "subject": option or "", "message": message}
+    os.write(2, (json.dumps(nothing | {"error": about}) + "\n").encode())
 
 
 def _asked(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
@@ -30,6 +31,34 @@ def test_each_verb_helps_with_its_options_and_examples(place: Place, verb: str) 
     if verbs.ALL[verb].least:
         r = place(verb)
         assert r.returncode == 125 and f"pyminicon {verb} --help" in r.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["run", "doctor", "completion", "manual", "pull", "images", "rmi", "image"]
+    + [f"image {verb}" for verb in ("import", "pull", "ls", "inspect", "rm", "prune", "export")],
+)
+def test_every_other_command_helps_in_the_same_style(place: Place, words: str) -> None:
+    text = place.ok(*words.split(), "--help")
+    assert text.startswith("Usage: pyminicon ")
+    assert "\nExamples:\n  " in text
+
+
+def test_json_is_what_a_refusal_says_as_well_and_only_where_it_was_asked_for(place: Place) -> None:
+    for words in (
+        ["--memory", "lots", "host", "true"], ["--nosuch", "host"], ["-d", "--name", "a/b", "host", "true"],
+        ["nosuchimage", "true"], [], ["--name", "x", "-d", "--restart", "always", "host"],
+    ):  # fmt: skip
+        r = place("run", "--json", *words)
+        assert (r.returncode, r.stdout) == (125, "")
+        told = json.loads(r.stderr)
+        assert told["returncode"] is None and told["error"]["message"], words
+    assert (
+        json.loads(place("run", "--memory", "lots", "--json", "host", "true").stderr)["error"]["subject"]
+        == "--memory"
+    )
+    r = place("run", "--memory", "lots", "host", "prog", "--json")
+    assert r.returncode == 125 and r.stderr.startswith("pyminicon: --memory: ")
 
 
 def test_the_command_itself_names_every_verb(place: Place) -> None:

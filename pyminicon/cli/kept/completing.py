@@ -149,6 +149,9 @@ def _quoted(text: str) -> str:
 
 def manual(given: list[str]) -> int:
     """The page in troff's words: ``pyminicon manual > pyminicon.1``."""
+    if given in (["--help"], ["-h"]):
+        sys.stdout.write(_MANUAL_HELP)
+        return 0
     if given:
         raise SpecError("manual", "takes no words: pyminicon manual > pyminicon.1")
     lines = [
@@ -173,6 +176,17 @@ def manual(given: list[str]) -> int:
     lines += [".SH EXIT STATUS", _troff(_STATUS)]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+_MANUAL_HELP = """\
+Usage: pyminicon manual
+
+Print the manual page, made of the same tables as each command's help.
+
+Examples:
+  pyminicon manual > pyminicon.1
+  pyminicon manual | man -l -
+"""
 
 
 def _today() -> str:
