@@ -17,8 +17,13 @@ from tests.support import ordinary
 SCRIPT = """
 pyminicon() { "$PYTHON" -m pyminicon "$@"; }
 unset XDG_RUNTIME_DIR PYMINICON_STATE PYMINICON_STORE
+if [ "$SESSION" = yes ]; then
+    export XDG_RUNTIME_DIR="$HOME/session"
+    mkdir -m 700 "$XDG_RUNTIME_DIR"
+fi
 pyminicon run -d --name web host sh -c 'mkdir /tmp/d; echo x > /tmp/d/f; echo ready; exec sleep 1000' || exit 1
 pyminicon exec web true || exit 2
+test "$SESSION" = no || test -d "$XDG_RUNTIME_DIR/pyminicon/containers" || exit 15
 until pyminicon logs web | grep -q ready; do :; done
 test "$(pyminicon exec web id -u)" = 0 || exit 3
 test "$(pyminicon ps --format '{{.Names}} {{.State}}')" = "web running" || exit 4
@@ -45,12 +50,13 @@ def shared_dir() -> Iterator[Path]:
         yield Path(place)
 
 
-def test_an_ordinary_user_has_them_too(needs_root: None, shared_dir: Path) -> None:
+@pytest.mark.parametrize("session", ["yes", "no"])  # "no": as with su
+def test_an_ordinary_user_has_them_too(needs_root: None, shared_dir: Path, session: str) -> None:
     hold, home = shared_dir / "hold", shared_dir / "home"
     hold.mkdir()
     home.mkdir()
     os.chown(home, ordinary.UID, ordinary.UID)
-    env = environment(HOME=str(home), PYTHON=sys.executable)
+    env = environment(HOME=str(home), PYTHON=sys.executable, SESSION=session)
     r = subprocess.run(
         ordinary.command(["sh", "-c", SCRIPT], hold),
         capture_output=True, text=True, check=False, cwd="/", env=env, timeout=300,
