@@ -194,7 +194,10 @@ _TREES = (
     "pki",
     "crypto-policies",
     "fonts",
+    "pam.d",  # with security and skel: adduser, chfn, su
     "profile.d",
+    "security",
+    "skel",
     "xdg",
     "chromium",
     "chromium.d",
