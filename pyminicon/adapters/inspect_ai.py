@@ -15,12 +15,15 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from inspect_ai.util import (
     ComposeConfig,
     ExecResult,
     OutputLimitExceededError,
+    SandboxConnection,
     SandboxEnvironment,
     SandboxEnvironmentConfigType,
     SandboxEnvironmentLimits,
@@ -29,7 +32,7 @@ from inspect_ai.util import (
     parse_compose_yaml,
     sandboxenv,
 )
-from inspect_ai.util._sandbox.environment import SandboxUnavailableError
+from inspect_ai.util._sandbox.environment import HostMapping, PortMapping, SandboxUnavailableError
 from inspect_ai.util._sandbox.exec_remote import (
     ExecCompleted,
     ExecOutput,
@@ -44,6 +47,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import pyminicon
 from pyminicon import aio
+from pyminicon.keeper import lending
+from pyminicon.options.parse import SERVED
 
 if TYPE_CHECKING:
     from pyminicon.aio.path import AsyncContainerPath
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
 DIRECTORY = "/tmp/sample"
 _REFUSED = 126  # an exec that couldn't begin, as a shell says it
 _NOT_FOUND = 127
+_SHELL = "command -v bash >/dev/null && exec bash -l; exec sh -l"
 
 
 class PyminiconConfig(BaseModel):
@@ -84,6 +90,9 @@ class PyminiconConfig(BaseModel):
         """As ``pyminicon.start`` takes them."""
         names = ("image", "memory", "cpus", "pids", "network", "egress", "publish", "user", "hostname")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if os.geteuid() != 0:
+            # Every id there is: what adduser makes inside needs more than the one that an ordinary user begins with.
+            options["userns"] = "private"
         return {**options, "env": self.env, "volumes": self.volumes}
 
 
@@ -177,10 +186,47 @@ def _volume(name: str, row: Any) -> str:
 class PyminiconSandboxEnvironment(SandboxEnvironment):
     """One living container."""
 
+    #: While tasks go on their samples' containers come out of a stock. Who asks for a sample without a task has none.
+    _tasks: ClassVar[int] = 0
+    _templates: ClassVar[dict[str, aio.Template]] = {}
+
     def __init__(self, box: aio.AsyncContainer[Any], config: PyminiconConfig) -> None:
         super().__init__()
         self.box = box
         self.config = config
+        self._lent: asyncio.Task[lending.Lent] | None = None
+
+    async def connection(self, *, user: str | None = None) -> SandboxConnection:
+        """A shell in it, for whoever runs the command on this machine as this user. The framework asks this of each
+        sample: a socket is made, and nothing is started. It ends with the sample."""
+        try:
+            if self._lent is None:
+                self._lent = asyncio.create_task(asyncio.to_thread(lending.Lent, self.box))
+            await asyncio.shield(self._lent)
+        except (OSError, pyminicon.Error) as error:
+            raise ConnectionError(f"no shell in container {self.box.id}: {error}") from error
+        state = os.environ.get("PYMINICON_STATE")
+        words = ["env", f"PYMINICON_STATE={os.path.abspath(state)}"] if state else []
+        words += [sys.executable, "-m", "pyminicon", "exec", "-it", *(["-u", user] if user else [])]
+        words += ["-w", self.config.working_dir, self.box.id, "sh", "-c", _SHELL]
+        ports = [
+            PortMapping(
+                container_port=inner, protocol="tcp", mappings=[HostMapping(host_ip=host, host_port=outer)]
+            )
+            for inner, (host, outer) in self.box.ports.items()
+        ]
+        return SandboxConnection(
+            type="pyminicon", command=shlex.join(words), ports=ports or None, container=self.box.id
+        )
+
+    async def _end(self) -> None:
+        try:
+            if self._lent is not None:
+                await asyncio.to_thread((await self._lent).end)
+        except (OSError, pyminicon.Error):  # nobody reaches it; what ends it is below
+            pass
+        finally:
+            await self.box.aclose()
 
     # ---- life ----
 
@@ -195,6 +241,16 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
     @classmethod
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
         configurations(config)  # what isn't understood is said before the first sample
+        cls._tasks += 1
+
+    @classmethod
+    async def task_cleanup(
+        cls, task_name: str, config: SandboxEnvironmentConfigType | None, cleanup: bool
+    ) -> None:
+        cls._tasks = max(0, cls._tasks - 1)
+        if not cls._tasks:
+            while cls._templates:
+                await cls._templates.popitem()[1].close()
 
     @classmethod
     async def sample_init(
@@ -210,8 +266,19 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         return made
 
     @classmethod
+    async def _started(cls, config: PyminiconConfig) -> aio.AsyncContainer[Any]:
+        options = config.options()
+        if not cls._tasks or SERVED & options.keys():  # ports and a proxy are each container's own
+            cold: aio.AsyncContainer[Any] = await aio.start(**options)
+            return cold
+        env = options.pop("env")
+        template = cls._templates.setdefault(repr(options), aio.Template(init=True, **options))
+        started: aio.AsyncContainer[Any] = await template.start(env=env)
+        return started
+
+    @classmethod
     async def _begin(cls, config: PyminiconConfig) -> PyminiconSandboxEnvironment:
-        self = cls(await aio.start(**config.options()), config)
+        self = cls(await cls._started(config), config)
         try:
             await self.box.path(config.working_dir).mkdir(parents=True, exist_ok=True)
             for file, text in config.files.items():
@@ -232,8 +299,7 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         environments: dict[str, SandboxEnvironment],
         interrupted: bool,
     ) -> None:
-        for one in environments.values():
-            await one.as_type(cls).box.aclose()
+        await asyncio.gather(*(one.as_type(cls)._end() for one in environments.values()))
 
     # ---- commands ----
 
@@ -261,7 +327,7 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         except pyminicon.Error as error:
             return self._refused(error)
         out, err = _text(r.stdout), _text(r.stderr)
-        if r.limit == "max_output" or max(len(r.stdout), len(r.stderr)) > limit:
+        if r.limit == "output" or max(len(r.stdout), len(r.stderr)) > limit:
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, out[-limit:])
         return ExecResult(r.returncode == 0, _status(r.returncode), out, err)
 

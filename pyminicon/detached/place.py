@@ -2,6 +2,7 @@
 
     containers/ID/   state, log, log.1, socket; locked (flock) by the keeper as long as it lives
     names/NAME       a link to the container's directory
+    lent/ID/         socket, of a container that its own process serves; locked likewise
     lock             held for a few system calls by whoever gives or takes a name
 
 All of it is one user's alone (0700), so beneath its top no name can be a trap.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 128
 DRAFT = ".new-"  # how the directory of a container begins that has no id yet
+LENT = "lent"  # beneath it: a room for each container of a process that lets others in (keeper/lending.py)
 
 
 def top_path() -> str:
@@ -175,6 +177,8 @@ def find(word: str) -> str:
         if found:
             ids = ", ".join(os.path.basename(path) for path in found[:4])
             raise Error(f"{word}: more than one container's id begins like this: {ids}")
+        if os.path.exists(f"{where}/{LENT}/{word}/socket"):
+            return f"{where}/{LENT}/{word}"
     raise NoSuchContainer(f"no such container: {word:.140}")
 
 

@@ -4,7 +4,10 @@ environment that has inspect_ai.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import shlex
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +94,35 @@ async def test_exec_remote_ends_with_all_that_came_of_it(sandbox_env: Box) -> No
     assert "sleep" not in (await sandbox_env.exec(["ps", "ax"])).stdout
     with pytest.raises(RuntimeError):
         await process.write_stdin("x")
+
+
+async def test_a_connection_is_a_shell_in_it_as_long_as_the_sample_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    monkeypatch.setenv("PYMINICON_STATE", str(state))
+    made = await Box.sample_init("task", adapter.PyminiconConfig(image=IMAGE), {})
+    box = made["default"]
+    await box.write_file("here", "found\n")
+    told = await box.connection()
+    assert told.command == (await box.connection()).command and told.container in told.command
+    words = shlex.split(told.command)
+    words[words.index("-it")] = "-i"  # there is no terminal here
+    shell = await asyncio.to_thread(
+        subprocess.run, words, input=b"cat here; grep Seccomp: /proc/self/status; exit 3\n", capture_output=True, timeout=60
+    )  # fmt: skip
+    assert (shell.returncode, shell.stdout) == (3, b"found\nSeccomp:\t2\n"), shell.stderr
+    ended = await asyncio.to_thread(
+        subprocess.run, [*words[: words.index("exec")], "rm", "-f", str(told.container)],
+        capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert ended.returncode != 0
+    assert (await box.exec(["true"])).success, "nobody ends it that way"
+    await Box.sample_cleanup("task", None, made, False)
+    assert [*(state / "lent").iterdir()] == []
+    after = await asyncio.to_thread(subprocess.run, words, capture_output=True, timeout=60)
+    assert after.returncode == 125 and b"no such container" in after.stderr
 
 
 # ---- configurations ---------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ import pytest
 from tests.support import ordinary
 
 HERE = Path(__file__).resolve().parent
-#: One id alone is mapped for him: adduser can give nothing to a second one.
-NOT_HERE = {"test_exec_as_user"}
 
 
 @pytest.fixture
@@ -33,7 +31,7 @@ def places() -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_an_ordinary_user_passes_all_but_what_needs_roots_files(places: tuple[Path, Path]) -> None:
+def test_an_ordinary_user_with_a_range_of_ids_passes_all(places: tuple[Path, Path]) -> None:
     hold, home = places
     words = [
         sys.executable,
@@ -53,5 +51,5 @@ def test_an_ordinary_user_passes_all_but_what_needs_roots_files(places: tuple[Pa
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
     failed = set(re.findall(r"^(?:FAILED|ERROR) \S+?::(\w+)", done.stdout, re.MULTILINE))
-    assert failed == NOT_HERE, done.stdout
-    assert re.search(r"\b1 failed, \d\d passed", done.stdout), done.stdout[-2000:]
+    assert not failed, done.stdout
+    assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE), done.stdout[-2000:]
