@@ -9,7 +9,7 @@ of this package. Fixtures:
 ``container_factory``
     ``container_factory(**options)``: as many as a test wants, with other options; all end with the test.
 ``container_template``
-    The :class:`pyminicon.Template` behind ``container``, for ``container_template.run(args)``.
+    A :class:`pyminicon.Template` with the same options, for ``container_template.run(args)``.
 
 Their options come from the ini file (``container_image``, ``container_memory`` …), then from the marker
 ``@pytest.mark.container(image="python", memory="64M")``, the closest last; all of ``pyminicon.start``'s are taken there.
@@ -154,6 +154,15 @@ def _container_templates() -> Iterator[dict[str, Template]]:
         template.close()
 
 
+def _template(made: dict[str, Template], options: dict[str, Any]) -> Template:
+    import pyminicon
+
+    recipe = repr(sorted(options.items()))
+    if recipe not in made:
+        made[recipe] = pyminicon.Template(**options)
+    return made[recipe]
+
+
 def _divided(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
     """This test's options: those of its template, and those that each container of it is given."""
     from pyminicon.options.parse import EACH_RUN
@@ -165,18 +174,14 @@ def _divided(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture
 def container_template(request: pytest.FixtureRequest, _container_templates: dict[str, Template]) -> Template:
-    """The template that this test's ``container`` comes from: for ``container_template.run(args)``."""
-    import pyminicon
-
-    options, _ = _divided(request.node)
-    recipe = repr(sorted(options.items()))
-    if recipe not in _container_templates:
-        _container_templates[recipe] = pyminicon.Template(**options)
-    return _container_templates[recipe]
+    """A template with the options of this test's ``container``: for ``container_template.run(args)``."""
+    return _template(_container_templates, _divided(request.node)[0])
 
 
 @pytest.fixture
-def container(request: pytest.FixtureRequest) -> Iterator[Container[bytes]]:
+def container(
+    request: pytest.FixtureRequest, _container_templates: dict[str, Template]
+) -> Iterator[Container[bytes]]:
     """A container to live in, this test's own: ``container.run(["sh", "-c", "…"])``."""
     from pyminicon.options.parse import SERVED
 
@@ -186,7 +191,8 @@ def container(request: pytest.FixtureRequest) -> Iterator[Container[bytes]]:
 
         started: Container[bytes] = pyminicon.start(**options, **own)
     else:
-        started = request.getfixturevalue("container_template").start(**own)
+        # With an init, or none would wait in stock for commands.
+        started = _template(_container_templates, {**options, "init": True}).start(**own)
     with started as box:
         yield _watched(request, box)
 
