@@ -119,7 +119,7 @@ void keep_pasta(int container, int netns, int report, const char* const* argv) {
   // Where it has no root it has been given the capabilities (ambient).
   sys::call(SYS_setresgid, 0, 0, 0);
   sys::call(SYS_setresuid, 0, 0, 0);
-  int started[2], words[2];
+  int started[2] = {-1, -1}, words[2] = {-1, -1};
   if (sys::call(SYS_pipe2, sys::arg(started), O_CLOEXEC) < 0 ||
       sys::call(SYS_pipe2, sys::arg(words), O_CLOEXEC) < 0) {
     sys::exit_group(1);
