@@ -41,18 +41,29 @@ bool looks_as(const Fingerprint& seen, int dir, const char* path, int flags, uin
   return same_file && makedev(now.stx_rdev_major, now.stx_rdev_minor) == seen.rdev;
 }
 
+// The image's directory, if the kernel has the way to it in memory (RESOLVE_CACHED, Linux 5.12).
+// The kernel also answers EAGAIN when a mount or a rename anywhere came in between: asked again, it
+// tells the two apart.
+Fd cached_directory(const std::string& path) {
+  constexpr int kTries = 4;
+  const kernel::OpenHow how{O_PATH | O_DIRECTORY | O_CLOEXEC, 0, kernel::kResolveCached};
+  for (int tries = 1;; ++tries) {
+    Fd dir(
+        static_cast<int>(syscall(kernel::kSysOpenat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+    if (dir || errno != EAGAIN || tries == kTries) return dir;
+  }
+}
+
 }  // namespace
 
-// The directory itself is looked up in what the kernel remembers (RESOLVE_CACHED, Linux 5.12): the
-// way there may lead over any file system. Once it is the same as then, what lies in it is on the
+// The directory itself is looked up in what the kernel remembers: the way there may lead over any
+// file system. Once it is the same as then, what lies in it is on the
 // same one; where another is mounted in it, a directory's device tells before anything below it is
 // asked for: they come in their order.
 bool all_stand_at_once(const std::vector<Fingerprint>& seen) {
   if (seen.empty()) return false;
   const Fingerprint& image = seen.front();
-  const kernel::OpenHow how{O_PATH | O_DIRECTORY | O_CLOEXEC, 0, kernel::kResolveCached};
-  const Fd dir(static_cast<int>(
-      syscall(kernel::kSysOpenat2, AT_FDCWD, image.path.c_str(), &how, sizeof how)));
+  const Fd dir = cached_directory(image.path);
   if (!dir || !looks_as(image, dir.get(), "", AT_EMPTY_PATH, image.device)) return false;
   return std::all_of(seen.begin() + 1, seen.end(), [&image](const Fingerprint& one) {
     return looks_as(one, AT_FDCWD, one.path.c_str(), AT_SYMLINK_NOFOLLOW, image.device);
