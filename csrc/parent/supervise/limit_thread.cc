@@ -106,15 +106,21 @@ class LimitThread {
   int64_t prepare(Guarded& guarded) {
     const std::lock_guard lock(guarded.lock);
     Launched& container = guarded.container;
-    // Once it has ended only the relays matter; its pidfd would stay readable for ever.
+    // Once it has ended only what its reader hasn't taken yet matters; its pidfd would stay
+    // readable for ever.
     const bool ended = container.reaped || is_over(container);
+    bool held_up = !ended;
     if (!ended) polls_.push_back({container.pidfd.get(), POLLIN, 0});
     for (Relay& relay : guarded.relays) {
       if (!relay.from) continue;
       const bool full = guarded.limits.output > 0 && !writable(relay.to.get());
+      held_up = held_up || full;
       polls_.push_back({full ? relay.to.get() : relay.from.get(),
                         static_cast<short>(full ? POLLOUT : POLLIN), 0});
     }
+    // One that ended between two turns has nothing left that would wake this thread: without
+    // another turn at once its descriptors would stay until the next container.
+    if (!held_up) return 0;
     if (ended || guarded.limit != Limit::kNone) return kNever;
     if (container.cgroup && container.cgroup->oom_fd() >= 0) {
       polls_.push_back({container.cgroup->oom_fd(), container.cgroup->oom_poll_events(), 0});
