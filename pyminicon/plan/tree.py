@@ -78,7 +78,7 @@ def _tmpfs_can_be_a_layer() -> bool:
 
 
 def put_names(builder: Draft) -> None:
-    """hosts, hostname and, for the host's network, what resolves there."""
+    """hosts, hostname, what resolves in the host's network, and the mark of a container."""
     spec = builder.spec
     name = None if builder.fields.get("hostname_is_id") else builder.hostname
     hosts, own_line = _LOCALHOST, _own_line(name)
@@ -105,6 +105,8 @@ def put_names(builder: Draft) -> None:
     put("etc/hosts", tuple(pieces), 0o644)
     if resolv_conf is not None:
         put("etc/resolv.conf", resolv_conf, 0o644)
+    if not spec.read_only:  # a directory that has all names already is bound, and not covered
+        put("run/.containerenv", b"", 0o644)  # by it programs tell that this is a container (podman-run(1))
 
 
 def own_what_anybody_writes(builder: Draft) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pyminicon import run
 from tests.support.run import out, sh
 
 IMAGES = ["host", "directory", "read-only directory", "host read-only"]
@@ -93,3 +94,28 @@ def test_an_image_whose_etc_is_a_link_out_is_not_followed_out(own_rootfs: Path, 
 def test_uts_host_keeps_the_hosts_name() -> None:
     assert out("uname -n", uts="host") == os.uname().nodename + "\n"
     assert out("cat /etc/hostname", uts="host") == os.uname().nodename + "\n"
+
+
+def test_a_program_that_looks_for_a_container_finds_one_where_the_root_can_be_written(
+    own_rootfs: Path,
+) -> None:
+    look = ["/bin/sh", "-c", "test -f /run/.containerenv && ! test -s /run/.containerenv"]
+    for image in ("host", "python", str(own_rootfs)):
+        assert run(look, image=image).returncode == 0
+        assert run(look, image=image, read_only=True).returncode != 0
+    assert not (own_rootfs / "run/.containerenv").exists()
+
+
+def test_what_an_image_has_in_the_place_of_the_mark_is_neither_written_nor_followed(own_rootfs: Path) -> None:
+    (own_rootfs / "run").mkdir(exist_ok=True)
+    (own_rootfs / "precious").write_text("x")
+    (own_rootfs / "run/.containerenv").symlink_to("/precious")
+    script = "cat /precious; test -f /run/.containerenv && ! test -L /run/.containerenv && echo y"
+    assert run(["/bin/sh", "-c", script], image=str(own_rootfs), capture_output=True).stdout == b"xy\n"
+    assert (own_rootfs / "precious").read_text() == "x"
+
+
+def test_the_mark_is_there_in_an_image_whose_run_is_a_link(own_rootfs: Path) -> None:
+    (own_rootfs / "elsewhere").mkdir()
+    (own_rootfs / "run").symlink_to("elsewhere")
+    assert run(["/bin/sh", "-c", "test -f /run/.containerenv"], image=str(own_rootfs)).returncode == 0
