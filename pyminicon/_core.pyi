@@ -40,6 +40,7 @@ class PlanFields(TypedDict, total=False):
     hostname_is_id: bool  # the container's own
     loopback: bool
     pasta: list[str]  # the command line of what makes its way out
+    sysctls: Sequence[tuple[str, str]]
     only_unix_sockets: bool
     private_clock: bool
     root: int

@@ -103,6 +103,18 @@ def _loopback(number: int, subject: str) -> str | None:
     return filtered() if number == errno.ENOSYS else None
 
 
+def _sysctl(number: int, subject: str) -> str | None:
+    if number == errno.ENOENT:
+        return "not a setting of a container's network: there is none, or it is the whole machine's"
+    if number in (errno.EINVAL, errno.ERANGE):
+        return "the kernel doesn't take that value for it"
+    if number == errno.EACCES:
+        return "it can't be written from a network of a container's own"
+    if number == errno.EROFS:
+        return "/proc/sys is read-only for the caller: --security-opt systempaths=unconfined outside"
+    return None
+
+
 def _clone(number: int, subject: str) -> str | None:
     if number in (errno.EPERM, errno.EACCES):
         return _user_namespaces_forbidden()
@@ -192,6 +204,7 @@ _EXPLAIN = {
     "clone": _clone,
     "network": _clone,
     "loopback": _loopback,
+    "sysctl": _sysctl,
     "pivot_root": _forbidden,
     "userns": _userns,
     "mount": _mount,

@@ -70,6 +70,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
       hostname=None           the container's id where none is given
       add_host=()             ["name:address"] for /etc/hosts
       dns=()                  addresses of name servers
+      sysctls=None            {"net.ipv4.ip_forward": "1"}: settings of the container's own network
       volumes=()              ["source:target[:ro]"]
       tmpfs=()                ["target[:size=64m]"]
       files=None              {"target": bytes or path}, put in before the start

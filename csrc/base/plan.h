@@ -160,6 +160,12 @@ struct TimePlan {
   uint64_t latest;      // the monotonic clock (s) must read less than this inside
 };
 
+// A setting of the container's own network.
+struct SysctlPlan {
+  const char* path;  // below /proc/sys
+  const char* value;
+};
+
 struct CapabilityPlan {
   uint64_t keep;  // bounding, permitted and effective set
   uint32_t last;  // the kernel's last capability
@@ -198,6 +204,7 @@ struct LaunchPlan {
   TimePlan time;
   const char* hostname;
   uint32_t loopback;
+  View<SysctlPlan> sysctls;
   uint32_t fresh_mounts;  // join a mount namespace made of the host's root alone (Linux 7.0)
   RootPlan root;
   View<FsOp> skeleton;  // made in the scratch directory before the root is mounted

@@ -27,6 +27,7 @@ namespace pyminicon {
   X(kSysfs, "sysfs")               \
   X(kPivot, "pivot_root")          \
   X(kLoopback, "loopback")         \
+  X(kSysctl, "sysctl")             \
   X(kGate, "gate")                 \
   X(kCollect, "collect")           \
   X(kPark, "park")                 \

@@ -220,6 +220,12 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   fields.text("hostname", spec->hostname);
   fields.value("hostname_is_id", spec->hostname_is_id);
   fields.value("loopback", spec->loopback);
+  if (const py::handle rows = fields.get("sysctls")) {
+    for (py::handle item : rows) {
+      const auto row = py::reinterpret_borrow<py::tuple>(item);
+      spec->sysctls.emplace_back(bytes_of(row[0]), bytes_of(row[1]));
+    }
+  }
   fields.list("pasta", spec->pasta);
   fields.value("private_clock", spec->private_clock);
   read_root(fields, *spec);

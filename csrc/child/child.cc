@@ -29,6 +29,7 @@ constexpr Step kBirth[] = {
     {Stage::kSysfs, mount_sysfs},            // shows the network namespace it is mounted in
     {Stage::kPivot, pivot},                  // the old root is gone after this line
     {Stage::kLoopback, await_loopback},      // late as well, for the same reason
+    {Stage::kSysctl, write_sysctls},         // the network is there, with all its interfaces
     {Stage::kGate, open_gate},          // its address is there, and nobody who could take the port
     {Stage::kCollect, hand_out},        // what `collect` will read, before anybody lives here
     {Stage::kPark, park},               // a template's container waits here for its run

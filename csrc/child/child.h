@@ -21,9 +21,10 @@ struct Child {
   StdioPlan stdio;       // the plan's, or what a parked container was sent
   const ExecPlan* exec;  // likewise
   Mapped mapped;
-  int root = -1;              // the container's root directory (the mount), once it is attached
-  int mount_namespace = -1;   // opened while the host's /proc is there, for hand_out
-  int proc = -1, sys = -1;    // the container's own procfs and sysfs, when they are fresh ones
+  int root = -1;             // the container's root directory (the mount), once it is attached
+  int mount_namespace = -1;  // opened while the host's /proc is there, for hand_out
+  int proc = -1, sys = -1;   // the container's own procfs and sysfs, when they are fresh ones
+  int settings = -1;  // /proc/sys before it is made read-only, where sysctls are to be written
   int null = -1, empty = -1;  // what files and directories are masked with
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
   bool network_joined = false;  // the one that a netns helper has made
@@ -44,6 +45,7 @@ long enter_timens(Child&);
 long set_hostname(Child&);
 long enter_network(Child&);
 long await_loopback(Child&);
+long write_sysctls(Child&);
 long make_mounts_private(Child&);
 long mount_root(Child&);
 long mount_before_sysfs(Child&);

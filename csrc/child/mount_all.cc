@@ -4,6 +4,7 @@
 #include "child/masks.h"
 #include "child/mount.h"
 #include "child/sources.h"
+#include "child/sysctls.h"
 
 namespace pyminicon::child {
 
@@ -107,6 +108,9 @@ long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
     const Fd host(sys::openat(AT_FDCWD, op.source, O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (host.failed()) return host.get();
     if (!same_file_system_type(host.get(), magic)) return -ENODEV;
+    if (magic == kProcMagic) {
+      if (const long r = keep_settings(child, host.get()); r < 0) return r;
+    }
     const Fd tree(clone_descriptor(child, op, host.get()));
     return tree.failed() ? tree.get() : attach_tree(child, op, tree.get());
   }
@@ -118,7 +122,7 @@ long pseudo(Child& child, const FsOp& op, const char* type, long magic) {
   const long top = open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks);
   if (top < 0) return top;
   (magic == kProcMagic ? child.proc : child.sys) = static_cast<int>(top);
-  return 0;
+  return magic == kProcMagic ? keep_settings(child, child.proc) : 0;
 }
 
 long tmpfs(Child& child, const FsOp& op) {

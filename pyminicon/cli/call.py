@@ -70,6 +70,7 @@ _WORDS = {
     "volumes": "--volume",
     "pass_fds": "--preserve-fds",
     "rlimits": "--ulimit",
+    "sysctls": "--sysctl",
     "seccomp": "--security-opt",
     "no_new_privileges": "--security-opt",
     "systempaths": "--security-opt",
@@ -186,6 +187,15 @@ def ulimit(words: str) -> tuple[str, tuple[int, int]]:
 
 def _ulimits(call: dict[str, Any], given: dict[str, Any]) -> None:
     call["rlimits"] = dict(ulimit(words) for words in given["ulimit"])
+
+
+def _sysctls(call: dict[str, Any], given: dict[str, Any]) -> None:
+    call["sysctls"] = {}
+    for words in given["sysctl"]:
+        name, equals, value = words.partition("=")
+        if not equals:
+            raise SpecError("--sysctl", f"takes net.NAME=VALUE, not {words!r:.80}")
+        call["sysctls"][name.strip()] = value
 
 
 def _workdir(call: dict[str, Any], given: dict[str, Any]) -> None:
@@ -365,6 +375,7 @@ _MADE: dict[str, Callable[[dict[str, Any], dict[str, Any]], None]] = {
     "env-file": _env,
     "mount": _mounts,
     "ulimit": _ulimits,
+    "sysctl": _sysctls,
     "security-opt": _securities,
     "name": _name,
     "rm": _rm,

@@ -59,6 +59,7 @@ TABLE: Table = (
     ("ulimit", "", MANY, "NAME=SOFT[:HARD]", "resource limit of a process, as nofile=256:512"),
     ("add-host", "", MANY, "NAME:ADDRESS", "a line of /etc/hosts"),
     ("dns", "", MANY, "ADDRESS", "a name server for /etc/resolv.conf"),
+    ("sysctl", "", MANY, "net.NAME=VALUE", "a setting of the container's own network"),
     (
         "publish",
         "p",

@@ -77,6 +77,7 @@ class Spec:
     hostname: str | None = None
     add_host: Sequence[tuple[str, str]] = ()  # (name, address)
     dns: Sequence[str] = ()
+    sysctls: Sequence[tuple[str, str]] = ()  # (name, value)
     volumes: Sequence[tuple[str, str, str]] = ()  # (source, target, mode)
     tmpfs: Sequence[tuple[str, str, bool]] = ()  # (target, kernel options, noexec)
     files: Sequence[tuple[str, bytes, int]] = ()  # (target, bytes, mode)

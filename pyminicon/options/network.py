@@ -87,6 +87,36 @@ def headers(name: str, value: Any) -> dict[str, dict[str, str]]:
     return found
 
 
+def sysctls(name: str, value: Any) -> list[tuple[str, str]]:
+    """(name, value) of each setting. Raises SpecError."""
+    try:
+        rows = list(value.items())
+    except AttributeError:
+        raise SpecError(name, 'takes {"net.ipv4.ip_forward": "1"}') from None
+    found = []
+    for key, content in rows:
+        words = text(name, key).split(".")
+        plain = all(word and not set(word) - _OF_A_SETTING for word in words)
+        if words[0] != "net" or len(words) < 3 or not plain:
+            raise SpecError(
+                name,
+                f"takes settings of the container's own network, as net.ipv4.ip_forward, not {key!r:.60}",
+            )
+        if isinstance(content, bool) or not isinstance(content, (str, int)):
+            raise SpecError(
+                name, f"{key:.60}: takes a string or a whole number, not {type(content).__name__}"
+            )
+        line = text(name, str(content)).strip(" \t")
+        if not line or "\n" in line:
+            raise SpecError(name, f"{key:.60}: takes a value of one line, not {content!r:.60}")
+        found.append((".".join(words), line))
+    return found
+
+
+#: What the kernel's names are made of, and those of interfaces among them.
+_OF_A_SETTING = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-@")
+
+
 #: What says where a request ends and whom it is for.
 _OUR_FIELDS = frozenset("host connection content-length transfer-encoding".split())
 
@@ -96,6 +126,10 @@ def check_together(spec: Spec) -> None:
     if spec.publish and spec.network in ("off", "host"):
         why = "there are no ports inside" if spec.network == "off" else "its ports are this machine's already"
         raise SpecError("publish", f"can't be given with network={spec.network!r}: {why}")
+    if spec.sysctls and spec.network == "host":
+        raise SpecError(
+            "sysctls", "can't be given with network='host': they are of the container's own network"
+        )
     if spec.egress_headers and spec.egress is None:
         raise SpecError("egress_headers", "are added by the proxy that egress makes: give both")
     if spec.egress is not None:

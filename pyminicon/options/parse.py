@@ -72,9 +72,9 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
         check(spec, name, value)
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
-    mounts = spec.volumes or spec.tmpfs or spec.host_etc
+    elsewhere = spec.volumes or spec.tmpfs or spec.host_etc or spec.sysctls
     if (
-        mounts
+        elsewhere
         or spec.max_output is not None
         or spec.overflow != "kill"
         or spec.publish

@@ -151,6 +151,12 @@ def _dns(spec: Spec, name: str, value: Any) -> None:
             raise SpecError(name, f"takes addresses of name servers, not {item!r:.80}")
 
 
+def _sysctls(spec: Spec, name: str, value: Any) -> None:
+    from pyminicon.options.network import sysctls
+
+    spec.sysctls = sysctls(name, value or {})
+
+
 def _executable(spec: Spec, name: str, value: Any) -> None:
     if value is not None:
         spec.executable = text(name, value)
@@ -355,6 +361,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "hostname": _hostname,
     "add_host": _add_host,
     "dns": _dns,
+    "sysctls": _sysctls,
     "volumes": _volumes,
     "tmpfs": _tmpfs,
     "files": _files,
@@ -426,7 +433,7 @@ def check_together(spec: Spec) -> None:
         _check_counted(spec)
     if spec.volumes or spec.tmpfs:
         _check_mount_points(spec)
-    if spec.publish or spec.egress is not None or spec.egress_headers:
+    if spec.publish or spec.sysctls or spec.egress is not None or spec.egress_headers:
         from pyminicon.options import network
 
         network.check_together(spec)

@@ -56,6 +56,7 @@ class ContainerOptions(LimitOptions, total=False):
     hostname: str | None
     add_host: Iterable[str]
     dns: Iterable[str]
+    sysctls: Mapping[str, str | int] | None
     volumes: Iterable[AnyPath | tuple[AnyPath, ...]] | None
     tmpfs: Iterable[AnyPath] | None
     network: Literal["none", "off", "host", "pasta"]

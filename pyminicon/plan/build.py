@@ -149,6 +149,7 @@ class _Builder(Draft):
         flags |= _NEWNET if spec.network != "host" else 0
         fields["namespaces"] = flags
         fields["loopback"] = spec.network in ("none", "pasta")
+        fields["sysctls"] = spec.sysctls
         fields["only_unix_sockets"] = spec.network == "off"
         fields["private_clock"] = spec.time == "private"
         fields["kill_by_cgroup"] = spec.pid == "host"

@@ -57,6 +57,7 @@ ELSEWHERE = {
     "started": "the program runs",
     "network": "test_a_caller_who_may_not_unshare_gets_it_from_clone",
     "sysfs": "test_an_image_cannot_lead_the_mounts_of_proc_sys_and_dev_away",
+    "sysctl": "test_a_setting_that_the_kernel_refuses_is_named",
     "cgroup": "test_a_cgroup_that_cannot_be_made_is_an_error",
     "cgroup_join": "test_faults, kind 'limits'",
     "cgroupns": "test_faults, kind 'limits'",

@@ -347,6 +347,8 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
       return of_op(mounts);
     case Stage::kHostname:
       return spec.hostname_is_id ? options.id : spec.hostname.value_or("");
+    case Stage::kSysctl:
+      return listed && index < spec.sysctls.size() ? spec.sysctls[index].first : "";
     case Stage::kCwd:
       return options.exec.cwd;
     case Stage::kRlimit:

@@ -145,11 +145,27 @@ class Builder {
     plan().namespaces = late ? spec_.namespaces & ~kCgroupns : spec_.namespaces;
     plan().unshare_cgroupns = late;
     plan().loopback = spec_.loopback;
+    sysctls();
     plan().fresh_mounts = fds_.fresh_mounts;
     if (fds_.fresh_mounts) plan().namespaces &= ~kNewns;
     view(PLAN_FIELD(tasks_fds), fds_.tasks.data(), fds_.tasks.size());
     text(PLAN_FIELD(hostname), spec_.hostname_is_id ? fds_.id : spec_.hostname);
     if (spec_.private_clock) clock();
+  }
+
+  void sysctls() {
+    const auto& all = spec_.sysctls;
+    if (all.empty()) return;
+    const auto table = arena_.reserve(all.size() * sizeof(SysctlPlan), alignof(SysctlPlan));
+    for (size_t i = 0; i < all.size(); ++i) {
+      std::string path = all[i].first;
+      std::replace(path.begin(), path.end(), '.', '/');
+      const auto at = table + i * sizeof(SysctlPlan);
+      text(at + offsetof(SysctlPlan, path), path);
+      text(at + offsetof(SysctlPlan, value), all[i].second);
+    }
+    arena_.point(PLAN_FIELD(sysctls) + offsetof(View<SysctlPlan>, data), table);
+    plan().sysctls.size = static_cast<uint32_t>(all.size());
   }
 
   // Offsets that make the clocks start at 0 for what is launched now.

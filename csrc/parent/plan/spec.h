@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/command.h"
@@ -66,6 +67,8 @@ struct PlanSpec {
   std::optional<std::string> hostname;
   bool hostname_is_id = false;  // the container's own
   bool loopback = false;
+  // Settings of its own network, (as sysctl(8) names it, value).
+  std::vector<std::pair<std::string, std::string>> sysctls;
   std::vector<std::string> pasta;  // pasta(1)'s argv: the way out that it makes; or empty
   bool private_clock = false;
 
