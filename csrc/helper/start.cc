@@ -2,8 +2,9 @@
 // dynamic glibc program takes ten times that. It lives in a sealed memfd of the embedding process.
 //
 //   pyminicon-init FD         maps the launch plan in FD and becomes the container (and its init)
-//   pyminicon-hold "hold" PIDFD
-//       keeps a scope of systemd's until the process PIDFD has ended
+//   pyminicon-hold "hold" PIDFD DIRECTORY
+//       keeps the scope of systemd's at DIRECTORY until the process PIDFD has ended, and ends what
+//       is in it then
 //   pyminicon-pasta "pasta" PIDFD NETNS SOCKET PROGRAM WORDS...
 //       keeps the pasta of one container
 //   pyminicon-watch FD PIDFD SOCKET
@@ -54,7 +55,10 @@ bool is(const char* word, const char* wanted) {
   return *word == *wanted;
 }
 
-void hold(int owner) {
+// The guards of the containers are in the owner's cgroup, where one `cgroup.kill`, as service
+// managers end a service with it, takes them and the owner at once. This process isn't: the same
+// word to the scope ends all containers then. Before Linux 5.14 there is no such file.
+void hold(int owner, const char* scope) {
   uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
   sys::prctl(PR_SET_NAME, sys::arg("pyminicon-hold"));
@@ -62,8 +66,12 @@ void hold(int owner) {
   // Whoever waits for the program before us waits for the end of its output.
   if (owner > 0) sys::call(kernel::kSysCloseRange, 0, owner - 1, 0);
   sys::call(kernel::kSysCloseRange, owner + 1, ~0U, 0);
+  const int directory = static_cast<int>(sys::openat(AT_FDCWD, scope, O_PATH | O_DIRECTORY));
+  const int all_in_it = static_cast<int>(sys::openat(directory, "cgroup.kill", O_WRONLY));
+  sys::close(directory);
   pollfd ended{owner, POLLIN, 0};
   while (ended.revents == 0) sys::call(SYS_ppoll, sys::arg(&ended), 1, 0, 0, 0);
+  if (all_in_it >= 0) sys::write(all_in_it, "1", 1);  // this process as well
 }
 
 }  // namespace
@@ -77,8 +85,8 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     auto* header = static_cast<PlanHeader*>(plan);
     child::become(header->plan, header->report);
   }
-  if (argc == 3 && is(argv[1], "hold")) {
-    hold(number(argv[2]));
+  if (argc == 4 && is(argv[1], "hold")) {
+    hold(number(argv[2]), argv[3]);
     sys::exit_group(0);
   }
   if (argc > 6 && is(argv[1], "pasta")) {

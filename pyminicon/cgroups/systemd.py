@@ -29,7 +29,7 @@ def lend(tree: Tree, here: str) -> Place:
     manager, unit, slices = home(here[len(tree.mount) :])
     name = f"pyminicon-{cgroup_tree.process()}-{os.urandom(4).hex()}.scope"
     scope = f"{tree.mount}{manager}{slices}/{name}"
-    said = _run(_command(name, unit, slices, root))
+    said = _run([*_command(name, unit, slices, root), "--", "/proc/self/fd/3", "hold", "4", scope])
     if not read_or(f"{scope}/cgroup.procs", "").strip():
         _explain(said, root)
     leaf = arrange.clear(scope)
@@ -83,7 +83,7 @@ def _command(name: str, unit: str, slices: str, root: bool) -> list[str]:
     ]
     options += ["-pDelegate=yes", "-pTasksMax=infinity"]
     options += [f"-pPartOf={unit}"] if unit else []
-    return [*options, "--", "/proc/self/fd/3", "hold", "4"]
+    return options
 
 
 def _run(command: list[str]) -> str:

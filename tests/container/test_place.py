@@ -7,6 +7,7 @@ replaces by the real one.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -119,6 +120,37 @@ print(os.path.dirname(first) != os.path.dirname(born()))
 """,
     )
     assert lines == ["True"]
+
+
+@pytest.mark.parametrize("way", ["service", "user service"])
+def test_who_kills_the_callers_whole_cgroup_at_once_leaves_no_container(way: str) -> None:
+    """The guards go with the caller, and what a thread that has ended launched has no death signal of the kernel's."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.support.manager", way, PRELUDE + KILLED_WHOLE],
+        capture_output=True, text=True, timeout=120, env=environment(), check=False,
+    )  # fmt: skip
+    said = ran.stdout.split()
+    assert len(said) == 5, ran.stdout + ran.stderr  # it killed itself, and of the rest no word
+    before, *containers = said
+    assert ran.returncode == 256 - signal.SIGKILL
+    assert all(os.path.dirname(one) != before for one in containers)
+
+
+KILLED_WHOLE = """
+import threading
+boxes = []
+def one(**more):
+    boxes.append(pyminicon.start(["sleep", "600"], usage=True, **more))
+for more in ({}, {"init": True}):
+    thread = threading.Thread(target=one, kwargs=more); thread.start(); thread.join()
+template = pyminicon.Template(usage=True)
+boxes.append(template.start(["sleep", "600"]))
+boxes.append(template.start(["sleep", "600"]))
+print(own, *(inside(f"/proc/{box.pid}/cgroup") for box in boxes), flush=True)
+mine = Path("/sys/fs/cgroup" + own)
+(mine / "cgroup.kill").write_text("1")
+while True: pass
+"""
 
 
 def test_without_a_manager_the_error_is_a_sentence_with_one_command() -> None:

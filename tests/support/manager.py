@@ -118,6 +118,8 @@ class Machine:
             os.setxattr(unit, "user.delegate", b"1")
         if uid and (delegated or MANAGER in cgroup):
             self.give(own, uid)
+        if MANAGER in cgroup:
+            os.chown(own / "cgroup.kill", uid, uid)
         return own, uid
 
     @staticmethod
@@ -168,6 +170,7 @@ class Machine:
             os.setxattr(target, "user.delegate", b"1")
             if uid:
                 self.give(target, uid)
+                os.chown(target / "cgroup.kill", uid, uid)  # it was made by the user's own manager
         (target / "cgroup.procs").write_text(str(pid))
         return ""
 
