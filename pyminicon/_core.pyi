@@ -40,7 +40,8 @@ class PlanFields(TypedDict, total=False):
     hostname_is_id: bool  # the container's own
     loopback: bool
     pasta: list[str]  # the command line of what makes its way out
-    sysctls: Sequence[tuple[str, str]]
+    sysctls: Sequence[tuple[str, str, bool]]  # (name, value, whether it is a usual one)
+    usual_settings: bool  # they are among these, as the netns helper writes them
     only_unix_sockets: bool
     private_clock: bool
     root: int

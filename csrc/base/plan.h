@@ -42,6 +42,9 @@ enum Barrier : uint32_t {
 
 enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
 
+// The two settings that a container's own network has, by whom they are written.
+enum SettingsState : uint32_t { kSettingsLeft, kSettingsWanted, kSettingsWritten };
+
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
 // died.
 struct Report {
@@ -53,6 +56,7 @@ struct Report {
   uint32_t network;      // NetworkState, a futex of the child and its netns helper
   int32_t network_fd;    // the netns helper's pidfd, by which its network namespace is joined
   uint32_t loopback;     // LoopbackState: what the netns helper is to do, and has done
+  uint32_t settings;     // SettingsState: likewise
   uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a netns helper; else clone has made the network namespace
   uint32_t init_ready;   // init holds no more than it needs: the program may go on. A futex
@@ -164,6 +168,8 @@ struct TimePlan {
 struct SysctlPlan {
   const char* path;  // below /proc/sys
   const char* value;
+  uint32_t usual;  // not asked for: where the kernel doesn't take it there is none
+  uint32_t reserved;
 };
 
 struct CapabilityPlan {

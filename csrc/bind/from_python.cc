@@ -223,9 +223,10 @@ std::shared_ptr<PlanSpec> make_plan(const py::dict& dict) {
   if (const py::handle rows = fields.get("sysctls")) {
     for (py::handle item : rows) {
       const auto row = py::reinterpret_borrow<py::tuple>(item);
-      spec->sysctls.emplace_back(bytes_of(row[0]), bytes_of(row[1]));
+      spec->sysctls.push_back({bytes_of(row[0]), bytes_of(row[1]), row[2].cast<bool>()});
     }
   }
+  fields.value("usual_settings", spec->usual_settings);
   fields.list("pasta", spec->pasta);
   fields.value("private_clock", spec->private_clock);
   read_root(fields, *spec);

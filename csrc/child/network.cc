@@ -12,6 +12,7 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/child.h"
+#include "child/sysctls.h"
 
 namespace pyminicon::child {
 namespace {
@@ -87,6 +88,7 @@ void accompany(Report& report) {
       if (report.loopback == kLoopbackWanted && bring_up_loopback() >= 0) {
         report.loopback = kLoopbackUp;
       }
+      if (report.settings == kSettingsWanted && write_usual()) report.settings = kSettingsWritten;
       sleep_while(report, kNetworkMade);  // it is joined through this process
     }
   }

@@ -20,6 +20,17 @@ long write_setting(int settings, const SysctlPlan& setting) {
   return written == size ? 0 : -EINVAL;  // one number is wanted, and there are more
 }
 
+// Of a kernel that hasn't got it, or around which somebody keeps /proc/sys read-only.
+bool is_refusal(long error) {
+  return error == -ENOENT || error == -EROFS || error == -EACCES || error == -EPERM ||
+         error == -EINVAL;
+}
+
+bool write_at_once(const char* path, const char* value, uint32_t size) {
+  const Fd file(sys::openat(AT_FDCWD, path, O_WRONLY | O_CLOEXEC));
+  return !file.failed() && sys::write(file.get(), value, size) == size;
+}
+
 }  // namespace
 
 long keep_settings(Child& child, int proc) {
@@ -29,16 +40,25 @@ long keep_settings(Child& child, int proc) {
   return opened < 0 ? opened : 0;
 }
 
+bool write_usual() {
+  // pyminicon/plan/build.py has the same.
+  constexpr char kNone[] = "0", kAll[] = "0 2147483647";
+  return write_at_once("/proc/sys/net/ipv4/ip_unprivileged_port_start", kNone, sizeof kNone - 1) &&
+         write_at_once("/proc/sys/net/ipv4/ping_group_range", kAll, sizeof kAll - 1);
+}
+
 // What lies below /proc/sys/net is looked up in the network namespace of whoever looks, in any
 // procfs: so this must be after that has been entered, and is refused where none has.
 long write_sysctls(Child& child) {
   const View<SysctlPlan> sysctls = child.plan.sysctls;
   if (sysctls.size == 0) return 0;
   const bool own = (child.plan.namespaces & kCloneNewnet) != 0;
+  const bool has_usual = child.network_joined && child.report.settings == kSettingsWritten;
   for (uint32_t i = 0; i < sysctls.size; ++i) {
+    if (sysctls.data[i].usual != 0 && has_usual) continue;
     child.report.index = static_cast<int32_t>(i);
     const long result = own ? write_setting(child.settings, sysctls.data[i]) : -EPERM;
-    if (result < 0) return result;
+    if (result < 0 && (sysctls.data[i].usual == 0 || !is_refusal(result))) return result;
   }
   sys::close(child.settings);
   child.settings = -1;

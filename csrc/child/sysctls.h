@@ -8,4 +8,8 @@ namespace pyminicon::child {
 // Opens the directory of all settings in the procfs `proc`, while nothing is mounted on it yet.
 long keep_settings(Child& child, int proc);
 
+// In the calling process's network, through the /proc that it sees: all ports are anybody's, and
+// so are the sockets by which ping works without a right of its own. False where that isn't so.
+bool write_usual();
+
 }  // namespace pyminicon::child

@@ -230,7 +230,7 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "network": _network,
     "sysfs": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[1]],
     "pivot_root": lambda fields, wanted: ["the root becomes /, what was / is gone"],
-    "sysctl": lambda fields, wanted: [f"{name} = {value}" for name, value in fields["sysctls"]],
+    "sysctl": lambda fields, wanted: [f"{name} = {value}" for name, value, _ in fields["sysctls"]],
     "init": lambda fields, wanted: ["a pid 1 that reaps and forwards signals"] if fields["init"] else [],
     "session": lambda fields, wanted: ["a session of its own"],
     "terminal": lambda fields, wanted: ["its controlling terminal"] if wanted.get("tty") else [],

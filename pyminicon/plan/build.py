@@ -26,6 +26,9 @@ _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+#: For net.ipv4.ping_group_range; csrc/child/sysctls.cc has the same.
+ALL_GROUPS = "0 2147483647"
+
 #: docker's fourteen, as a mask by the kernel's numbers; capabilities.DEFAULT_MASK is held to it by a test.
 DEFAULT_CAPABILITIES = 0xA80425FB
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 19, 21
@@ -86,6 +89,7 @@ class _Builder(Draft):
         try:
             self._identity()
             self._namespaces()
+            self._settings()
             self._names()
             self._root()
             self._volumes()
@@ -149,7 +153,6 @@ class _Builder(Draft):
         flags |= _NEWNET if spec.network != "host" else 0
         fields["namespaces"] = flags
         fields["loopback"] = spec.network in ("none", "pasta")
-        fields["sysctls"] = spec.sysctls
         fields["only_unix_sockets"] = spec.network == "off"
         fields["private_clock"] = spec.time == "private"
         fields["kill_by_cgroup"] = spec.pid == "host"
@@ -166,6 +169,24 @@ class _Builder(Draft):
 
             fields["cgroup"] = cgroups.plan(limits, self.dry)
             fields["memory_limit"] = limits.memory or 0
+
+    def _settings(self) -> None:
+        """Of its own network: docker's two, so that port 80 and ping work for any user inside, then what was asked for."""
+        usual: list[tuple[str, str, bool]] = []
+        if self.spec.network in ("none", "pasta"):
+            groups = ALL_GROUPS
+            if self.single_map:
+                groups = f"{self.gid} {self.gid}"
+            elif self.private_users or self.rootless:
+                from pyminicon.plan import id_maps as plan_ids
+
+                groups = plan_ids.mapped_groups(self)
+            self.fields["usual_settings"] = groups == ALL_GROUPS
+            usual = [
+                ("net.ipv4.ip_unprivileged_port_start", "0", True),
+                ("net.ipv4.ping_group_range", groups, True),
+            ]
+        self.fields["sysctls"] = usual + [(name, value, False) for name, value in self.spec.sysctls]
 
     def _limits(self) -> Limits | None:
         """The limits that were asked for; whoever can mount without nodev is held off the devices as well."""

@@ -30,6 +30,26 @@ def map_ranges(builder: Draft) -> None:
         fields["uid_mapper"], fields["gid_mapper"] = _mapper("uid", ranges[0]), _mapper("gid", ranges[1])
 
 
+_LAST_GROUP = 0x7FFFFFFF  # the last that the kernel takes there
+
+
+def mapped_groups(builder: Draft) -> str:
+    """Groups that have a name in the user namespace, as a range (net.ipv4.ping_group_range): the kernel takes no others
+    for its ends."""
+    rows = builder.ranges[1] if builder.ranges is not None else _whole("/proc/self/gid_map")
+    return range_of(rows)
+
+
+def range_of(rows: Table) -> str:
+    """The widest range that the kernel takes: whose ends are the right way round inside and outside."""
+    rows = sorted(rows, key=lambda row: row[1])
+    first, last = rows[0][0], rows[-1][0] + rows[-1][2] - 1
+    if first > last:
+        first, _, count = max(rows, key=lambda row: row[2])
+        last = first + count - 1
+    return f"{first} {min(last, _LAST_GROUP)}"
+
+
 def _lines(table: Table) -> str:
     return "".join(f"{a} {b} {n}\n" for a, b, n in table)
 

@@ -348,7 +348,7 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
     case Stage::kHostname:
       return spec.hostname_is_id ? options.id : spec.hostname.value_or("");
     case Stage::kSysctl:
-      return listed && index < spec.sysctls.size() ? spec.sysctls[index].first : "";
+      return listed && index < spec.sysctls.size() ? spec.sysctls[index].name : "";
     case Stage::kCwd:
       return options.exec.cwd;
     case Stage::kRlimit:

@@ -55,6 +55,7 @@ NetnsHelper::NetnsHelper(const PlanSpec& spec, Report& report) : generation_(for
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   report.network = kNetworkOffered;
   report.loopback = spec.loopback ? kLoopbackWanted : kLoopbackDown;
+  report.settings = spec.usual_settings ? kSettingsWanted : kSettingsLeft;
   if (clone_beside(args, enter, &report) < 0) return;
   stack_taken_in = generation_;
   pidfd_ = Fd(pidfd);

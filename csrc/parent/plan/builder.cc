@@ -158,11 +158,12 @@ class Builder {
     if (all.empty()) return;
     const auto table = arena_.reserve(all.size() * sizeof(SysctlPlan), alignof(SysctlPlan));
     for (size_t i = 0; i < all.size(); ++i) {
-      std::string path = all[i].first;
+      std::string path = all[i].name;
       std::replace(path.begin(), path.end(), '.', '/');
       const auto at = table + i * sizeof(SysctlPlan);
       text(at + offsetof(SysctlPlan, path), path);
-      text(at + offsetof(SysctlPlan, value), all[i].second);
+      text(at + offsetof(SysctlPlan, value), all[i].value);
+      arena_.at<SysctlPlan>(at).usual = all[i].usual;
     }
     arena_.point(PLAN_FIELD(sysctls) + offsetof(View<SysctlPlan>, data), table);
     plan().sysctls.size = static_cast<uint32_t>(all.size());

@@ -6,7 +6,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "base/command.h"
@@ -23,6 +22,11 @@ struct OpSpec {
   int held = -1;                  // kBind: a descriptor (O_PATH) of the source, kept by the caller
   Inode expected{};               // kBind: what the source must be; nothing where it isn't held
   std::vector<uint32_t> id_at{};  // kFile: where in `data` the container's own id goes
+};
+
+struct SysctlSpec {
+  std::string name, value;  // as sysctl(8) has them
+  bool usual = false;       // not asked for: a failure is none
 };
 
 // What one run of a container executes.
@@ -67,9 +71,9 @@ struct PlanSpec {
   std::optional<std::string> hostname;
   bool hostname_is_id = false;  // the container's own
   bool loopback = false;
-  // Settings of its own network, (as sysctl(8) names it, value).
-  std::vector<std::pair<std::string, std::string>> sysctls;
-  std::vector<std::string> pasta;  // pasta(1)'s argv: the way out that it makes; or empty
+  std::vector<SysctlSpec> sysctls;  // settings of its own network
+  bool usual_settings = false;      // child::write_usual() is what they begin with
+  std::vector<std::string> pasta;   // pasta(1)'s argv: the way out that it makes; or empty
   bool private_clock = false;
 
   RootKind root = RootKind::kBind;
