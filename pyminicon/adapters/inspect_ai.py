@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import os
 import shlex
 import sys
@@ -48,9 +49,12 @@ from pydantic import BaseModel, ConfigDict, Field
 import pyminicon
 from pyminicon import aio
 from pyminicon.keeper import lending
-from pyminicon.options.parse import SERVED
+from pyminicon.options import LIVES, ONLY_RUN, SERVED
+from pyminicon.options.parse import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyminicon.aio.path import AsyncContainerPath
 
 #: What a sample's relative paths are relative to.
@@ -99,7 +103,7 @@ class PyminiconConfig(BaseModel):
 # ---- from what a task says to configurations ----------------------------------------------------------------
 
 #: A compose service's fields that mean something here, and those that change nothing.
-_TAKEN = "image command environment working_dir mem_limit cpus network_mode user hostname volumes pids_limit".split()
+_TAKEN = "image command environment working_dir mem_limit cpus network_mode user hostname volumes pids_limit ports".split()
 _HARMLESS = "init restart stdin_open tty pull_policy stop_grace_period x_default x_local".split()
 _NETWORKS = {None: "none", "none": "none", "host": "host"}
 
@@ -156,6 +160,7 @@ def _service(name: str, service: Any) -> PyminiconConfig:
         "hostname": said.get("hostname"),
         "env": _environment(said.get("environment") or {}),
         "volumes": [_volume(name, row) for row in said.get("volumes", ())],
+        "publish": [str(row) for row in said["ports"]] if said.get("ports") else None,
         "command": ["sh", "-c", command] if isinstance(command, str) else command,
     }
     return PyminiconConfig(
@@ -240,7 +245,8 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
 
     @classmethod
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
-        configurations(config)  # what isn't understood is said before the first sample
+        for one in configurations(config).values():  # what isn't understood is said before the first sample
+            parse(LIVES, one.options(), frozenset(ONLY_RUN))
         cls._tasks += 1
 
     @classmethod
@@ -318,7 +324,8 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         options: dict[str, Any] = {"capture_output": True, "timeout": timeout, "max_output": 2 * limit}
         data = input.encode() if isinstance(input, str) else input
         try:
-            r = await self.box.run(cmd, input=data, **self._asked(cwd, env, user), **options)
+            with _unavailable_once_ended():
+                r = await self.box.run(cmd, input=data, **self._asked(cwd, env, user), **options)
         except pyminicon.TimeoutExpired as error:
             told = _text(error.stdout) + _text(error.stderr)
             raise TimeoutError(
@@ -338,8 +345,6 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
 
     def _refused(self, error: Exception) -> ExecResult[str]:
         """What a command answers that couldn't begin."""
-        if isinstance(error, pyminicon.ContainerEnded):
-            raise SandboxUnavailableError(str(error)) from error
         if isinstance(error, PermissionError):
             raise error
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
@@ -380,12 +385,13 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
 
     async def write_file(self, file: str, contents: str | bytes) -> None:
         data = contents.encode() if isinstance(contents, str) else contents
-        path = self._path(file)
-        try:
-            await path.write_bytes(data)
-        except FileNotFoundError:
-            await path.parent.mkdir(parents=True, exist_ok=True)
-            await path.write_bytes(data)
+        with _unavailable_once_ended():
+            path = self._path(file)
+            try:
+                await path.write_bytes(data)
+            except FileNotFoundError:
+                await path.parent.mkdir(parents=True, exist_ok=True)
+                await path.write_bytes(data)
 
     @overload
     async def read_file(self, file: str, text: Literal[True] = True) -> str: ...
@@ -394,10 +400,11 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
     async def read_file(self, file: str, text: Literal[False]) -> bytes: ...
 
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
-        path = self._path(file)
-        if (await path.stat()).st_size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
-            raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
-        data: bytes = await path.read_bytes()
+        with _unavailable_once_ended():
+            path = self._path(file)
+            if (await path.stat()).st_size > SandboxEnvironmentLimits.MAX_READ_FILE_SIZE:
+                raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_READ_FILE_SIZE_STR, None)
+            data: bytes = await path.read_bytes()
         return data.decode() if text else data
 
     def default_polling_interval(self) -> float:
@@ -405,6 +412,15 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
 
 
 sandboxenv(name="pyminicon")(PyminiconSandboxEnvironment)
+
+
+@contextlib.contextmanager
+def _unavailable_once_ended() -> Iterator[None]:
+    """A container that has ended is said in the framework's way: a tool's call fails by it, and its sample goes on."""
+    try:
+        yield
+    except pyminicon.ContainerEnded as error:
+        raise SandboxUnavailableError(str(error)) from error
 
 
 def _status(returncode: int) -> int:
@@ -436,12 +452,10 @@ class Running(ExecRemoteProcess):
         streams: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), pyminicon.PIPE)
         given = asked.input is not None or open_after
         streams["stdin"] = pyminicon.PIPE if given else pyminicon.DEVNULL
-        try:
+        with _unavailable_once_ended():
             process = await sandbox.box.start(
                 cmd, **streams, **sandbox._asked(asked.cwd, asked.env, asked.user)
             )
-        except pyminicon.ContainerEnded as error:
-            raise SandboxUnavailableError(str(error)) from error
         self = cls(process, open_after)
         if given:
             await self._write(asked.input or b"", not open_after)

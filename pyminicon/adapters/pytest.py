@@ -37,6 +37,8 @@ _INI: dict[str, tuple[Callable[[str], Any], str]] = {
     "cpus": (float, "processors of each container, 1.5"),
     "pids": (int, "processes of each container"),
     "network": (str, "network of the container fixtures"),
+    "egress": (str.split, "what the container fixtures may reach, 'pypi.org:443 10.0.0.7'"),
+    "publish": (str.split, "ports that lead inside, '0:80 0:443'"),
     "user": (str, "user of the container fixtures"),
     "wall_time": (float, "seconds that each container may take"),
 }
@@ -165,7 +167,7 @@ def _template(made: dict[str, Template], options: dict[str, Any]) -> Template:
 
 def _divided(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
     """This test's options: those of its template, and those that each container of it is given."""
-    from pyminicon.options.parse import EACH_RUN
+    from pyminicon.options import EACH_RUN
 
     options = _options(item)
     own = {name: options.pop(name) for name in list(options) if name in EACH_RUN}
@@ -175,7 +177,14 @@ def _divided(item: pytest.Item) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.fixture
 def container_template(request: pytest.FixtureRequest, _container_templates: dict[str, Template]) -> Template:
     """A template with the options of this test's ``container``: for ``container_template.run(args)``."""
-    return _template(_container_templates, _divided(request.node)[0])
+    from pyminicon.options import SERVED
+
+    options, _ = _divided(request.node)
+    if served := sorted(SERVED & options.keys()):
+        raise pytest.UsageError(
+            f"container_template takes no {' and no '.join(served)}: the fixture container has a network of its own"
+        )
+    return _template(_container_templates, options)
 
 
 @pytest.fixture
@@ -183,7 +192,7 @@ def container(
     request: pytest.FixtureRequest, _container_templates: dict[str, Template]
 ) -> Iterator[Container[bytes]]:
     """A container to live in, this test's own: ``container.run(["sh", "-c", "…"])``."""
-    from pyminicon.options.parse import SERVED
+    from pyminicon.options import SERVED
 
     options, own = _divided(request.node)
     if SERVED & options.keys():  # ports and a proxy, which no template's container has

@@ -88,6 +88,39 @@ def test_factory(container_factory):
     assert outcome(done) == {"passed": 2}, done.stdout
 
 
+def test_ports_and_a_proxy_come_from_the_ini_file(session: Session) -> None:
+    done = session(
+        """
+import pytest, socket
+def test_ports(container):
+    with container.listen(80) as inner, socket.create_connection(container.ports[80]) as out:
+        inner.accept()[0].sendall(b'hi')
+        assert out.recv(9) == b'hi'
+    assert container.ports.keys() == {80, 443}
+    assert b'http_proxy=' in container.run(['env'], capture_output=True).stdout
+@pytest.mark.container(publish=['0:81'])
+def test_the_marker_takes_their_place(container): assert container.ports.keys() == {81}
+def test_template(container_template): pass
+""",
+        ini="container_publish = 0:80 0:443\ncontainer_egress = example.com\n",
+    )
+    assert outcome(done) == {"passed": 2, "error": 1}, done.stdout
+    assert "container_template takes no egress and no publish" in done.stdout
+
+
+def test_a_network_comes_from_the_ini_file(session: Session) -> None:
+    tests = """
+import pytest
+LINE = 'import socket; socket.socket(); print("sockets")'
+def told(box): return box.run(['python3', '-c', LINE], capture_output=True, text=True).stdout
+def test_off(container): assert told(container) == ''
+@pytest.mark.container(network='none')
+def test_marker(container): assert told(container) == 'sockets\\n'
+"""
+    done = session(tests, ini="container_network = off\n")
+    assert outcome(done) == {"passed": 2}, done.stdout
+
+
 def test_options_come_from_the_ini_file_and_the_closest_marker(session: Session) -> None:
     done = session(
         """

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shlex
+import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +22,7 @@ from inspect_ai.model import ModelOutput, get_model
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate, use_tools
 from inspect_ai.tool import bash, python
-from inspect_ai.util import SandboxEnvironmentSpec
+from inspect_ai.util import SandboxEnvironmentSpec, SandboxUnavailableError
 from inspect_ai.util._sandbox.exec_remote import (
     ExecCompleted,
     ExecRemoteStreamingOptions,
@@ -31,6 +34,7 @@ from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 
 import pyminicon
 from pyminicon.adapters import inspect_ai as adapter
+from tests.support.processes import in_namespace, marked, marked_soon
 
 Box = adapter.PyminiconSandboxEnvironment
 IMAGE = os.environ.get("PYMINICON_TEST_IMAGE", "host")
@@ -157,7 +161,9 @@ services:
     ("service", "said"),
     [
         ("{build: .}", "build: build it with buildah"),
-        ("{image: host, ports: ['80:80']}", "ports"),
+        ("{image: host, ports: ['80:80/udp']}", "TCP alone"),
+        ("{image: host, ports: ['8000-8010:80']}", "takes .ADDRESS:.PORT:PORT"),
+        ("{image: host, network_mode: host, ports: ['80']}", "this machine's already"),
         ("{image: host, privileged: true}", "privileged"),
         ("{image: host, network_mode: bridge}", "none or host, not 'bridge'"),
         ("{image: host, volumes: ['named:/x']}", "directory:path"),
@@ -167,7 +173,90 @@ services:
 def test_what_is_not_understood_is_refused_by_its_name(tmp_path: Path, service: str, said: str) -> None:
     (tmp_path / "compose.yaml").write_text(f"services: {{default: {service}}}\n")
     with pytest.raises(ValueError, match=said):
-        adapter.configurations(str(tmp_path / "compose.yaml"))
+        asyncio.run(Box.task_init("task", str(tmp_path / "compose.yaml")))
+
+
+def test_a_compose_files_ports_are_published(tmp_path: Path) -> None:
+    ports = "[80, '8080:81', '127.0.0.2:8082:82/tcp']"
+    (tmp_path / "compose.yaml").write_text(f"services: {{default: {{image: host, ports: {ports}}}}}\n")
+    one = adapter.configurations(str(tmp_path / "compose.yaml"))["default"]
+    assert one.publish == ["80", "8080:81", "127.0.0.2:8082:82/tcp"]
+
+
+SERVER = "import socket; s = socket.create_server(('', 80)); print('there', flush=True); s.accept()[0].sendall(b'inside')"
+
+
+async def test_a_published_port_leads_into_the_sample(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {default: {image: python, ports: [80]}}\n")
+    config = str(tmp_path / "compose.yaml")
+    await Box.task_init("task", config)
+    try:
+        made = await Box.sample_init("task", config, {})
+        box = made["default"].as_type(Box)
+        server = await box.exec_remote(["python3", "-c", SERVER])
+        assert await anext(server) == ExecStdout("there\n")
+        (port,) = (await box.connection()).ports or ()
+        (outside,) = port.mappings
+        assert (port.container_port, outside.host_ip) == (80, "127.0.0.1")
+        reader, writer = await asyncio.open_connection(outside.host_ip, outside.host_port)
+        assert await reader.read() == b"inside"
+        writer.close()
+        await Box.sample_cleanup("task", None, made, False)
+        with pytest.raises(OSError):
+            await asyncio.open_connection(outside.host_ip, outside.host_port)
+    finally:
+        await Box.task_cleanup("task", config, True)
+
+
+async def test_a_sample_reaches_what_its_egress_names_and_nothing_else() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.0 200 OK\r\n\r\nfrom outside")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    fetch = (
+        "import urllib.request as u, sys; print(u.urlopen(sys.argv[1], timeout=20).read().decode(), end='')"
+    )
+    config = adapter.PyminiconConfig(
+        image="python", egress=[f"127.0.0.1:{port}"], env={"no_proxy": "", "NO_PROXY": ""}
+    )
+    await Box.task_init("task", config)
+    made = await Box.sample_init("task", config, {})
+    try:
+        box = made["default"]
+        told = await box.exec(["python3", "-c", fetch, f"http://127.0.0.1:{port}/"])
+        assert told.stdout == "from outside", told.stderr
+        told = await box.exec(["python3", "-c", fetch, "http://127.0.0.1:1/"])
+        assert not told.success and "403" in told.stderr
+    finally:
+        await Box.sample_cleanup("task", None, made, False)
+        await Box.task_cleanup("task", config, True)
+        server.close()
+
+
+async def test_a_samples_network_is_what_its_configuration_says() -> None:
+    line = "import socket; s = socket.socket(); print(len(socket.if_nameindex()))"
+    found = {}
+    for network in ("none", "off"):
+        config = adapter.PyminiconConfig(image="python", network=network)
+        made = await Box.sample_init("task", config, {})
+        found[network] = (await made["default"].exec(["python3", "-c", line])).stdout
+        await Box.sample_cleanup("task", None, made, False)
+    assert found == {"none": "1\n", "off": ""}
+
+
+@pytest.mark.skipif(not shutil.which("pasta"), reason="needs pasta")
+async def test_a_sample_with_pasta_has_an_interface() -> None:
+    made = await Box.sample_init("task", adapter.PyminiconConfig(image="python", network="pasta"), {})
+    try:
+        told = await made["default"].exec(
+            ["python3", "-c", "import socket; print(len(socket.if_nameindex()))"]
+        )
+        assert told.stdout == "2\n", told.stderr
+    finally:
+        await Box.sample_cleanup("task", None, made, False)
 
 
 def test_a_dockerfile_is_refused_with_the_way_round_it() -> None:
@@ -185,16 +274,50 @@ class _Words:
         return [len(word) for word in text.split()]
 
 
-def test_an_evaluation_with_two_tools_runs_to_its_end(
+def init_of(mark: str) -> int:
+    """The pid, in this namespace, of pid 1 of the container that has a process with ``mark`` in its words."""
+    (inside,) = marked_soon(mark, 60)
+    for pid in in_namespace(os.readlink(f"/proc/{inside}/ns/pid")):
+        if re.search(r"^NSpid:.*\t1$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE):
+            return pid
+    raise LookupError(mark)
+
+
+async def test_a_container_that_was_killed_is_unavailable(sandbox_env: Box) -> None:
+    mark = f"98.{os.getpid()}1"
+    running = await sandbox_env.exec_remote(["sleep", mark])
+    os.kill(init_of(mark), signal.SIGKILL)
+    assert [event async for event in running] == [ExecCompleted(137)]
+    for call in (
+        sandbox_env.exec(["true"]), sandbox_env.exec_remote(["true"]),
+        sandbox_env.write_file("x", "x"), sandbox_env.read_file("/etc/passwd"),
+    ):  # fmt: skip
+        with pytest.raises(SandboxUnavailableError, match=f"container {sandbox_env.box.id} has ended"):
+            await call
+    assert not marked(mark)
+
+
+#: One of the hundred, whose container is killed when its first command has ended.
+KILLED = 57
+
+
+def test_an_evaluation_with_two_tools_runs_to_its_end_though_a_container_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tiktoken.get_encoding", lambda name: _Words())
+    mark = f"98.{os.getpid()}2"
 
     def answer(messages: list[Any], *_: Any) -> ModelOutput:
+        chosen = any(f"({KILLED})" in message.text for message in messages)
         done = sum(message.role == "tool" for message in messages)
         if done == 0:
-            return ModelOutput.for_tool_call("mockllm/model", "bash", {"command": "echo $((6 * 7)) > answer"})
+            more = f"; sleep {mark} >/dev/null 2>&1 &" if chosen else ""
+            return ModelOutput.for_tool_call(
+                "mockllm/model", "bash", {"command": f"echo $((6 * 7)) > answer{more}"}
+            )
         if done == 1:
+            if chosen:
+                os.kill(init_of(mark), signal.SIGKILL)
             return ModelOutput.for_tool_call(
                 "mockllm/model", "python", {"code": "print(open('answer').read())"}
             )
@@ -210,4 +333,13 @@ def test_an_evaluation_with_two_tools_runs_to_its_end(
     (log,) = eval(task, model=model, log_dir=str(tmp_path), display="none", max_samples=100)
     assert log.status == "success", log.error
     assert log.results is not None and log.results.completed_samples == 100
-    assert log.results.scores[0].metrics["accuracy"].value == 1
+    assert log.results.scores[0].metrics["accuracy"].value == 0.99
+    assert log.samples is not None
+    told = {
+        sample.input: message.error
+        for sample in log.samples for message in sample.messages
+        if message.role == "tool" and message.error is not None
+    }  # fmt: skip
+    assert list(told) == [f"What is 6 * 7? ({KILLED})"]
+    (error,) = told.values()
+    assert error.type == "sandbox_unavailable" and "has ended with returncode -9" in error.message
