@@ -21,6 +21,7 @@ NAMES = {
     "exec": "a command in a container that lives, beside a bare subprocess.run and others' exec",
     "files": "opening, reading and copying files of a container that lives",
     "filters": "loading a system call filter",
+    "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
 }
 
 

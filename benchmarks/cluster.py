@@ -1,0 +1,148 @@
+"""``cluster``: jobs per second through Dask's and Ray's adapters, beside the same loops in as many plain processes.
+
+In turns of a window each, on one machine, a process a processor. Both sides keep a template and capture output; all
+have run some jobs before the first window.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import Any
+
+import pyminicon
+
+from . import report, rootfs
+
+STOCK = 2  # as the adapters have it
+Map = Callable[[list[list[str]]], Iterable[Any]]
+
+_template: pyminicon.Template | None = None
+
+
+def _loop(root: str, number: int) -> int:
+    """One plain process's part."""
+    global _template
+    if _template is None:
+        _template = pyminicon.Template(image=root, stock=STOCK)
+    for _ in range(number):
+        if _template.run([rootfs.PROGRAM], stdin=pyminicon.DEVNULL, capture_output=True).returncode != 0:
+            raise RuntimeError("the payload failed")
+    return number
+
+
+@contextlib.contextmanager
+def _plain(root: str, processes: int) -> Iterator[Map]:
+    with contextlib.ExitStack() as stack:
+        # A pool each: a pool of two may give both parts to one.
+        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in range(processes)]
+
+        def run(jobs: list[list[str]]) -> Iterable[Any]:
+            parts = [pool.submit(_loop, root, len(jobs) // processes) for pool in pools]
+            return range(sum(part.result() for part in parts))
+
+        yield run
+
+
+@contextlib.contextmanager
+def _dask(root: str, processes: int) -> Iterator[Map]:
+    from distributed import Client, LocalCluster
+
+    from pyminicon.adapters import dask
+
+    with (
+        tempfile.TemporaryDirectory() as place,
+        LocalCluster(
+            n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=None,
+            local_directory=place, silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield lambda jobs: dask.map(client, jobs, image=root, stock=STOCK)
+
+
+@contextlib.contextmanager
+def _ray(root: str, processes: int) -> Iterator[Map]:
+    import ray
+
+    from pyminicon.adapters import ray as boxes
+
+    ray.init(
+        num_cpus=processes, include_dashboard=False, logging_level="error", log_to_driver=False,
+        object_store_memory=100 << 20,
+    )  # fmt: skip
+    try:
+        yield lambda jobs: boxes.map(jobs, image=root, stock=STOCK)
+    finally:
+        ray.shutdown()
+
+
+SIDES = {"adapters.dask.map": _dask, "adapters.ray.map": _ray}
+
+
+def timed(run: Map, number: int) -> float:
+    """Jobs per second, every result looked at."""
+    jobs = [[rootfs.PROGRAM]] * number
+    start = time.perf_counter()
+    done = sum(1 for _ in run(jobs))
+    seconds = time.perf_counter() - start
+    if done != number:
+        raise RuntimeError(f"{done} results of {number} jobs")
+    return number / seconds
+
+
+def compare(side: str, root: str, processes: int, windows: int, number: int) -> list[dict[str, Any]]:
+    """The adapter and the plain processes, window by window in random order."""
+    plain = "plain processes"
+    found: dict[str, list[float]] = {side: [], plain: []}
+    with SIDES[side](root, processes) as cluster, _plain(root, processes) as bare:
+        turns = [(side, cluster), (plain, bare)]
+        for _, run in turns:
+            timed(run, number // 4)
+        shuffle = random.Random(5).shuffle
+        for _ in range(windows):
+            shuffle(turns)
+            for name, run in turns:
+                found[name].append(timed(run, number))
+    ratios = [ours / theirs for ours, theirs in zip(found[side], found[plain], strict=True)]
+    return [
+        {
+            "name": name if name == side else f"{plain}, beside {side}",
+            "per_second": round(statistics.median(values), 1),
+            "windows": [round(value, 1) for value in values],
+            "ratio": round(statistics.median(ratios), 3) if name == side else 1.0,
+        }
+        for name, values in found.items()
+    ]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds how many processes there are."""
+    text = "processes on either side; default: one a processor"
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), help=text)
+
+
+def main(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what is to be saved."""
+    root = str(rootfs.minimal())
+    windows, number = (3, 1000) if options.quick else (5, 4000)
+    number -= number % options.processes
+    rows: list[dict[str, Any]] = []
+    for side in SIDES:
+        try:
+            rows += compare(side, root, options.processes, windows, number)
+        except ImportError as error:
+            report.show(f"{side} is left out: {error}")
+    cells = [[row["name"], row["per_second"], row["ratio"]] for row in rows]
+    title = f"cluster (jobs per second, {options.processes} processes)"
+    report.show(report.table(title, ("", "jobs/s", "ratio"), cells))
+    return {"unit": "jobs per second", "processes": options.processes, "jobs": number, "rows": rows}
