@@ -71,7 +71,7 @@ def connect(directory: str) -> line.Line:
         pid = line.peer_pid(sock)
         to.close()
         raise Silent(directory, pid) from None
-    except (BrokenPipeError, ConnectionResetError):
+    except ConnectionResetError:
         heard = None
     if heard is None:
         to.close()
@@ -148,7 +148,7 @@ def once(directory: str, question: dict[str, Any], fds: Sequence[int] = ()) -> A
     to = connect(directory)
     try:
         return ask(to, question, fds)
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         place_left(directory)
         raise not_running(directory) from None
     finally:

@@ -87,7 +87,7 @@ def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, 
             theirs.close()
         to.send(request)
         return asking.answer(to), to
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         to.close()
         raise Error("the keeper of the container ended before it had started it") from None
     except BaseException:

@@ -43,11 +43,15 @@ class Line:
         return self.sock.fileno()
 
     def send(self, message: Any, fds: Sequence[int] = ()) -> None:
-        """Sends all of it; descriptors go with the first byte."""
+        """Sends all of it; descriptors go with the first byte. Raises ConnectionResetError where the other has gone, in
+        whichever moment it went."""
         data = packed(message)
-        done = self.sock.sendmsg([data], rights(fds))
-        if done < len(data):
-            self.sock.sendall(memoryview(data)[done:])
+        try:
+            done = self.sock.sendmsg([data], rights(fds))
+            if done < len(data):
+                self.sock.sendall(memoryview(data)[done:])
+        except BrokenPipeError as error:
+            raise ConnectionResetError(*error.args) from None
 
     def receive(self) -> Any:
         """The next message; None where the other has gone. Nothing behind it is read: who polls the line sees that."""

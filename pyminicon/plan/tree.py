@@ -4,6 +4,7 @@ kernel's file systems without what tells of the machine."""
 from __future__ import annotations
 
 import os
+import stat
 
 from pyminicon import plan as ops
 from pyminicon.errors import SpecError, insist
@@ -105,7 +106,9 @@ def put_names(builder: Draft) -> None:
     put("etc/hosts", tuple(pieces), 0o644)
     if resolv_conf is not None:
         put("etc/resolv.conf", resolv_conf, 0o644)
-    if not spec.read_only:  # a directory that has all names already is bound, and not covered
+    if not spec.read_only and _has_run(
+        builder
+    ):  # read-only, a directory that has all names is bound and not covered
         put("run/.containerenv", b"", 0o644)  # by it programs tell that this is a container (podman-run(1))
 
 
@@ -121,6 +124,12 @@ def own_what_anybody_writes(builder: Draft) -> None:
         # Where the user may not look into the image's own, it couldn't be seen whether a name is taken.
         if found is not None and found.st_uid != me and found.st_mode & 0o005 == 0o005:
             builder.tree.directory_in_layer(path)
+
+
+def _has_run(builder: Draft) -> bool:
+    root = builder.plan.rootfs
+    found = root.entry("run") if root.layers else None
+    return not root.layers or (found is not None and stat.S_ISDIR(found.st_mode))
 
 
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def test_a_program_that_looks_for_a_container_finds_one_where_the_root_can_be_wr
     own_rootfs: Path,
 ) -> None:
     look = ["/bin/sh", "-c", "test -f /run/.containerenv && ! test -s /run/.containerenv"]
+    (own_rootfs / "run").mkdir(exist_ok=True)
     for image in ("host", "python", str(own_rootfs)):
         assert run(look, image=image).returncode == 0
         assert run(look, image=image, read_only=True).returncode != 0
@@ -115,7 +117,14 @@ def test_what_an_image_has_in_the_place_of_the_mark_is_neither_written_nor_follo
     assert (own_rootfs / "precious").read_text() == "x"
 
 
-def test_the_mark_is_there_in_an_image_whose_run_is_a_link(own_rootfs: Path) -> None:
+def test_an_image_gets_no_run_for_the_mark_if_it_has_none(own_rootfs: Path) -> None:
+    shutil.rmtree(own_rootfs / "run", ignore_errors=True)
+    assert run(["/bin/sh", "-c", "! test -e /run"], image=str(own_rootfs)).returncode == 0
     (own_rootfs / "elsewhere").mkdir()
     (own_rootfs / "run").symlink_to("elsewhere")
-    assert run(["/bin/sh", "-c", "test -f /run/.containerenv"], image=str(own_rootfs)).returncode == 0
+    assert (
+        run(
+            ["/bin/sh", "-c", "test -L /run && ! test -e /run/.containerenv"], image=str(own_rootfs)
+        ).returncode
+        == 0
+    )

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from pyminicon.detached.place import is_kept
 from tests.detached.conftest import Place, alive, soon
 
 
@@ -208,12 +209,14 @@ def test_killed_at_any_moment_a_keeper_leaves_nothing_that_runs(
         begun.communicate(timeout=120)
         soon(lambda: not _keepers(place))
         soon(lambda: place.ps() == [], left=place.ps)  # what it was making has its lock until it dies of it
+    containers = place.state / "containers"
+    soon(lambda: not any(is_kept(f"{containers}/{name}") for name in os.listdir(containers)))  # by the dying
     place.ok("run", "-d", "--name", "n0b", "host", "true")  # which clears away what was being made
     place.ok("wait", "n0b")
     left = {row["Names"] for row in place.ps("-a")}
     assert not remove or left == {"n0b"}
     soon(lambda: [name for name in place.layers() if name.startswith("layer-")] == [])
-    assert [name for name in os.listdir(place.state / "containers") if name.startswith(".")] == []
+    assert [name for name in os.listdir(containers) if name.startswith(".")] == []
 
 
 def test_who_gives_up_waiting_for_the_start_leaves_nothing(

@@ -69,7 +69,7 @@ def _heard(to: Any) -> dict[str, Any] | None:
     try:
         end: dict[str, Any] = asking.answer(to)
         return end
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         return None
     finally:
         to.close()

@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int | None:
 
         say(str(error))
         return exit_status_of(error)
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         raise SpecError("exec", f"container {rest[0]} has ended") from None
 
 

@@ -51,7 +51,7 @@ def _more(to: Line | None, seen: int) -> int | None:
         return None
     try:
         told = asking.ask(to, {"do": "follow", "seen": seen})
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionResetError:
         return None
     return told if isinstance(told, int) else None
 
