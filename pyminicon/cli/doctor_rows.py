@@ -37,7 +37,7 @@ def examine() -> list[Row]:
     rows = [_kernel()]
     for make in (_calls, _namespaces, _users, _roots, _cgroups, _protections):
         rows += make()
-    rows.append(_run())
+    rows += [_way_out(), _run()]
     return rows
 
 
@@ -297,6 +297,15 @@ def _own_filter() -> str:
 
     made = program("default", DEFAULT_CAPABILITIES & ~1)
     return f"{len(made or b'') // 8} instructions"
+
+
+def _way_out() -> Row:
+    row = Row("pasta", "--network pasta: a way out without root", "install the package passt")
+    _box(row, ["cat", "/proc/net/dev"], "none", network="pasta")
+    if row.mark == "ok":
+        names = [line.partition(":")[0].strip() for line in row.seen.splitlines() if ":" in line]
+        row.seen = f"an interface inside: {' '.join(name for name in names if name != 'lo')}"
+    return row
 
 
 def _run() -> Row:

@@ -125,6 +125,45 @@ def test_a_name_server_on_the_callers_loopback_answers_inside(tmp_path: Path) ->
     assert (ran.returncode, ran.stdout) == (0, "all of it\n"), ran.stderr[-3000:]
 
 
+_COMMAND = (
+    _TOOLS
+    + """
+import json, shutil, tempfile
+os.environ["PYMINICON_STATE"] = os.environ["PYMINICON_STORE"] = state = tempfile.mkdtemp()
+def command(*words):
+    r = subprocess.run([sys.executable, "-m", "pyminicon", *words], capture_output=True, text=True, timeout=100, stdin=-3)
+    assert r.returncode == 0, (words, r)
+    return r.stdout
+before = pastas()
+assert command("run", "--network", "pasta", "--sysctl", "net.ipv4.ip_forward=1", "host", *ARGS, "names") == NAMES + OUT
+assert command("run", "--network=pasta", "-p", "0:80", "host", *ARGS) == OUT
+told = command("run", "--network", "pasta", "--dry-run", "host", "true")
+assert "a way out, by " in told and "--config-net" in told, told
+until(lambda: set(pastas()) <= set(before), "a dry run, or the runs, have left one")
+r = subprocess.run([sys.executable, "-m", "pyminicon", "doctor", "--json"], capture_output=True, text=True, timeout=100)
+rows = {row["name"]: row for row in json.loads(r.stdout)["checks"]}
+assert rows["pasta"]["seen"].startswith("an interface inside: "), rows["pasta"]
+command("run", "-d", "--name", "away", "--network", "pasta", "-p", "0:80", "--sysctl", "net.ipv4.ip_default_ttl=65", "host", "sleep", "1000")
+assert command("exec", "away", *ARGS, "names") == NAMES + OUT
+assert command("exec", "away", "cat", "/proc/sys/net/ipv4/ip_default_ttl") == "65\\n"
+with pyminicon.attach("away") as c, c.listen(80) as inner, socket.create_connection(c.ports[80]) as s:
+    inner.accept()[0].sendall(b"in")
+    assert s.recv(9) == b"in"
+assert len(set(pastas()) - set(before)) == 2, pastas()
+command("rm", "-f", "away")
+until(lambda: set(pastas()) <= set(before), "pasta is left")
+shutil.rmtree(state)
+print("all of it")
+"""
+)
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["root", "user"])
+def test_the_command_line_has_it_also_for_containers_that_outlive_it(tmp_path: Path, user: bool) -> None:
+    ran = world.run(_COMMAND, tmp_path, user)
+    assert (ran.returncode, ran.stdout) == (0, "all of it\n"), ran.stderr[-3000:]
+
+
 _ENDS = (
     _TOOLS
     + """

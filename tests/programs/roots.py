@@ -46,6 +46,16 @@ def root(name: str) -> Path:
     return place
 
 
+def archive() -> Path:
+    """A small Debian as an archive, for whoever is to own what is unpacked of it. Raises CannotMake."""
+    place = cache_dir() / f"programs-{SUITE}.tar"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(place.with_suffix(".lock")):
+        if not place.exists():
+            _bootstrap(place, [])
+    return place
+
+
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
@@ -60,12 +70,16 @@ def begin(name: str) -> None:
 
 
 def _make(name: str, place: Path) -> None:
+    _bootstrap(place, [f"--include={PACKAGES[name]}"])
+
+
+def _bootstrap(place: Path, words: list[str]) -> None:
     tool = shutil.which("mmdebstrap")
     if tool is None or os.geteuid() != 0:
         raise CannotMake("needs root and mmdebstrap to make a Debian root file system")
-    part = place.with_name(place.name + ".part")
+    part = place.with_name(f"part.{place.name}")  # by the end of its name the tool knows an archive
     shutil.rmtree(part, ignore_errors=True)
-    command = [tool, "--quiet", "--variant=minbase", f"--include={PACKAGES[name]}", SUITE, str(part)]
+    command = [tool, "--quiet", "--variant=minbase", *words, SUITE, str(part)]
     made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_MOST_SECONDS)
     if made.returncode != 0:
         shutil.rmtree(part, ignore_errors=True)

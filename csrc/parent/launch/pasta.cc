@@ -160,7 +160,7 @@ void WayOut::end() {
 
 WayOut make_way_out(const std::vector<std::string>& command, int pid, int pidfd, bool joins,
                     const Patience& patience) {
-  constexpr int64_t kMost = 15000000000;  // ns; as a rule it takes some milliseconds
+  constexpr int64_t kMost = 10000000000;  // ns; as a rule it takes some milliseconds
   const Fd netns = namespace_of(pid, "net");
   const Fd helper = helper_image();
   Pipe report = make_socketpair();

@@ -375,10 +375,11 @@ Gate::Gate(const std::vector<Published>& published) {
   }
   line.read.reset();
   char ready = 0;
-  ssize_t got = 0;
-  while ((got = ::read(line.write.get(), &ready, 1)) < 0 && errno == EINTR) {
+  constexpr int kMost = 10000;  // ms
+  if (!readable_within({}, line.write.get(), kMost)) {
+    throw LaunchFailure(ETIMEDOUT, Stage::kPrepare, "the thread that serves ports");
   }
-  if (got != 1) {
+  if (::read(line.write.get(), &ready, 1) != 1) {
     throw LaunchFailure(EMFILE, Stage::kPrepare, "ports and a proxy",
                         "raise the limit of descriptors: ulimit -n 8192");
   }
