@@ -109,7 +109,8 @@ adapter-inspect-ai: adapter-wheel
 
 adapter-dask: adapter-wheel
 	$(call with_extra,dask,dask)
-	$(ADAPTERS)/dask/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_dask.py
+	$(ADAPTERS)/dask/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_dask.py \
+	    tests/adapters/with_dask_on_two_nodes.py
 
 adapter-ray: adapter-wheel
 	$(call with_extra,ray,ray)
