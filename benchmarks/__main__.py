@@ -20,6 +20,7 @@ NAMES = {
     "cli": "the command line against a bare interpreter",
     "exec": "a command in a container that lives, beside a bare subprocess.run and others' exec",
     "files": "opening, reading and copying files of a container that lives",
+    "network": "what egress and published ports cost a start, and how fast their bytes are",
     "filters": "loading a system call filter",
     "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
 }

@@ -146,9 +146,27 @@ def filters(body: dict[str, Any]) -> str:
     return _markdown(("program", "instructions", "to make: ms", "to load: us"), rows)
 
 
+def network(body: dict[str, Any]) -> str:
+    """What serving a network costs a start, and how fast its bytes are."""
+    names = ("p50", "p99", "least")
+    starts = [[r["name"], *(r[name] / 1e3 for name in names), r["more_ms"]] for r in body["rows"]]
+    ways = [
+        [r["name"], r["gib_per_second"], r["times_loopback"], r["processor_seconds_per_gib"]]
+        for r in body["throughput"]
+    ]
+    tables = [
+        _markdown(("start, until its end", "p50 ms", "p99 ms", "least ms", "more at p50, ms"), starts),
+        _markdown(
+            (f"{body['bytes'] >> 20} MiB out of a server", "GiB/s", "x loopback", "processor s/GiB"), ways
+        ),
+    ]
+    missing = [f"{name} could not run: {why}.\n" for name, why in body["missing"].items()]
+    return "\n".join([*tables, *missing])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
-    "density": density, "cli": cli, "filters": filters,
+    "density": density, "cli": cli, "filters": filters, "network": network,
 }  # fmt: skip
 
 

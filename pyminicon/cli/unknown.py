@@ -24,7 +24,6 @@ _INSTEAD = {
     "expose": "a port is published or it isn't: -p 8080:80",
     "gpus": "no device of this machine goes in",
     "log-driver": "the output is this command's own",
-    "sysctl": "set it on this machine: sysctl -w NAME=VALUE",
     "annotation": "did you mean --label?",
     "oom-kill-disable": "a container over its memory limit is always ended",
 }
