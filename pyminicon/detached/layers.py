@@ -90,7 +90,7 @@ class Layers:
     def __init__(self, fields: dict[str, Any]) -> None:
         self._kept: Any = fields["kept"]
         if self._kept is None:
-            why = (
+            why = fields.get("layer_lost") or (
                 "it was in memory, and went with it"
                 if fields["status"] == "exited"
                 else "its keeper was killed"

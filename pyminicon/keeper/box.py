@@ -12,6 +12,7 @@ from pyminicon import errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from pyminicon import _core
@@ -46,6 +47,8 @@ class Box:
         self.terminal: Terminal | None = None
         self.returncode: int | None = None
         self.limit: str | None = None
+        #: Called when it has ended and its layer is still there, which goes as its status is taken.
+        self.before_burial: Callable[[], None] = lambda: None
         self._fields: bytes = marshal.dumps(about.pop("fields"))
 
     def plan_fields(self) -> dict[str, Any]:
@@ -73,7 +76,8 @@ class Box:
 
     def poll(self) -> int | None:
         """The returncode once it has ended."""
-        if self.returncode is None:
+        if self.returncode is None and self._handle.wait(0):
+            self.before_burial()
             ended = self._handle.poll()
             if ended is not None:
                 self.limit = ended[1]

@@ -61,6 +61,7 @@ class Keeper:
         disk_parent = box.plan_fields().get("disk_parent")
         self.layer: str | None = layer.own_directory(disk_parent)
         layer.sweep(disk_parent)
+        box.before_burial = self._keep_layer
         self.fields = fields_of(box, args, options, self.wish, created)
         self.server: Server = Server(self, self.room.path)
         state.reserve(self.room.path, self.fields)
@@ -211,15 +212,25 @@ class Keeper:
             while self._output(fd):
                 pass
         remove = self.wish["remove"]
-        kept = layer.keep(self.layer, self.box.id) if self.layer and not remove else None
+        self._keep_layer()
         code = self.box.wait()
         self.server.commands_end()
-        self.fields |= {"status": "exited", "returncode": code, "limit": self.box.limit, "kept": kept}
+        self.fields |= {"status": "exited", "returncode": code, "limit": self.box.limit}
         self.fields |= {"finished": time.time(), "lost_output": self.log.lost}
         self._last(lambda: self.room.drop(self.fields) if remove else self._write_last())
         self.server.close({"returncode": code, "limit": self.box.limit})
         self._last(self.box.close)
         self.loop.over = True
+
+    def _keep_layer(self) -> None:
+        """Whoever is first to learn of the end, a command that was killed with it say, calls it."""
+        directory, self.layer = self.layer, None
+        if directory is None or self.wish["remove"]:
+            return
+        try:
+            self.fields["kept"] = layer.keep(directory, self.box.id)
+        except OSError as error:
+            self.fields["layer_lost"] = f"{error.filename2 or directory}: {error.strerror}"
 
     def _write_last(self) -> None:
         state.write(self.room.path, self.fields, last=True)

@@ -29,14 +29,11 @@ def own_directory(above: str | None) -> str | None:
     return None
 
 
-def keep(directory: str, container: str) -> str | None:
-    """Takes the layer out of reach of who removes those of the ended; where it is then."""
+def keep(directory: str, container: str) -> str:
+    """Takes the layer out of reach of who removes those of the ended; where it is then. Raises OSError."""
     above = os.path.dirname(directory)
     kept = f"{above}/{_KEPT}{state.boot()}-{container}"
-    try:
-        os.rename(directory, kept)
-    except OSError:
-        return None
+    os.rename(directory, kept)
     return kept
 
 
