@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,18 @@ NAMES = {
     "network": "what egress and published ports cost a start, and how fast their bytes are",
     "filters": "loading a system call filter",
     "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
+    "judge": "how soon a server answers while it judges, beside the same with asyncio.subprocess",
 }
+
+#: What some of them run, which isn't everywhere.
+NEEDS = {"cluster": ("distributed", "ray"), "judge": ("fastapi", "uvicorn", "httpx")}
+
+
+def _lacks(name: str) -> bool:
+    missing = [module for module in NEEDS.get(name, ()) if importlib.util.find_spec(module) is None]
+    if missing:
+        report.show(f"{name} is left out: it needs {' '.join(missing)}")
+    return bool(missing)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 def _all(options: argparse.Namespace) -> int:
     common = [*(["--quick"] if options.quick else []), "--results", str(options.results)]
     cli = [word for path in options.python for word in ("--python", path)]
-    runs = [[name, *(cli if name == "cli" else [])] for name in NAMES]
+    runs = [[name, *(cli if name == "cli" else [])] for name in NAMES if not _lacks(name)]
     if options.user_python:
         runs.append(["flat", "--uid", "1000", "--python", options.user_python])
     for run in runs:
@@ -76,6 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
             report.show(f"drew {path}")
         report.show(f"filled {pages.fill_page(options.results)}")
         return 0
+    if _lacks(options.name):
+        return 1
     module = importlib.import_module(f".{options.name}", __package__)
     body = module.main(options)
     if not options.no_save:

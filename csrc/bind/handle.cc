@@ -12,6 +12,7 @@
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/reopen.h"
+#include "parent/reaper/reaper.h"
 #include "parent/supervise/supervise.h"
 
 namespace pyminicon::bind {
@@ -244,6 +245,10 @@ void release(Handle& handle) {
   if (container.owned()) lock.lock();  // after a fork it may be held for ever
   if (container.owned() && !container.reaped) return;
   container.pidfd.reset();
+  if (container.owned()) {  // its mounts are taken apart with them, for which nobody is to wait
+    parent::close_by_reaper(std::move(container.root));
+    parent::close_by_reaper(std::move(container.mount_namespace));
+  }
   container.root.reset();
   container.mount_namespace.reset();
   container.living.reset();

@@ -117,6 +117,7 @@ class Spread:
         self._recipe(own)  # what is wrong with it is said at once
         self._jobs = enumerate(jobs)
         self._total = len(jobs) if isinstance(jobs, Sized) else None
+        self._given_out = 0
         self._ordered, self._retries = ordered, retries
         self._cancel, self._return = cancel, return_exceptions
         self._told = bar if progress is True else progress or (lambda done, total: None)
@@ -207,9 +208,14 @@ class Spread:
         size = 1
         if self._seconds is not None:
             size = max(1, min(_MOST_IN_A_BATCH, int(_BATCH / max(self._seconds, 1e-6))))
+        if (
+            self._total is not None
+        ):  # towards the end smaller ones: or one worker has the last, and the others none
+            size = max(1, min(size, (self._total - self._given_out) // (2 * self._cluster.slots)))
         batch = []
         for number, job in self._jobs:
             batch.append(self._entry(number, job))
+            self._given_out = number + 1
             if len(batch) == size:
                 break
         return batch

@@ -20,6 +20,7 @@ A failed test's report shows what the commands of its containers printed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ _INI: dict[str, tuple[Callable[[str], Any], str]] = {
     "user": (str, "user of the container fixtures"),
     "wall_time": (float, "seconds that each container may take"),
 }
+#: A container with one of these is seen from outside: it is gone when its test is.
+_OUTWARD = frozenset("volumes publish egress egress_headers cgroup_parent".split())
 _MOST_TOLD = 50  # commands of a failed test that its report shows
 
 
@@ -144,6 +147,34 @@ def _watched(request: pytest.FixtureRequest, box: Container[Any]) -> Container[A
     return told.watch(box)
 
 
+# ---- how a test's container ends ----------------------------------------------------------------------------
+
+
+class _Ending:
+    """Ends the tests' containers, the last one beside the next test: it is killed at once, and what is left of it is
+    put away when the next one has been killed, or with the session. So no test waits for the kernel's part of it."""
+
+    def __init__(self) -> None:
+        self._last: Container[Any] | None = None
+
+    def end(self, box: Container[Any]) -> None:
+        box.kill()
+        before, self._last = self._last, box
+        if before is not None:
+            before.close()
+
+    def close(self) -> None:
+        if self._last is not None:
+            self._last.close()
+
+
+@pytest.fixture(scope="session")
+def _container_ending() -> Iterator[_Ending]:
+    ending = _Ending()
+    yield ending
+    ending.close()
+
+
 # ---- fixtures ---------------------------------------------------------------------------------------------
 
 
@@ -189,7 +220,7 @@ def container_template(request: pytest.FixtureRequest, _container_templates: dic
 
 @pytest.fixture
 def container(
-    request: pytest.FixtureRequest, _container_templates: dict[str, Template]
+    request: pytest.FixtureRequest, _container_templates: dict[str, Template], _container_ending: _Ending
 ) -> Iterator[Container[bytes]]:
     """A container to live in, this test's own: ``container.run(["sh", "-c", "…"])``."""
     from pyminicon.options import SERVED
@@ -202,15 +233,17 @@ def container(
     else:
         # With an init, or none would wait in stock for commands.
         started = _template(_container_templates, {**options, "init": True}).start(**own)
-    with started as box:
-        yield _watched(request, box)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(started)
+        yield _watched(request, started)
+        if not _OUTWARD & options.keys():
+            stack.pop_all()
+            _container_ending.end(started)
 
 
 @pytest.fixture
 def container_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Container[bytes]]]:
     """``container_factory(**options)``: another container to live in; all end with the test."""
-    import contextlib
-
     import pyminicon
 
     with contextlib.ExitStack() as stack:

@@ -41,7 +41,11 @@ def parent_of(pid: int) -> int:
 
 
 def alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
+    """A zombie isn't: it has lost its parent, and how soon a machine's own init looks after such is its affair."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def cgroups_of(pid: int) -> list[str]:

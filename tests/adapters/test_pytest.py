@@ -73,6 +73,40 @@ def test_shares_the_template(container, container_template):
     assert outcome(done) == {"passed": 3}, done.stdout
 
 
+def test_a_container_ends_with_its_test_though_the_next_one_does_not_wait(session: Session) -> None:
+    mark = f"{os.getpid()}.26"
+    tests = f"""
+import os, pathlib, pytest, time
+kept = []
+def alive():
+    found = []
+    for path in pathlib.Path('/proc').glob('[0-9]*/cmdline'):
+        try: found += [path] * (b'{mark}' in path.read_bytes())
+        except OSError: pass
+    return found
+def soon(what):
+    until = time.monotonic() + 60
+    while not what() and time.monotonic() < until: time.sleep(0.01)
+    return what()
+def sleep(box):
+    kept.append(box)
+    box.start(['sleep', '{mark}'])
+    assert soon(alive)
+def test_sleeps(container): sleep(container)
+def test_it_has_been_killed(): assert soon(lambda: not alive())
+def test_sleeps_again(container): sleep(container)
+def test_the_one_before_has_been_put_away(container):
+    assert [box.returncode for box in kept] == [-9, None]
+@pytest.mark.container(volumes=['/usr:/out:ro'])
+def test_sleeps_with_a_volume(container): sleep(container)
+def test_what_outside_sees_it_is_gone_at_once():
+    assert kept[-1].returncode is not None and not alive()
+"""
+    done = session(tests)
+    assert outcome(done) == {"passed": 6}, done.stdout
+    assert not marked(mark)
+
+
 def test_ports_and_a_proxy_come_from_the_marker(session: Session) -> None:
     done = session("""
 import pytest, socket

@@ -1,0 +1,148 @@
+"""``judge``: how soon the server of docs/judge.md answers a ping while it judges, beside one without containers.
+
+The other one is the same server with ``asyncio.create_subprocess_exec`` in a directory of its own, and nothing of limits
+but a time. Both get the same submissions at once and judge as many at a time; a client pings them meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import random
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .measure import figures
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "judge.md"
+TESTS = [("1 2", "3"), ("5 6", "11")]
+ADDS = {
+    "c++": "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }",
+    "java": "import java.util.*; public class Main { public static void main(String[] a) {"
+    "Scanner s = new Scanner(System.in); System.out.println(s.nextInt() + s.nextInt()); } }",
+    "python": "a, b = map(int, input().split())\nprint(a + b)",
+}
+#: What takes the place of the page's function `judge`.
+PLAIN = """
+import tempfile
+
+async def call(words, place, given=""):
+    process = await asyncio.create_subprocess_exec(*words, cwd=place, stdin=-1, stdout=-1, stderr=-1)
+    out, err = await asyncio.wait_for(process.communicate(given.encode()), 60)
+    return process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+@app.post("/judge")
+async def judge(sent: Submission) -> Verdict:
+    file, compiling, running = LANGUAGES[sent.language]
+    async with turn:
+        with tempfile.TemporaryDirectory() as place:
+            with open(f"{place}/{file}", "w") as source:
+                source.write(sent.source)
+            status, out, err = await call(compiling, place)
+            if status:
+                return Verdict(verdict="doesn't compile", told=out + err)
+            for given, expected in sent.tests:
+                status, out, err = await call(running, place, given)
+                if status:
+                    return Verdict(verdict="runtime error", told=err)
+                if out.split() != expected.split():
+                    return Verdict(verdict="wrong answer", told=out)
+            return Verdict(verdict="accepted")
+"""
+
+
+def programs() -> dict[str, str]:
+    """The two servers' sources."""
+    (ours,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    head, found, _ = ours.partition('@app.post("/judge")')
+    if not found:
+        raise RuntimeError(f"{PAGE} has no function judge")
+    return {"pyminicon.aio": ours, "asyncio.subprocess": head + PLAIN}
+
+
+@contextlib.contextmanager
+def serving(source: str) -> Iterator[str]:
+    """The address of a server that runs ``source``."""
+    with tempfile.TemporaryDirectory() as place, socket.socket() as free:
+        (Path(place) / "judge.py").write_text(source)
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        words = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", str(port), "judge:app"]
+        process = subprocess.Popen(words, cwd=place)
+        try:
+            deadline = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+                    break
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RuntimeError("the server didn't begin")
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+async def judged(server: str, sent: list[tuple[str, str]]) -> list[int]:
+    """Sends all at once; the pings meanwhile, in nanoseconds. Raises RuntimeError for a verdict that is wrong."""
+    import httpx
+
+    pings: list[int] = []
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=server, timeout=3600, limits=limits) as client:
+
+        async def ping() -> None:
+            while True:
+                begun = time.perf_counter_ns()
+                await client.get("/ping")
+                pings.append(time.perf_counter_ns() - begun)
+                await asyncio.sleep(0.02)
+
+        async def judge(language: str, source: str) -> None:
+            asked: dict[str, Any] = {"language": language, "source": source, "tests": TESTS}
+            verdict = (await client.post("/judge", json=asked)).json()
+            if verdict["verdict"] != "accepted":
+                raise RuntimeError(f"{language}: {verdict}")
+
+        pinging = asyncio.create_task(ping())
+        await asyncio.gather(*(judge(*one) for one in sent))
+        pinging.cancel()
+    return pings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds how many are sent."""
+    parser.add_argument("--submissions", type=int, default=300, help="at once; a third in each language")
+
+
+def main(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what is to be saved."""
+    number = 12 if options.quick else options.submissions
+    sent = [*ADDS.items()] * (number // len(ADDS))
+    random.Random(7).shuffle(sent)
+    rows: list[dict[str, Any]] = []
+    for name, source in programs().items():
+        with serving(source) as server:
+            asyncio.run(judged(server, [*ADDS.items()]))  # what is slow the first time
+            begun = time.perf_counter()
+            pings = asyncio.run(judged(server, sent))
+            seconds = time.perf_counter() - begun
+        rows.append(
+            {"name": name, **figures(pings).as_dict(), "pings": len(pings), "seconds": round(seconds, 1)}
+        )
+    ours, plain = rows
+    ours["ratio"], plain["ratio"] = round(ours["p99"] / plain["p99"], 3), 1.0
+    cells = [[row[key] for key in ("name", "p50", "p90", "p99", "ratio", "seconds")] for row in rows]
+    title = f"judge (a ping in microseconds, {len(sent)} submissions at once)"
+    report.show(report.table(title, ("", "p50", "p90", "p99", "p99's ratio", "seconds in all"), cells))
+    return {"unit": "us", "submissions": len(sent), "rows": rows}
