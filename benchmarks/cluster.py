@@ -107,7 +107,7 @@ def compare(side: str, root: str, processes: int, windows: int, number: int) -> 
     with SIDES[side](root, processes) as cluster, _plain(root, processes) as bare:
         turns = [(side, cluster), (plain, bare)]
         for _, run in turns:
-            timed(run, number // 4)
+            timed(run, processes * (number // (4 * processes)))
         shuffle = random.Random(5).shuffle
         for _ in range(windows):
             shuffle(turns)

@@ -131,13 +131,14 @@ def _interruptible(work: Callable[[Cancel], Any]) -> Any:
         ended.set()
 
     thread = threading.Thread(target=beside, name="pyminicon-job", daemon=True)
-    thread.start()
     try:
+        thread.start()  # in here: it waits for the thread, which may have its container by then
         while not ended.wait(_LOOK):
             pass
     except BaseException:
         cancel.cancel()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
         raise
     if "error" in outcome:
         raise outcome["error"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
 
+import pyminicon
 from pyminicon.adapters import ray as boxes
 from tests.adapters.clusters import *  # noqa: F403
 from tests.adapters.clusters import Spread, marked, new_mark, wait_for
@@ -67,6 +69,27 @@ def test_rays_cancel_ends_the_container() -> None:
     assert wait_for(lambda: not marked(mark))
     with pytest.raises(ray.exceptions.TaskCancelledError):
         ray.get(task)
+
+
+def test_a_cancel_in_the_moment_of_the_start_ends_the_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def work(cancel: pyminicon.Cancel) -> None:
+        begun.set()
+        wait_for(lambda: cancel.cancelled)
+        if cancel.cancelled:
+            ended.set()
+
+    class Slow(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            begun.wait()
+            raise KeyboardInterrupt  # as Ray's interrupt comes there
+
+    monkeypatch.setattr(threading, "Thread", Slow)
+    with pytest.raises(KeyboardInterrupt):
+        boxes._interruptible(work)
+    assert ended.wait(60)
 
 
 def test_an_async_function_is_no_job() -> None:
