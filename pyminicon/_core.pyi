@@ -94,23 +94,101 @@ class PlanCache:
 
     def keep(self, key: bytes, plan: Any, /) -> None: ...
 
-class Begun:
-    """A command that an event loop has sent; LaunchError EAGAIN where it can't be sent at once."""
+class Request:
+    """What the core is asked of one run or start besides its plan; the fields that most don't have come after."""
 
     def __init__(
         self,
-        container: Handle,
+        *,
         exec_spec: ExecSpec,
-        who: Who | None,
         stdio: tuple[int, int, int],
         pass_fds: Sequence[int],
-        terminal: bool,
         trace: bool,
         wall_time: float | None,
         cpu_time: float,
         max_output: int,
-        /,
     ) -> None: ...
+    @property
+    def exec_spec(self) -> ExecSpec: ...
+    @property
+    def stdio(self) -> list[int]:
+        """Descriptors, or PIPE, STDOUT, DEVNULL in subprocess's numbers."""
+
+    @property
+    def pass_fds(self) -> list[int]: ...
+    @property
+    def trace(self) -> bool: ...
+    @property
+    def cpu_time(self) -> float: ...
+
+    wall_time: float | None
+    max_output: int
+    terminal: bool
+    cancel_fd: int
+    """Once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT), and a run ends as at its timeout;
+    -1: nobody says so. Launches don't look at it."""
+    undo_later: bool
+    """Of a start: nobody waits for the container's mounts to be taken apart (docs/design.md). Each run is so."""
+    patience: float | None
+    """Of a start that others than its caller wait for: seconds after which the set-up is given up."""
+    timeout: float | None
+    """This and the next four: of a run."""
+    input: bytes | None
+    collect: Sequence[str] | None
+    collect_max: int
+    trim: bool
+    who: Who | None
+    """Of a command; None: as the container is run."""
+    gate: tuple[int, int] | None
+    """What its network is served by: a socket, and the proxy's port inside or 0."""
+    files: Sequence[tuple[str, bytes, int]]
+    """Of a template's run, to be put in before it: target, bytes, mode."""
+    files_owner: tuple[int, int]
+
+class Outcome:
+    """How a run has ended."""
+
+    def __init__(
+        self,
+        *,
+        returncode: int | None,
+        stdout: bytes | None,
+        stderr: bytes | None,
+        limit: str | None,
+        timed_out: bool,
+        usage: tuple[Any, ...] | None,
+        startup: float,
+        dropped: tuple[int, int] = (0, 0),
+    ) -> None: ...
+    @property
+    def returncode(self) -> int | None:
+        """None: somebody else has taken it."""
+
+    @property
+    def stdout(self) -> bytes | None: ...
+    @property
+    def stderr(self) -> bytes | None: ...
+    @property
+    def timed_out(self) -> bool: ...
+    @property
+    def usage(self) -> tuple[Any, ...] | None:
+        """As :meth:`Handle.usage` tells, without what is in use at this moment."""
+
+    @property
+    def startup(self) -> float: ...
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """Bytes of stdout and of stderr that weren't kept."""
+
+    limit: str | None
+    trace: list[tuple[str, int]] | None
+    files: tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None
+    """As :meth:`Handle.collect` tells."""
+
+class Begun:
+    """A command that an event loop has sent; LaunchError EAGAIN where it can't be sent at once."""
+
+    def __init__(self, container: Handle, request: Request, /) -> None: ...
     @property
     def fd(self) -> int:
         """Readable when there is news."""
@@ -125,7 +203,7 @@ def is_root() -> bool:
     """Whether this process is all of root: uid 0, its capabilities, and not merely in a user namespace."""
 
 Words = Sequence[str | bytes]
-ExecSpec = tuple[Words, Words, Words, str | bytes] | tuple[Words, Words, Words, str | bytes, tuple[int, int]]
+ExecSpec = tuple[Words, Words, Words, str | bytes]
 """What one run executes: candidates, argv, env, cwd. In HOSTNAME the plan's name for the id is replaced."""
 
 Who = tuple[int, int, list[int]]
@@ -157,40 +235,10 @@ class Gate:
 class Handle:
     """A started container; kills and removes it when it goes away, in the process that made it."""
 
-    def run_command(
-        self,
-        exec_spec: ExecSpec,
-        who: Who | None,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        trace: bool,
-        input: bytes | None,
-        timeout: float | None,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        collect: None,
-        collect_max: int,
-        /,
-        cancel_fd: int = -1,
-        trim: bool = False,
-    ) -> tuple[Any, ...]:
-        """One command in this container, from its start to its end; answers as :func:`run` does."""
+    def run_command(self, request: Request, /) -> Outcome:
+        """One command in this container, from its start to its end."""
 
-    def start_command(
-        self,
-        exec_spec: ExecSpec,
-        who: Who | None,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        terminal: bool,
-        trace: bool,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        /,
-        cancel_fd: int = -1,
-    ) -> Handle:
+    def start_command(self, request: Request, /) -> Handle:
         """A command in this container; the handle's ``pidfd`` is no pidfd, but readable when the command has
         ended, and its ``pid`` is as the container counts."""
 
@@ -302,54 +350,10 @@ class Template:
     @property
     def owned(self) -> bool: ...
     def close(self) -> None: ...
-    def run(
-        self,
-        exec_spec: tuple[Any, ...],
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        trace: bool,
-        input: bytes | None,
-        timeout: float | None,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        collect: Sequence[str] | None,
-        collect_max: int,
-        /,
-        cancel_fd: int = -1,
-        trim: bool = False,
-    ) -> tuple[Any, ...]:
-        """``exec_spec``: (candidates, argv, env, cwd, files, uid, gid); answers as :func:`run` does."""
+    def run(self, request: Request, /) -> Outcome: ...
+    def start(self, request: Request, /) -> Handle: ...
 
-    def start(
-        self,
-        exec_spec: tuple[Any, ...],
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        trace: bool,
-        /,
-        cancel_fd: int = -1,
-        patience: float | None = None,
-    ) -> Handle: ...
-
-def start(
-    plan: Plan,
-    exec_spec: ExecSpec,
-    stdio: tuple[int, int, int],
-    pass_fds: Sequence[int],
-    terminal: bool,
-    trace: bool,
-    wall_time: float | None,
-    cpu_time: float,
-    max_output: int,
-    cancel_fd: int = -1,
-    undo_later: bool = False,
-) -> Handle:
-    """``cancel_fd``: once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT).
-    ``undo_later``: nobody waits for the container's mounts to be taken apart (docs/design.md)."""
+def start(plan: Plan, request: Request, /) -> Handle: ...
 
 class Pending:
     """A launch that was asked for. Whoever drops it ends what it has made, or will have made."""
@@ -371,21 +375,8 @@ class Launches:
     def fd(self) -> int:
         """Readable while finished() has something to tell."""
 
-    def begin(
-        self,
-        plan: Plan,
-        exec_spec: ExecSpec,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        terminal: bool,
-        trace: bool,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        patience: float | None,
-        /,
-    ) -> Pending:
-        """:func:`start` by another thread. ``patience``: seconds after which the set-up is given up."""
+    def begin(self, plan: Plan, request: Request, /) -> Pending:
+        """:func:`start` by another thread."""
 
     def finished(self) -> list[int]:
         """The numbers of those that are over since the last call."""
@@ -393,26 +384,7 @@ class Launches:
     def close(self) -> None:
         """Drops what isn't begun; the threads end."""
 
-def run(
-    plan: Plan,
-    exec_spec: ExecSpec,
-    stdio: tuple[int, int, int],
-    pass_fds: Sequence[int],
-    trace: bool,
-    input: bytes | None,
-    timeout: float | None,
-    wall_time: float | None,
-    cpu_time: float,
-    max_output: int,
-    collect: Sequence[str] | None,
-    collect_max: int,
-    /,
-    cancel_fd: int = -1,
-    trim: bool = False,
-) -> tuple[Any, ...]:
-    """(returncode, stdout, stderr, limit, timed out, usage, startup, trace, collected, dropped). ``cancel_fd``: readable
-    when nobody wants it any more; it ends as at the timeout then."""
-
+def run(plan: Plan, request: Request, /) -> Outcome: ...
 def open_plain(path: str | bytes, follow: bool, /) -> int:
     """A descriptor of the regular file ``path``, whose type is known before it is opened: EINVAL, EISDIR, ELOOP
     for what is none. ``follow``: through a link at its end."""

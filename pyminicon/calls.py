@@ -159,9 +159,11 @@ def run_plan(
 
         core_plan = plan.core or _core.Plan(plan.fields)
         serving = serve(spec) if spec.serves else None
-        exec_spec = plan.exec_spec if serving is None else serving.exec_spec(plan.exec_spec)
+        request = run_request(spec, plan.exec_spec, trace, begun)
+        if serving is not None:
+            request.gate = serving.gate
         try:
-            outcome = ask(_core.run, spec, (core_plan, exec_spec, *run_request(spec, trace, begun)))
+            outcome = ask(_core.run, spec, core_plan, request)
         finally:
             refused = None if serving is None else serving.ended()
         return make_result(spec, args, outcome, refused)

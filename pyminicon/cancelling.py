@@ -6,9 +6,10 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Protocol
 
-    from pyminicon import _core
+    class Ended(Protocol):
+        def kill(self) -> object: ...
 
 
 class Cancel:
@@ -53,7 +54,7 @@ class Cancel:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Cancel can't be pickled: it belongs to the process that made it")
 
-    def _attach(self, handle: _core.Handle) -> None:
+    def _attach(self, handle: Ended) -> None:
         import _weakref
 
         with self._lock:

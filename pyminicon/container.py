@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
     from pyminicon.options.types import Args, Buffer, LimitOptions, ProcessOptions, RunOfCommand
-    from pyminicon.plan import Plan
+    from pyminicon.plan import ExecSpec, Plan
     from pyminicon.result import Refusal, Result, Stats, Usage
     from pyminicon.terminal import Terminal
 
@@ -65,12 +65,10 @@ def serve(spec: Spec, home: asyncio.AbstractEventLoop | None = None) -> Serving:
     return Serving(spec, home)
 
 
-def ask(run: Any, spec: Spec, request: tuple[Any, ...]) -> Any:
-    """What the core answers to a run's ``request``."""
-    if spec.overflow == "trim" or spec.cancel is not None:
-        request = (*request, -1 if spec.cancel is None else spec.cancel.fileno(), spec.overflow == "trim")
+def ask(run: Callable[..., _core.Outcome], spec: Spec, *asked: Any) -> _core.Outcome:
+    """What the core answers to a run; ``asked``: what its ``run`` takes, a request at last."""
     greenlets = among_greenlets()
-    return run(*request) if greenlets is None else greenlets.call(run, *request)
+    return run(*asked) if greenlets is None else greenlets.call(run, spec.cancel, *asked)
 
 
 def begun_with(spec: Spec, handle: _core.Handle) -> None:
@@ -85,27 +83,37 @@ def insist_on_wish(spec: Spec, error: BaseException) -> None:
         raise errors.Cancelled("it was cancelled") from None
 
 
-def run_request(spec: Spec, trace: bool, begun: float | None = None) -> tuple[Any, ...]:
-    """What the core's run and a template's run are asked alike, in the order of their arguments. ``begun``: when
-    the timeout has, if not just now."""
-    spent = 0.0 if begun is None else time.monotonic() - begun
-    return (
-        stdio_choices(spec),
-        spec.pass_fds,
-        trace,
-        input_bytes(spec),
-        None if spec.timeout is None else max(spec.timeout - spent, 0.0),
-        spec.wall_time,
-        spec.cpu_time or 0.0,
-        _NO_LIMIT if spec.max_output is None else spec.max_output,
-        spec.collect,
-        spec.collect_max,
+def request_of(spec: Spec, exec_spec: ExecSpec, trace: bool) -> _core.Request:
+    """What the core is asked alike of a start and of a run."""
+    request = _core.Request(
+        exec_spec=exec_spec,
+        stdio=(_choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)),
+        pass_fds=spec.pass_fds,
+        trace=trace,
+        wall_time=spec.wall_time,
+        cpu_time=spec.cpu_time or 0.0,
+        max_output=_NO_LIMIT if spec.max_output is None else spec.max_output,
     )
+    if spec.tty:
+        request.terminal = True
+    if spec.cancel is not None:
+        request.cancel_fd = spec.cancel.fileno()
+    return request
 
 
-def stdio_choices(spec: Spec) -> tuple[int, int, int]:
-    """stdin, stdout and stderr as the core takes them: a descriptor, or PIPE, STDOUT, DEVNULL."""
-    return _choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)
+def run_request(spec: Spec, exec_spec: ExecSpec, trace: bool, begun: float | None = None) -> _core.Request:
+    """What the core is asked of a run. ``begun``: when the timeout has, if not just now."""
+    request = request_of(spec, exec_spec, trace)
+    if spec.input is not None:
+        request.input = input_bytes(spec)
+    if spec.timeout is not None:
+        spent = 0.0 if begun is None else time.monotonic() - begun
+        request.timeout = max(spec.timeout - spent, 0.0)
+    if spec.collect is not None:
+        request.collect, request.collect_max = spec.collect, spec.collect_max
+    if spec.overflow == "trim":
+        request.trim = True
+    return request
 
 
 def _choice(wanted: Any, inherited: int) -> int:
@@ -137,18 +145,10 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
     try:
         if spec.serves:
             serving = serve(spec)
-        handle = _core.start(
-            plan.core or _core.Plan(plan.fields),
-            plan.exec_spec if serving is None else serving.exec_spec(plan.exec_spec),
-            stdio_choices(spec),
-            spec.pass_fds,
-            spec.tty,
-            trace,
-            spec.wall_time,
-            spec.cpu_time or 0.0,
-            _NO_LIMIT if spec.max_output is None else spec.max_output,
-            -1 if spec.cancel is None else spec.cancel.fileno(),
-        )
+        request = request_of(spec, plan.exec_spec, trace)
+        if serving is not None:
+            request.gate = serving.gate
+        handle = _core.start(plan.core or _core.Plan(plan.fields), request)
         begun_with(spec, handle)
     except BaseException as error:
         for fd in plan.rootfs.lock_fds:
@@ -670,16 +670,17 @@ class Container(_Attended[AnyStr], Running):
         trace: bool = bool(options.pop("trace", False))
         begun: float | None = time.monotonic() if "timeout" in options else None
         asked: Command = self._asked(args, options, NOT_RUN)
-        request: Any = (asked.exec_spec, asked.who, *run_request(asked.spec, trace, begun))
+        request = run_request(asked.spec, asked.exec_spec, trace, begun)
+        request.who = asked.who
         try:
-            outcome: Any = ask(self._handle.run_command, asked.spec, request)
+            outcome = ask(self._handle.run_command, asked.spec, request)
         except errors.LaunchError as error:
             self._insist_on_life(error)
             raise
         from pyminicon.result import make_result
 
-        if outcome[0] == -9 and outcome[3] is None and self._handle.ending:
-            outcome = (*outcome[:3], self._ended_by(), *outcome[4:])
+        if outcome.returncode == -9 and outcome.limit is None and self._handle.ending:
+            outcome.limit = self._ended_by()
         return make_result(asked.spec, args, outcome)
 
     if TYPE_CHECKING:
@@ -881,18 +882,9 @@ class Container(_Attended[AnyStr], Running):
             terminal.give_to(outer_uid(self.pid, asked.who[0] if asked.who else self._handle.uid))
         _bury()
         try:
-            handle = self._handle.start_command(
-                asked.exec_spec,
-                asked.who,
-                stdio_choices(spec),
-                spec.pass_fds,
-                spec.tty,
-                trace,
-                spec.wall_time,
-                spec.cpu_time or 0.0,
-                _NO_LIMIT if spec.max_output is None else spec.max_output,
-                -1 if spec.cancel is None else spec.cancel.fileno(),
-            )
+            request = request_of(spec, asked.exec_spec, trace)
+            request.who = asked.who
+            handle = self._handle.start_command(request)
             begun_with(spec, handle)
         except errors.LaunchError as error:
             insist_on_wish(spec, error)

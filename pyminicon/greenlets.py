@@ -13,17 +13,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pyminicon import _core
+    from pyminicon.cancelling import Cancel
 
 _PATIENCE = 6.0  # seconds: longer than the core's own for what can't die
 
 
-def call(work: Callable[..., Any], *args: Any) -> Any:
-    """``work(*args, cancel_fd=…)`` in a thread of the hub's pool. Whose greenlet is killed has its container ended."""
-    fd = os.eventfd(0)
+class _Asked:
+    """What a Cancel ends while the container has no handle yet."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = os.dup(fd)
+
+    def kill(self) -> None:
+        os.eventfd_write(self._fd, 1)
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+def call(work: Callable[..., Any], cancel: Cancel | None, *asked: Any) -> Any:
+    """``work(*asked)``, a request at last, in a thread of the hub's pool. Whose greenlet is killed has its container
+    ended."""
+    fd = asked[-1].cancel_fd = os.eventfd(0)
+    mine = _Asked(fd)
+    if cancel is not None:
+        cancel._attach(mine)
 
     def act() -> tuple[Any, BaseException | None]:
         try:
-            return work(*args, cancel_fd=fd), None
+            return work(*asked), None
         except BaseException as error:  # the hub would print it
             return None, error
 
@@ -31,7 +49,7 @@ def call(work: Callable[..., Any], *args: Any) -> Any:
     try:
         value, error = outcome.get()
     except BaseException:
-        os.eventfd_write(fd, 1)
+        mine.kill()
         outcome.wait(_PATIENCE)
         raise
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyminicon import errors
+from pyminicon import _core, errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -153,31 +153,32 @@ class Result(_Generic[AnyStr]):
 
 
 def make_result(
-    spec: Spec, args: Any, outcome: tuple[Any, ...], refused: list[Refusal] | None = None
+    spec: Spec, args: Any, outcome: _core.Outcome, refused: list[Refusal] | None = None
 ) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
-    returncode, stdout, stderr, limit, timed_out, usage, startup, stamps, files, *more = outcome
+    stdout, stderr, timed_out = outcome.stdout, outcome.stderr, outcome.timed_out
     if timed_out and spec.cancel is not None and spec.cancel.cancelled:
         raise errors.Cancelled("it was cancelled")
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
     result: Result[Any] = Result()
     result.args = args
-    result.returncode = errors.check_status(returncode)
-    result.dropped = more[0] if more else (0, 0)
+    result.returncode = errors.check_status(outcome.returncode)
+    result.dropped = outcome.dropped
     out_cut, err_cut = (bool(count) and spec.text for count in result.dropped)
     result.stdout = None if out_cut else _decode(spec, stdout)
     result.stderr = None if err_cut else _decode(spec, stderr)
     if out_cut or err_cut:
         _decode_halves(spec, result, stdout, stderr)
-    result.limit = limit
+    result.limit = outcome.limit
     result.refused = [] if refused is None else refused
-    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
-    result.startup = startup
+    result.usage = Usage(outcome.usage or (0.0, 0.0, 0.0, None, None, None, None))
+    result.startup = outcome.startup
+    stamps = outcome.trace
     result.trace = stamps if stamps is None else as_trace(stamps)
-    result.files, missed = files or ({}, {})
+    result.files, missed = outcome.files or ({}, {})
     result.collect_errors = _collect_errors(spec, result.files, missed) if spec.collect else {}
-    if spec.check and returncode:
+    if spec.check and result.returncode:
         result.check_returncode()
     return result
 
@@ -189,10 +190,18 @@ def as_trace(stamps: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return Trace(stamps)
 
 
-def ended_in_setup(spec: Spec) -> tuple[Any, ...]:
+def ended_in_setup(spec: Spec) -> _core.Outcome:
     """The outcome of a run whose time was over before its program ran."""
     by_limit = spec.wall_time is not None and (spec.timeout is None or spec.wall_time < spec.timeout)
-    return -9, None, None, "wall_time" if by_limit else None, not by_limit, None, 0.0, None, None
+    return _core.Outcome(
+        returncode=-9,
+        stdout=None,
+        stderr=None,
+        limit="wall_time" if by_limit else None,
+        timed_out=not by_limit,
+        usage=None,
+        startup=0.0,
+    )
 
 
 def _collect_errors(

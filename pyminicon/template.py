@@ -9,15 +9,14 @@ from pyminicon import _core, errors, patience
 from pyminicon import plan as ops
 from pyminicon.calls import describe, expired, run_plan, too_late, without_args
 from pyminicon.container import (
-    _NO_LIMIT,
     Container,
     announce,
     ask,
     begun_with,
     made_container,
+    request_of,
     run_request,
     start_plan,
-    stdio_choices,
 )
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
@@ -198,7 +197,7 @@ class Template:
                 return run_plan(plan, merged, args, trace, begun)
         except errors.Expired:
             return expired(args, options)
-        request = (self._exec_spec(spec), *run_request(spec, trace, begun))
+        request = self._own(run_request(spec, plans.exec_spec_of(self._plan, spec), trace, begun), spec)
         return make_result(spec, args, ask(self._core.run, spec, request))
 
     if TYPE_CHECKING:
@@ -289,15 +288,8 @@ class Template:
                 return start_plan(merged, plan, told)
         except errors.Expired:
             raise too_late(self._options) from None
-        handle = self._core.start(
-            self._exec_spec(spec),
-            stdio_choices(spec),
-            spec.pass_fds,
-            spec.wall_time,
-            spec.cpu_time or 0.0,
-            _NO_LIMIT if spec.max_output is None else spec.max_output,
-            False,
-        )
+        request = request_of(spec, plans.exec_spec_of(self._plan, spec), False)
+        handle = self._core.start(self._own(request, spec))
         begun_with(spec, handle)
         return made_container(handle, spec, self._plan, told)
 
@@ -355,8 +347,11 @@ class Template:
             )
         return spec
 
-    def _exec_spec(self, spec: Spec) -> tuple[Any, ...]:
-        return (*plans.exec_spec_of(self._plan, spec), spec.files, *self._uid)
+    def _own(self, request: _core.Request, spec: Spec) -> _core.Request:
+        """With the files of this one run."""
+        if spec.files:
+            request.files, request.files_owner = spec.files, self._uid
+        return request
 
     @property
     def ready(self) -> int:

@@ -11,12 +11,12 @@
 namespace pyminicon::bind {
 
 // Nothing in here is Python's: the thread that launches may not touch that.
-struct LaunchRequest {
+struct Launch {
   std::shared_ptr<parent::PlanSpec> spec;
   std::optional<StartRequest> start;
   Seconds wall_time;
-  double cpu_time;
-  uint64_t max_output;
+  double cpu_time = 0;
+  uint64_t max_output = UINT64_MAX;
   std::unique_ptr<Handle> handle = std::make_unique<Handle>();
   std::exception_ptr error;
   std::atomic<bool> over{false};  // written last: all else is the asker's from then on
@@ -24,7 +24,7 @@ struct LaunchRequest {
   void launch() noexcept;
 };
 
-void LaunchRequest::launch() noexcept {
+void Launch::launch() noexcept {
   try {
     parent::LaunchOptions& options = start->options;
     if (parent::now_ns() >= options.deadline) throw parent::SetupTimeout{};  // it has waited long
@@ -38,48 +38,43 @@ void LaunchRequest::launch() noexcept {
   over.store(true, std::memory_order_release);
 }
 
-Pending::Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<LaunchRequest> request)
-    : pool_(std::move(pool)), request_(std::move(request)) {
-  number_ = pool_->add([request = request_] { request->launch(); });
+Pending::Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<Launch> launch)
+    : pool_(std::move(pool)), launch_(std::move(launch)) {
+  number_ = pool_->add([launch = launch_] { launch->launch(); });
 }
 
-// What a thread is at keeps the request, and is undone by it if it is the last to let go.
+// What a thread is at keeps the launch, and is undone by it if it is the last to let go.
 Pending::~Pending() { pool_->withdraw(number_); }
 
 // A traceback may keep this for long: its pipes are closed here.
 bool Pending::withdraw() {
   if (!pool_->withdraw(number_)) return false;
-  request_->start.reset();
-  request_->handle.reset();
+  launch_->start.reset();
+  launch_->handle.reset();
   return true;
 }
 
-bool Pending::over() const { return request_->over.load(std::memory_order_acquire); }
+bool Pending::over() const { return launch_->over.load(std::memory_order_acquire); }
 
 Released<Handle> Pending::result() {
   if (!over()) throw std::logic_error("the launch isn't over");
-  if (request_->error) std::rethrow_exception(std::exchange(request_->error, nullptr));
-  return Released<Handle>(request_->handle.release());
+  if (launch_->error) std::rethrow_exception(std::exchange(launch_->error, nullptr));
+  return Released<Handle>(launch_->handle.release());
 }
 
-Released<Pending> Launches::begin(std::shared_ptr<parent::PlanSpec> spec,
-                                  const py::tuple& exec_spec, const py::tuple& stdio,
-                                  std::vector<int> pass, bool terminal, bool trace,
-                                  Seconds wall_time, double cpu_time, uint64_t max_output,
-                                  Seconds patience) {
-  auto request = std::make_shared<LaunchRequest>();
-  request->wall_time = wall_time;
-  request->cpu_time = cpu_time;
-  request->max_output = max_output;
+Released<Pending> Launches::begin(std::shared_ptr<parent::PlanSpec> spec, const Request& request) {
+  auto launch = std::make_shared<Launch>();
+  launch->wall_time = request.wall_time;
+  launch->cpu_time = request.cpu_time;
+  launch->max_output = request.max_output;
   const int64_t begun = parent::now_ns();
-  request->start.emplace(*request->handle, *spec, exec_spec, stdio, std::move(pass));
-  request->spec = std::move(spec);
-  parent::LaunchOptions& options = request->start->options;
-  options.terminal = terminal;
-  options.trace = trace;
+  launch->start.emplace(*launch->handle, *spec, request);
+  launch->spec = std::move(spec);
+  parent::LaunchOptions& options = launch->start->options;
   options.begun = begun;
-  options.deadline = std::min(deadline_in(wall_time, begun), deadline_in(patience, begun));
-  return Released<Pending>(new Pending(pool_, std::move(request)));
+  options.deadline =
+      std::min(deadline_in(request.wall_time, begun), deadline_in(request.patience, begun));
+  return Released<Pending>(new Pending(pool_, std::move(launch)));
 }
 
 }  // namespace pyminicon::bind

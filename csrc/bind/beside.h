@@ -9,18 +9,19 @@
 
 #include "bind/from_python.h"
 #include "bind/handle.h"
+#include "bind/request.h"
 #include "parent/pool/launch_pool.h"
 
 namespace pyminicon::bind {
 
 namespace py = pybind11;
 
-struct LaunchRequest;  // one launch, from the request to its outcome
+struct Launch;  // one launch, from the request to its end
 
 // A launch that was asked for. Whoever lets go of it ends what it has made or will have made.
 class Pending {
  public:
-  Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<LaunchRequest> request);
+  Pending(std::shared_ptr<parent::LaunchPool> pool, std::shared_ptr<Launch> launch);
   ~Pending();
   Pending(const Pending&) = delete;
   Pending& operator=(const Pending&) = delete;
@@ -33,17 +34,14 @@ class Pending {
 
  private:
   std::shared_ptr<parent::LaunchPool> pool_;
-  std::shared_ptr<LaunchRequest> request_;
+  std::shared_ptr<Launch> launch_;
   uint64_t number_;
 };
 
 // The launches of one loop.
 class Launches {
  public:
-  Released<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const py::tuple& exec_spec,
-                          const py::tuple& stdio, std::vector<int> pass, bool terminal, bool trace,
-                          Seconds wall_time, double cpu_time, uint64_t max_output,
-                          Seconds patience);
+  Released<Pending> begin(std::shared_ptr<parent::PlanSpec> spec, const Request& request);
   std::vector<uint64_t> finished() { return pool_->finished(); }
   int fd() const { return pool_->fd(); }
   void close() { pool_->close(); }

@@ -45,20 +45,39 @@ parent::CommandGroup group_for(Handle& handle) {
   return parent::group_for_command(handle.container());
 }
 
-// `who`: (uid, gid, groups), or None for whom the container is run as.
-CommandSpec command_of(const parent::Living& living, const py::object& exec_spec,
-                       const py::object& who) {
+using Who = decltype(Request::who);
+
+// As whom the container is run, or as `who`.
+CommandSpec command_of(const parent::Living& living, const Who& who) {
   CommandSpec command = living.ground().usual;
-  if (!exec_spec.is_none()) command.exec = make_exec(exec_spec);
-  if (who.is_none()) return command;
-  const auto row = py::reinterpret_borrow<py::tuple>(who);
+  if (!who) return command;
   command.ids.change = 1;
-  command.ids.uid = row[0].cast<uint32_t>();
-  command.ids.gid = row[1].cast<uint32_t>();
+  command.ids.uid = std::get<0>(*who);
+  command.ids.gid = std::get<1>(*who);
   command.groups.clear();
-  if (command.ids.set_groups != 0) command.groups = row[2].cast<std::vector<uint32_t>>();
+  if (command.ids.set_groups != 0) command.groups = std::get<2>(*who);
   return command;
 }
+
+CommandSpec command_of(const parent::Living& living, const Request& request) {
+  CommandSpec command = command_of(living, request.who);
+  command.exec = make_exec(request.exec_spec);
+  return command;
+}
+
+// A command's streams, and what else its start is told.
+struct CommandStart {
+  CommandStart(Handle& handle, const Request& request, int64_t deadline) {
+    open_stdio(request.stdio, options, ends, handle.streams);
+    options.pass = request.pass_fds;
+    options.terminal = request.terminal;
+    options.trace = request.trace;
+    options.deadline = deadline;
+    options.cancel = request.cancel_fd;
+  }
+  parent::LaunchOptions options;
+  ChildEnds ends;
+};
 
 void begin(Handle& handle, Handle& container, const CommandSpec& command,
            parent::LaunchOptions& options) {
@@ -70,81 +89,49 @@ void begin(Handle& handle, Handle& container, const CommandSpec& command,
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
-py::tuple run_command(Handle& container, const py::tuple& exec_spec, const py::object& who,
-                      const py::tuple& stdio, std::vector<int> pass, bool trace,
-                      const py::object& input, Seconds timeout, Seconds wall_time, double cpu_time,
-                      uint64_t max_output, const py::object& collect, uint64_t collect_max,
-                      int cancel, bool trim) {
-  const int64_t begun = parent::now_ns();
-  const int64_t by_caller = deadline_in(timeout, begun), by_wall = deadline_in(wall_time, begun);
+Outcome run_command(Handle& container, const Request& request) {
+  const SetupTimes times(request);
   Released<Handle> handle(new Handle);
   const auto living = insist_on_living(container);
-  CommandSpec command = command_of(*living, exec_spec, who);
-  command.quiet = !trace;
-  {
-    parent::LaunchOptions options;
-    ChildEnds ends;
-    open_stdio(stdio, options, ends, handle->streams);
-    options.pass = std::move(pass);
-    options.trace = trace;
-    options.deadline = std::min(by_caller, by_wall);
-    options.cancel = cancel;
-    try {
-      begin(*handle, container, command, options);
-    } catch (const parent::SetupTimeout&) {
-      return timed_out_in_setup(by_caller <= by_wall);
-    }
+  CommandSpec command = command_of(*living, request);
+  command.quiet = !request.trace;
+  try {
+    CommandStart start(*handle, request, times.first());
+    begin(*handle, container, command, start.options);
+  } catch (const parent::SetupTimeout&) {
+    return times.passed();
   }
-  const RunRequest request{input,   timeout,     wall_time, cpu_time, max_output,
-                           collect, collect_max, cancel,    trim};
-  return finish_run(std::move(handle), request, exec_spec, begun, nullptr,
+  return finish_run(std::move(handle), request, times.begun, nullptr,
                     [&living, &command](Launched& made, const parent::Outcome&) {
                       parent::insist_on_beginning(made, *living, command);
                     });
 }
 
-Released<Handle> start_command(Handle& container, const py::tuple& exec_spec, const py::object& who,
-                               const py::tuple& stdio, std::vector<int> pass, bool terminal,
-                               bool trace, Seconds wall_time, double cpu_time, uint64_t max_output,
-                               int cancel) {
+Released<Handle> start_command(Handle& container, const Request& request) {
   Released<Handle> handle(new Handle);
   {
-    const CommandSpec command = command_of(*insist_on_living(container), exec_spec, who);
-    parent::LaunchOptions options;
-    ChildEnds ends;
-    open_stdio(stdio, options, ends, handle->streams);
-    options.pass = std::move(pass);
-    options.terminal = terminal;
-    options.trace = trace;
-    options.deadline = deadline_in(wall_time, parent::now_ns());
-    options.cancel = cancel;
-    begin(*handle, container, command, options);
+    const CommandSpec command = command_of(*insist_on_living(container), request);
+    CommandStart start(*handle, request, deadline_in(request.wall_time, parent::now_ns()));
+    begin(*handle, container, command, start.options);
   }
-  hold_limits(*handle, wall_time, cpu_time, max_output);
+  hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
   return handle;
 }
 
 // What is begun by an event loop: sent at once or not at all (EAGAIN), and heard of later.
 class Begun {
  public:
-  Begun(Handle& container, const py::object& exec_spec, const py::object& who,
-        const py::tuple& stdio, std::vector<int> pass, bool terminal, bool trace, Seconds wall_time,
-        double cpu_time, uint64_t max_output)
+  Begun(Handle& container, const Request& request)
       : living_(insist_on_living(container)),
-        command_(command_of(*living_, exec_spec, who)),
-        wall_time_(wall_time),
-        cpu_time_(cpu_time),
-        max_output_(max_output) {
-    parent::LaunchOptions options;
-    ChildEnds ends;
-    open_stdio(stdio, options, ends, handle_->streams);
-    options.pass = std::move(pass);
-    options.terminal = terminal;
-    options.trace = trace;
-    options.deadline = 0;
+        command_(command_of(*living_, request)),
+        wall_time_(request.wall_time),
+        cpu_time_(request.cpu_time),
+        max_output_(request.max_output) {
+    CommandStart start(*handle_, request, 0);
     handle_->id = container.id;
     try {
-      handle_->container() = parent::send_command(living_, command_, options, group_for(container));
+      handle_->container() =
+          parent::send_command(living_, command_, start.options, group_for(container));
     } catch (const parent::SetupTimeout&) {
       throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
     }
@@ -180,9 +167,9 @@ class Begun {
 
 // A process inside that works on files for whoever has the other end of `socket`. `strict`: without
 // capabilities, so that modes hold for root as well.
-Released<Handle> serve_files(Handle& container, const py::object& who, bool strict, int socket) {
+Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int socket) {
   Released<Handle> handle(new Handle);
-  CommandSpec command = command_of(*insist_on_living(container), py::none(), who);
+  CommandSpec command = command_of(*insist_on_living(container), who);
   command.kind = CommandKind::kServeFiles;
   if (strict) command.capabilities = 0;
   parent::LaunchOptions options;
@@ -215,17 +202,12 @@ py::object host_pid(const Handle& handle) {
 
 void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& handle) {
   py::class_<Begun, Released<Begun>>(module, "Begun")
-      .def(py::init<Handle&, py::object, py::object, py::tuple, std::vector<int>, bool, bool,
-                    Seconds, double, uint64_t>())
+      .def(py::init<Handle&, const Request&>())
       .def_property_readonly("fd", &Begun::fd)
       .def("result", &Begun::result)
       .def("given_up", &Begun::given_up);
-  handle
-      .def("run_command", &run_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg("cancel_fd") = -1, py::arg("trim") = false)
-      .def("start_command", &start_command, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1)
+  handle.def("run_command", &run_command)
+      .def("start_command", &start_command)
       .def("serve_files", &serve_files)
       .def_property_readonly("host_pid", &host_pid)
       .def_property_readonly("ending",

@@ -28,7 +28,7 @@ std::shared_ptr<parent::PlanSpec> make_plan(const py::dict& dict);
 std::shared_ptr<parent::PlanSpec> limited(const parent::PlanSpec& plan, py::handle cgroup,
                                           uint64_t memory);
 
-// What one run executes, from (candidates, argv, env, cwd, ...).
+// What one run executes, from (candidates, argv, env, cwd).
 parent::ExecSpec make_exec(const py::tuple& exec_spec);
 
 // A moment on the monotonic clock, kNever for None.

@@ -83,11 +83,11 @@ parent::Cgroup& cgroup_of_running(Launched& container) {
 
 }  // namespace
 
-void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEnds& ends,
+void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options, ChildEnds& ends,
                 parent::Streams& streams) {
   parent::Fd* ours[3] = {&streams.input, &streams.output, &streams.error};
   for (int i = 0; i < 3; ++i) {
-    const int choice = wanted[static_cast<size_t>(i)].cast<int>();
+    const int choice = wanted[static_cast<size_t>(i)];
     options.stdio[i] = choice;
     const bool absent = choice == i && fcntl(i, F_GETFD) < 0;  // a daemon that has closed its own
     if (choice == kStdout) {

@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -44,7 +45,7 @@ struct ChildEnds {
 };
 
 // Turns what Python says of stdin, stdout and stderr into descriptors and pipes.
-void open_stdio(const py::tuple& wanted, parent::LaunchOptions& options, ChildEnds& ends,
+void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options, ChildEnds& ends,
                 parent::Streams& streams);
 
 // The limits hold without anybody waiting.

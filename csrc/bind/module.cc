@@ -11,6 +11,7 @@
 #include "bind/network.h"
 #include "bind/plain_file.h"
 #include "bind/plan_cache.h"
+#include "bind/request.h"
 #include "bind/run.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
@@ -47,6 +48,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("find", &PlanCache::find)
       .def("keep", &PlanCache::keep)
       .def("__len__", &PlanCache::size);
+  bind_requests(module);
   py::class_<Handle, Released<Handle>> handle(module, "Handle");
   handle.def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
@@ -81,9 +83,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   bind_inside(handle);
   bind_network(module, handle);
   module.def("is_root", &parent::is_root);
-  module.def("start", &start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
-             py::arg("undo_later") = false);
+  module.def("start", &start);
   py::class_<Pending, Released<Pending>>(module, "Pending")
       .def_property_readonly("number", &Pending::number)
       .def_property_readonly("over", &Pending::over)
@@ -106,14 +106,9 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
              const NoGil nogil;
              core.warm_pool.close();
            })
-      .def("run", &template_run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg("cancel_fd") = -1,
-           py::arg("trim") = false)
-      .def("start", &template_start, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-           py::arg(), py::arg(), py::arg("cancel_fd") = -1, py::arg("patience") = py::none());
-  module.def("run", &run, py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg(), py::arg(), py::arg(), py::arg(), py::arg(), py::arg(),
-             py::arg("cancel_fd") = -1, py::arg("trim") = false);
+      .def("run", &template_run)
+      .def("start", &template_start);
+  module.def("run", &run);
   module.def("open_plain", &open_plain);
   module.def("read_beneath", &read_beneath);
   module.def("helper", [] { return parent::helper_image().release(); });

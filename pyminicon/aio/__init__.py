@@ -22,11 +22,11 @@ import os
 from pyminicon import errors, result
 from pyminicon.aio.container import PRIVATE, AsyncContainer, AsyncProcess
 from pyminicon.aio.job import Job
-from pyminicon.aio.launching import Limits, launch, planned, serving_of, sooner
+from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.template import Template
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import NOT_RUN, announce, begun_with, input_bytes, wants_terminal
+from pyminicon.container import NOT_RUN, announce, begun_with, input_bytes, serve, wants_terminal
 from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
@@ -129,10 +129,12 @@ async def run(args: Any, **options: Any) -> Result[Any]:
     serving = None
     try:
         data = input_bytes(spec)
-        serving = serving_of(spec, plan, watch.loop)
+        serving = serve(spec, watch.loop) if spec.serves else None
         deadline = None if spec.timeout is None else begun + spec.timeout
         try:
-            handle = await launch(watch, spec, plan, Limits(None, trace), sooner(begun, spec))
+            handle = await launch(
+                watch, spec, plan, Limits(None, trace), sooner(begun, spec), serving=serving
+            )
         except TimeoutError:  # in the set-up; the core's own errors are LaunchErrors
             return result.make_result(spec, args, result.ended_in_setup(spec))
         job = Job(watch, handle, spec, data or b"", deadline, "disk_parent" in plan.fields)
@@ -267,8 +269,8 @@ async def _start(
     try:
         if terminal is not None:
             terminal.give_to(plan.outer_uid())
-        serving = serving_of(spec, plan, watch.loop)
-        handle = await launch(watch, spec, plan, Limits(spec, trace), None)
+        serving = serve(spec, watch.loop) if spec.serves else None
+        handle = await launch(watch, spec, plan, Limits(spec, trace), None, serving=serving)
         begun_with(spec, handle)
         if serving is not None:
             serving.begun()

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import errno
 
-from pyminicon import _core, container, errors
+from pyminicon import _core, errors
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import Limits
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from pyminicon.aio.loop import Watch
     from pyminicon.living.asked import Command
 
@@ -23,22 +21,13 @@ async def begin(
     watch: Watch, box: _core.Handle, asked: Command, limits: Limits, deadline: float | None
 ) -> _core.Handle:
     """A command that runs. ``deadline``: when it is given up, by the loop's clock; TimeoutError then."""
-    spec = asked.spec
     loop = watch.loop
+    request = limits.request(asked.spec, asked.exec_spec)
+    request.who = asked.who
     while True:
         try:
-            begun = _asked_for(
-                box,
-                asked.exec_spec,
-                asked.who,
-                container.stdio_choices(spec),
-                spec.pass_fds,
-                spec.tty,
-                limits.trace,
-                limits.wall_time,
-                spec.cpu_time or 0.0,
-                limits.max_output,
-            )
+            begin = getattr(box, "begin", None)  # of a container that another process keeps
+            begun: _core.Begun = _core.Begun(box, request) if begin is None else begin(request)
             break
         except errors.LaunchError as error:  # its init has more to do than its socket holds
             if error.errno != errno.EAGAIN:
@@ -47,12 +36,6 @@ async def begin(
                 raise TimeoutError from None
             await asyncio.sleep(_FULL)
     return begun.result() or await _heard_of(watch, begun, deadline)
-
-
-def _asked_for(box: _core.Handle, *request: Any) -> _core.Begun:
-    begin = getattr(box, "begin", None)  # of a container that another process keeps
-    begun: _core.Begun = _core.Begun(box, *request) if begin is None else begin(*request)
-    return begun
 
 
 async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) -> _core.Handle:

@@ -7,7 +7,7 @@ import errno
 import os
 import select
 
-from pyminicon import errors, result
+from pyminicon import _core, errors, result
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import NO_LIMIT
 from pyminicon.aio.streams import PIECE
@@ -19,7 +19,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pyminicon import _core
     from pyminicon.aio.loop import Watch
     from pyminicon.options import Spec
     from pyminicon.result import Result
@@ -177,6 +176,9 @@ class Job(Ending):
             return None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def _dropped(self, which: int) -> int:
+        return self.trimmed[which].dropped if which in self.trimmed else 0
+
     async def _collected(self) -> Any:
         """Before the burial, which removes what is on disk."""
         handle, spec = self.handle, self.spec
@@ -208,8 +210,15 @@ class Job(Ending):
             raise errors.LaunchError(
                 errno.ENOMEM, "exec", program, "killed for memory: below 1M nothing may start"
             )
-        streams = self.output(1), self.output(2)
-        dropped = tuple(self.trimmed[which].dropped if which in self.trimmed else 0 for which in (1, 2))
-        facts = handle.usage(), handle.startup, handle.trace, files, dropped
-        outcome = returncode, *streams, limit, self.timed_out, *facts
+        outcome = _core.Outcome(
+            returncode=returncode,
+            stdout=self.output(1),
+            stderr=self.output(2),
+            limit=limit,
+            timed_out=self.timed_out,
+            usage=handle.usage(),
+            startup=handle.startup,
+            dropped=(self._dropped(1), self._dropped(2)),
+        )
+        outcome.trace, outcome.files = handle.trace, files
         return result.make_result(spec, args, outcome, refused)

@@ -69,15 +69,6 @@ def sooner(begun: float, spec: Spec) -> float | None:
     return begun + min(given) if given else None
 
 
-def serving_of(spec: Spec, plan: Plan, home: asyncio.AbstractEventLoop) -> Serving | None:
-    """What is served of its network, which ``plan`` is told of."""
-    if not spec.serves:
-        return None
-    made = container.serve(spec, home)
-    plan.exec_spec = made.exec_spec(plan.exec_spec)
-    return made
-
-
 class Limits:
     """What the core holds by itself, because nobody may be waiting. run, which has no ``spec`` here, holds
     these on its loop, and waits for the end, but not for the undoing of the mounts."""
@@ -91,6 +82,13 @@ class Limits:
         most = spec.max_output if spec is not None else None
         self.max_output: int = NO_LIMIT if most is None else most
 
+    def request(self, spec: Spec, exec_spec: ExecSpec) -> _core.Request:
+        """What the core is asked, which hears of a Cancel from whoever waits on the loop."""
+        request = container.request_of(spec, exec_spec, self.trace)
+        request.wall_time, request.max_output = self.wall_time, self.max_output
+        request.cancel_fd = -1
+        return request
+
 
 async def launch(
     watch: Watch,
@@ -100,32 +98,25 @@ async def launch(
     deadline: float | None,
     core: _core.Plan | None = None,
     exec_spec: ExecSpec | None = None,
+    serving: Serving | None = None,
 ) -> _core.Handle:
     """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then.
-    ``core``, ``exec_spec``: of one of many of a kind."""
+    ``core``, ``exec_spec``: of one of many of a kind. ``serving``: of its network."""
     loop = watch.loop
     core = core or plan.core or _core.Plan(plan.fields)
-    request = (
-        core,
-        exec_spec or plan.exec_spec,
-        container.stdio_choices(spec),
-        spec.pass_fds,
-        spec.tty,
-        limits.trace,
-        limits.wall_time,
-        spec.cpu_time or 0.0,
-        limits.max_output,
-    )
+    request = limits.request(spec, exec_spec or plan.exec_spec)
+    if serving is not None:
+        request.gate = serving.gate
     if watch.going == 1 and not core.may_hang:
-        return _core.start(*request, undo_later=limits.undo_later)
+        request.undo_later = limits.undo_later
+        return _core.start(core, request)
     lasts = "disk_parent" in plan.fields
     undo = lambda made: Ending(watch, made, lasts).undo()  # noqa: E731
     try:
         if core.may_hang:
-            start = lambda cancel: _core.start(*(*request, cancel))  # noqa: E731
-            return await launch_in_thread(loop, start, deadline, undo)
-        left = None if deadline is None else deadline - loop.time()
-        return await watch.launch((*request, left), undo)
+            return await launch_in_thread(loop, lambda: _core.start(core, request), request, deadline, undo)
+        request.patience = None if deadline is None else deadline - loop.time()
+        return await watch.launch(core, request, undo)
     except errors.LaunchError as error:
         if error.errno == errno.ETIMEDOUT and deadline is not None and loop.time() >= deadline:
             raise TimeoutError from error
@@ -134,12 +125,14 @@ async def launch(
 
 async def launch_in_thread(
     loop: asyncio.AbstractEventLoop,
-    start: Callable[[int], _core.Handle],
+    start: Callable[[], _core.Handle],
+    request: _core.Request,
     deadline: float | None,
     undo: Callable[[_core.Handle], Any],
 ) -> _core.Handle:
-    """A launch that may hang for ever, on a volume, and so has a thread to itself."""
+    """A launch that may hang for ever, on a volume, and so has a thread to itself. ``request``: what ``start`` asks."""
     give_up = _GiveUp()
+    request.cancel_fd = give_up.fd
     timer = None if deadline is None else loop.call_at(deadline, give_up.now)
     work = lambda: give_up.guard(start)  # noqa: E731
     try:
@@ -156,17 +149,17 @@ class _GiveUp:
         import threading
 
         self._lock = threading.Lock()
-        self._fd = os.eventfd(0)
+        self.fd = os.eventfd(0)
 
     def now(self) -> None:
         with self._lock:
-            if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
+            if self.fd >= 0:
+                os.eventfd_write(self.fd, 1)
 
-    def guard(self, launch: Callable[[int], T]) -> T:
+    def guard(self, launch: Callable[[], T]) -> T:
         try:
-            return launch(self._fd)
+            return launch()
         finally:
             with self._lock:
-                os.close(self._fd)
-                self._fd = -1
+                os.close(self.fd)
+                self.fd = -1

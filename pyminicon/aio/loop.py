@@ -79,7 +79,9 @@ class Watch:
             if ready is not None:  # else the end of its container, a moment ago, has removed it
                 ready(fd)
 
-    async def launch(self, request: tuple[Any, ...], undo: Callable[[_core.Handle], Any]) -> _core.Handle:
+    async def launch(
+        self, plan: _core.Plan, request: _core.Request, undo: Callable[[_core.Handle], Any]
+    ) -> _core.Handle:
         """Has the core launch in a thread of its own (csrc/parent/pool/launch_pool.h), which knows no GIL.
 
         Cancelled, it takes the request back, or waits until the launch is over and undoes it.
@@ -87,7 +89,7 @@ class Watch:
         if self._launches is None:
             self._launches = _core.Launches()
             self.add(self._launches.fd, self._launched)
-        pending = self._launches.begin(*request)
+        pending = self._launches.begin(plan, request)
         try:
             await self._over(pending)
         except asyncio.CancelledError:

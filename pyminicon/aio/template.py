@@ -14,7 +14,7 @@ from pyminicon.aio.launching import Limits, launch, launch_in_thread, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.thread import despite_cancelling, in_thread
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import announce, begun_with, input_bytes, stdio_choices
+from pyminicon.container import announce, begun_with, input_bytes
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
 from pyminicon.plan import cache
@@ -354,24 +354,18 @@ async def _launched(
         return await launch(watch, spec, cold, limits, deadline)
     core, plan = made._core, made._core_plan
     assert core is not None and plan is not None
-    loop, exec_spec = watch.loop, made._exec_spec(spec)
+    loop, exec_spec = watch.loop, plans.exec_spec_of(made._plan, spec)
     lives = not spec.args
     if not core.ready and watch.going > 1 and not (spec.files or lives or plan.may_hang):
         # Nobody waits there for it, and others are going on: as any other container.
-        return await launch(
-            watch, spec, made._plan, limits, deadline, plan, plans.exec_spec_of(made._plan, spec)
-        )
-    request = (
-        *(exec_spec, stdio_choices(spec), spec.pass_fds, limits.wall_time, spec.cpu_time or 0.0),
-        *(limits.max_output, limits.trace),
-    )
-    left = None if deadline is None else deadline - loop.time()
+        return await launch(watch, spec, made._plan, limits, deadline, plan, exec_spec)
+    request = made._own(limits.request(spec, exec_spec), spec)
     try:
         if not plan.may_hang:
-            return core.start(*request, patience=left)
+            request.patience = None if deadline is None else deadline - loop.time()
+            return core.start(request)
         undo = lambda handle: Ending(watch, handle, "disk_parent" in made._plan.fields).undo()  # noqa: E731
-        start = lambda cancel: core.start(*request, cancel_fd=cancel)  # noqa: E731
-        return await launch_in_thread(loop, start, deadline, undo)
+        return await launch_in_thread(loop, lambda: core.start(request), request, deadline, undo)
     except errors.LaunchError as error:
         if error.errno == errno.ETIMEDOUT and deadline is not None and loop.time() >= deadline:
             raise TimeoutError from error

@@ -6,14 +6,14 @@ import os
 import select
 import time
 
-from pyminicon import errors
+from pyminicon import _core, errors
 from pyminicon.detached import asking, line, state
 from pyminicon.detached.remote_command import NO_USAGE, Begun, Command, Far, Worker, shut_down
 from pyminicon.options import Spec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from typing import Any
 
     from pyminicon.result import Refusal
@@ -74,46 +74,32 @@ class Container(Far):
                 raise shut_down() from None
             raise
 
-    def begin(
-        self,
-        exec_spec: Any,
-        who: Any,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        terminal: bool,
-        trace: bool,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-    ) -> Begun:
+    def begin(self, request: _core.Request) -> Begun:
         """Asks for a command, and doesn't wait for it."""
-        if pass_fds:
+        if request.pass_fds:
             raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
-        request = (tuple(exec_spec), who, terminal, wall_time, cpu_time, max_output)
+        words = {
+            "exec_spec": request.exec_spec,
+            "who": request.who,
+            "terminal": request.terminal,
+            "wall_time": request.wall_time,
+            "cpu_time": request.cpu_time,
+            "max_output": request.max_output,
+        }
+        stdio = request.stdio
         streams = [None if fd >= 0 else fd for fd in stdio]
         to = self._new_line()
         try:
             fds = [fd for fd in stdio if fd >= 0]
-            to.send({"do": "command", "request": request, "streams": streams}, fds)
+            to.send({"do": "command", "request": words, "streams": streams}, fds)
         except BaseException:
             to.close()
             raise
         return Begun(self, to)
 
-    def start_command(
-        self,
-        exec_spec: Any,
-        who: Any,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        terminal: bool,
-        trace: bool,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        cancel_fd: int = -1,
-    ) -> Command:
-        begun = self.begin(exec_spec, who, stdio, pass_fds, terminal, trace, wall_time, cpu_time, max_output)
+    def start_command(self, request: _core.Request) -> Command:
+        begun = self.begin(request)
+        cancel_fd = request.cancel_fd
         try:
             if cancel_fd >= 0 and not _comes_before(begun.fd, cancel_fd):
                 raise errors.LaunchError(110, "prepare")
@@ -122,42 +108,33 @@ class Container(Far):
             begun.line.close()
             raise
 
-    def run_command(
-        self,
-        exec_spec: Any,
-        who: Any,
-        stdio: tuple[int, int, int],
-        pass_fds: Sequence[int],
-        trace: bool,
-        input: bytes | None,
-        timeout: float | None,
-        wall_time: float | None,
-        cpu_time: float,
-        max_output: int,
-        collect: None,
-        collect_max: int,
-        cancel_fd: int = -1,
-        trim: bool = False,
-    ) -> tuple[Any, ...]:
+    def run_command(self, request: _core.Request) -> _core.Outcome:
         from pyminicon.detached.conversation import Conversation
 
-        deadline = None if timeout is None else time.monotonic() + timeout
-        most = _NO_LIMIT if trim else max_output
-        made = self.start_command(
-            exec_spec, who, stdio, pass_fds, False, trace, wall_time, cpu_time, most, cancel_fd
-        )
-        talk = Conversation(made, input, max_output if trim else None, most != _NO_LIMIT)
+        deadline = None if request.timeout is None else time.monotonic() + request.timeout
+        trimmed = request.max_output if request.trim else None
+        if request.trim:
+            request.max_output = _NO_LIMIT
+        made = self.start_command(request)
+        talk = Conversation(made, request.input, trimmed, request.max_output != _NO_LIMIT)
         try:
-            code, limit = talk.go_on(deadline, cancel_fd)
-            kept = [talk.captured[which].value() if which in talk.captured else None for which in (1, 2)]
-            dropped = tuple(talk.captured[which].dropped if which in talk.captured else 0 for which in (1, 2))
-            usage = made.usage()[:7]
+            code, limit = talk.go_on(deadline, request.cancel_fd)
+            out, err = (talk.captured.get(which) for which in (1, 2))
+            return _core.Outcome(
+                returncode=code,
+                stdout=None if out is None else out.value(),
+                stderr=None if err is None else err.value(),
+                limit=limit,
+                timed_out=talk.timed_out,
+                usage=made.usage(),
+                startup=made.startup,
+                dropped=(0 if out is None else out.dropped, 0 if err is None else err.dropped),
+            )
         except BaseException:
             made.end()
             raise
         finally:
             made.release()
-        return code, *kept, limit, talk.timed_out, usage, made.startup, None, None, dropped
 
     def serve_files(self, who: Any, strict: bool, socket: int) -> Worker:
         to = self._new_line()

@@ -29,7 +29,7 @@ class Command:
         self,
         keeper: Keeper,
         client: Client,
-        request: tuple[Any, ...],
+        request: _core.Request,
         fds: list[int],
         detached: bool = False,
     ) -> None:
@@ -47,7 +47,7 @@ class Command:
         if self not in self.keeper.server.commands:
             return
         try:
-            self._begun = _core.Begun(self.keeper.box._handle, *self._request)
+            self._begun = _core.Begun(self.keeper.box._handle, self._request)
             handle = self._begun.result()
         except errors.LaunchError as error:
             if error.errno == errno.EAGAIN:  # its init has more to do than its socket holds
@@ -169,7 +169,7 @@ def asking_told(error: errors.LaunchError, keeper: Keeper) -> tuple[str, tuple[A
     return told(error)
 
 
-def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list[Any]) -> tuple[Any, ...]:
+def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list[Any]) -> _core.Request:
     """What the core is asked for a command: ``env cwd user tty`` in Container.start's words. Raises SpecError,
     LaunchError."""
     if not _is_plain(args, options):
@@ -200,8 +200,31 @@ def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list
     path = environment.get("PATH", "").split(":")
     candidates = [program] if "/" in program else [f"{directory or '.'}/{program}" for directory in path]
     variables = [f"{key}={value}" for key, value in environment.items()]
-    told = candidates, list(args), variables, options.get("cwd") or box.cwd
-    return told, who, tuple(streams), (), tty, False, None, 0.0, _NO_LIMIT
+    exec_spec = candidates, list(args), variables, options.get("cwd") or box.cwd
+    return asked(exec_spec, streams, who, tty, None, 0.0, _NO_LIMIT)
+
+
+def asked(
+    exec_spec: _core.ExecSpec,
+    streams: list[int],
+    who: _core.Who | None,
+    terminal: bool,
+    wall_time: float | None,
+    cpu_time: float,
+    max_output: int,
+) -> _core.Request:
+    """What the core is asked for a command: the words that come over a line."""
+    request = _core.Request(
+        exec_spec=exec_spec,
+        stdio=(streams[0], streams[1], streams[2]),
+        pass_fds=(),
+        trace=False,
+        wall_time=wall_time,
+        cpu_time=cpu_time,
+        max_output=max_output,
+    )
+    request.who, request.terminal = who, terminal
+    return request
 
 
 def _is_plain(args: Any, options: dict[str, Any]) -> bool:

@@ -14,18 +14,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-_NO_LIMIT = (1 << 64) - 1
 #: What is served of the container's network is served by the process that has planned it.
 _SERVED = frozenset(("publish", "egress", "egress_headers"))
 
 
 class Planned:
-    """``fields``: of the plan. ``request``: what the core's start takes behind it. ``about``: what the keeper keeps.
+    """``fields``: of the plan. ``request``: the words of what the core is asked. ``about``: what the keeper keeps.
     ``locks``: descriptors that hold the image. ``spec``: where planning was done in this process."""
 
     def __init__(self, told: dict[str, Any], locks: list[int], spec: Any = None) -> None:
         self.fields: Any = told["fields"]
-        self.request: tuple[Any, ...] = told["request"]
+        self.request: dict[str, Any] = told["request"]
+        self.terminal: bool = told["terminal"]
         self.about: dict[str, Any] = told["about"]
         self.outer_uid: int = told["outer_uid"]
         self.locks: list[int] = locks
@@ -71,6 +71,7 @@ def _plan(args: Any, options: dict[str, Any], aside: list[int], to: line.Line) -
                 told = {
                     "fields": fields,
                     "request": made.request,
+                    "terminal": made.terminal,
                     "about": made.about,
                     "outer_uid": made.outer_uid,
                 }
@@ -88,19 +89,20 @@ def _here(args: Any, options: dict[str, Any]) -> Planned:
     from pyminicon.keeper import layer
 
     spec, plan = calls.planned_start(args, dict(options))
+    asked = container.request_of(spec, plan.exec_spec, False)
     fields: dict[str, Any] = {name: value for name, value in plan.fields.items() if name != "fingerprints"}
     told = {
         "fields": fields,
-        "request": (
-            plan.exec_spec,
-            container.stdio_choices(spec),
-            spec.pass_fds,
-            spec.tty,
-            False,
-            spec.wall_time,
-            spec.cpu_time or 0.0,
-            _NO_LIMIT if spec.max_output is None else spec.max_output,
-        ),
+        "request": {
+            "exec_spec": plan.exec_spec,
+            "stdio": tuple(asked.stdio),
+            "pass_fds": tuple(asked.pass_fds),
+            "trace": False,
+            "wall_time": asked.wall_time,
+            "cpu_time": asked.cpu_time,
+            "max_output": asked.max_output,
+        },
+        "terminal": asked.terminal,
         "about": {
             "environment": {**plan.environment, **(spec.env or {})},
             "cwd": os.fsdecode(spec.cwd or plan.exec_spec[3]),
@@ -133,15 +135,15 @@ def _outer_gid(fields: dict[str, Any]) -> int:
 def launched(made: Planned) -> tuple[_core.Handle, Any]:
     """The container, and what is served of its network or None. Closes the plan's locks if it fails."""
     serving = None
-    exec_spec, *rest = made.request
     try:
+        request = _core.Request(**made.request)
+        request.terminal = made.terminal
         if made.spec is not None:
             from pyminicon import container
 
             serving = container.serve(made.spec)
-            exec_spec = serving.exec_spec(exec_spec)
-        start: Any = _core.start
-        handle = start(_core.Plan(made.fields), exec_spec, *rest)
+            request.gate = serving.gate
+        handle = _core.start(_core.Plan(made.fields), request)
     except BaseException:
         while made.locks:
             os.close(made.locks.pop())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 
 from pyminicon import errors
-from pyminicon.keeper.command import Command, request_of
+from pyminicon.keeper.command import Command, asked, request_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,9 +72,7 @@ def _exec(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> A
 def _command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """One that was checked elsewhere."""
     _insist_on_going(keeper)
-    exec_spec, who, terminal, wall_time, cpu_time, max_output = message["request"]
-    streams = tuple(_streams(message, fds))
-    request = (exec_spec, who, streams, (), terminal, False, wall_time, cpu_time, max_output)
+    request = asked(streams=_streams(message, fds), **message["request"])
     client.command = Command(keeper, client, request, _taken(fds))
     return None
 

@@ -11,7 +11,6 @@ from pyminicon.options.network import PROXY_PORT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
-    from typing import Any
 
     from pyminicon.network.proxy import Proxy
     from pyminicon.options import Spec
@@ -46,9 +45,10 @@ class Serving:
             for listener in listeners:
                 listener.close()
 
-    def exec_spec(self, exec_spec: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What the launch is told, with the way to here."""
-        return (*exec_spec, (self._gate.birth, 0 if self._proxy is None else PROXY_PORT))
+    @property
+    def gate(self) -> tuple[int, int]:
+        """The way to here, as the launch is told: a socket, and the proxy's port inside or 0."""
+        return self._gate.birth, 0 if self._proxy is None else PROXY_PORT
 
     @property
     def refused(self) -> list[Refusal]:

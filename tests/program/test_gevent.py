@@ -69,3 +69,18 @@ input()
 """, stdin=-1)  # fmt: skip
     assert (running.line(), running.line()) == ("True", "here")
     assert gone_after(mark) is not None
+
+
+def test_a_cancel_ends_what_a_greenlet_waits_for(program: Start, mark: str) -> None:
+    running = program(PATCHED + f"""
+cancel = pyminicon.Cancel()
+gevent.spawn_later(0.3, cancel.cancel)
+try:
+    pyminicon.run(["/bin/sleep", {mark!r}], cancel=cancel)
+except pyminicon.Cancelled:
+    print("cancelled")
+again = pyminicon.Cancel()
+print(pyminicon.run(["/bin/true"], cancel=again).returncode)
+""")  # fmt: skip
+    assert running.end() == (0, "cancelled\n0\n")
+    assert gone_after(mark) is not None
