@@ -23,6 +23,7 @@ NAMES = {
     "files": "opening, reading and copying files of a container that lives",
     "network": "what egress and published ports cost a start, and how fast their bytes are",
     "filters": "loading a system call filter",
+    "mechanisms": "the whole, and without each of its clever parts",
     "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
     "judge": "how soon a server answers while it judges, beside the same with asyncio.subprocess",
 }

@@ -1,4 +1,4 @@
-"""Fills the tables of docs/performance.md from the JSON files, so that no figure is typed by hand.
+"""Fills the tables of docs/performance.md, docs/design.md and the README from the JSON files, so that no figure is typed by hand.
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``; the prose around it is ours.
 """
@@ -14,6 +14,8 @@ from typing import Any
 _TOP = Path(__file__).resolve().parent.parent
 PAGE = _TOP / "docs" / "performance.md"
 FRONT = _TOP / "README.md"
+DESIGN = _TOP / "docs" / "design.md"
+PAGES = (PAGE, FRONT, DESIGN)
 _BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -164,9 +166,22 @@ def network(body: dict[str, Any]) -> str:
     return "\n".join([*tables, *missing])
 
 
+def mechanisms(body: dict[str, Any]) -> str:
+    """How much more the whole takes without each mechanism, in each mode: p50, p99, processor time."""
+    rows = [
+        [row["mechanism"], row["case"]]
+        + [
+            " ".join(f"{row[mode]['gain'][what]:.2f}" for what in ("p50", "p99", "cpu"))
+            for mode in ("idle", "busy", "loaded")
+        ]
+        for row in body["rows"]
+    ]
+    return _markdown(("without", "call", "idle: p50 p99 CPU", "back to back", "loaded"), rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
-    "density": density, "cli": cli, "filters": filters, "network": network,
+    "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
 }  # fmt: skip
 
 
@@ -184,7 +199,7 @@ def filled(text: str, results: Path) -> str:
 
 
 def fill_page(results: Path, page: Path = PAGE) -> Path:
-    """Rewrite docs/performance.md, and the README's table, from the results."""
-    for each in (page, FRONT) if page == PAGE else (page,):
+    """Rewrite docs/performance.md, and the tables of the other pages, from the results."""
+    for each in PAGES if page == PAGE else (page,):
         each.write_text(filled(each.read_text(), results))
     return page

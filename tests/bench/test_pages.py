@@ -33,11 +33,11 @@ def test_a_table_without_a_file_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_committed_page_is_what_the_committed_files_say() -> None:
-    for page in (pages.PAGE, pages.FRONT):
+    for page in pages.PAGES:
         text = page.read_text()
         assert pages.filled(text, report.RESULTS) == text
 
 
 def test_every_benchmark_has_a_table_on_the_page() -> None:
-    text = pages.PAGE.read_text()
+    text = "".join(page.read_text() for page in pages.PAGES)
     assert all(f"<!-- table: {name} -->" in text for name in pages.TABLES)
