@@ -159,17 +159,12 @@ class LimitThread {
     auto& cgroup = guarded.container.cgroup;
     if (cgroup && cgroup->oom_fd() >= 0) {
       pollfd event{cgroup->oom_fd(), cgroup->oom_poll_events(), 0};
-      constexpr int kPatienceUs = 20000;
-      if (poll(&event, 1, 0) > 0) {
-        cgroup->clear_oom_event();
-        if (cgroup->oom_killed_within(kPatienceUs)) reached = Limit::kMemory;
-      }
+      if (poll(&event, 1, 0) > 0 && killed_for_memory(*cgroup)) reached = Limit::kMemory;
     }
     if (now >= guarded.limits.wall) reached = Limit::kWallTime;
-    if (reached == Limit::kNone && guarded.limits.cpu > 0 && now >= guarded.cpu_check && cgroup) {
-      const double left = guarded.limits.cpu - cgroup->cpu_seconds().value_or(0);
-      if (left <= 0) reached = Limit::kCpuTime;
-      guarded.cpu_check = next_cpu_check(now, left);
+    if (reached == Limit::kNone && cgroup &&
+        out_of_cpu_time(*cgroup, guarded.limits.cpu, now, guarded.cpu_check)) {
+      reached = Limit::kCpuTime;
     }
     if (reached == Limit::kNone) return;
     guarded.limit = reached;

@@ -155,11 +155,8 @@ class Supervisor {
     fd.reset();
   }
 
-  // v1 tells of an event before it kills, v2 of any event of the file: look at what happened.
   void check_memory() {
-    container_.cgroup->clear_oom_event();
-    constexpr int kPatienceUs = 20000;
-    if (container_.cgroup->oom_killed_within(kPatienceUs)) stop(Limit::kMemory);
+    if (killed_for_memory(*container_.cgroup)) stop(Limit::kMemory);
   }
 
   // Killed, and it hangs in the kernel. By the clock and not by a poll in which nothing came:
@@ -175,10 +172,9 @@ class Supervisor {
   int64_t cpu_deadline() const { return limits_.cpu > 0 ? cpu_check_ : kNever; }
 
   void check_cpu(int64_t now) {
-    if (limits_.cpu <= 0 || now < cpu_check_ || !container_.cgroup) return;
-    const double left = limits_.cpu - container_.cgroup->cpu_seconds().value_or(0);
-    if (left <= 0) return stop(Limit::kCpuTime);
-    cpu_check_ = next_cpu_check(now, left);
+    if (container_.cgroup && out_of_cpu_time(*container_.cgroup, limits_.cpu, now, cpu_check_)) {
+      stop(Limit::kCpuTime);
+    }
   }
 
   void check_clock() {
@@ -291,9 +287,19 @@ void Output::copy_to(char* to) const {
   std::memcpy(to + ring_.size() - ring_at_, ring_.data(), ring_at_);
 }
 
-int64_t next_cpu_check(int64_t now, double left) {
+bool killed_for_memory(Cgroup& cgroup) {
+  constexpr int kPatienceUs = 20000;
+  cgroup.clear_oom_event();
+  return cgroup.oom_killed_within(kPatienceUs);
+}
+
+bool out_of_cpu_time(const Cgroup& cgroup, double seconds, int64_t now, int64_t& look_at) {
   static const auto processors = static_cast<double>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
-  return now + std::max<int64_t>(static_cast<int64_t>(left / processors * 1e9), 2 * kMillisecond);
+  if (seconds <= 0 || now < look_at) return false;
+  const double left = seconds - cgroup.cpu_seconds().value_or(0);
+  const auto soonest = static_cast<int64_t>(left / processors * 1e9);  // all of them at work on it
+  look_at = now + std::max(soonest, 2 * kMillisecond);
+  return left <= 0;
 }
 
 const char* limit_name(Limit limit) {

@@ -27,8 +27,13 @@ struct RunLimits {
 // Longer than nearly all containers that somebody makes a template for, in ns.
 constexpr int64_t kLasting = 3000000;
 
-// The soonest moment at which `left` seconds of CPU could be used up, were all processors on it.
-int64_t next_cpu_check(int64_t now, double left);
+// What the cgroup has told of was a kill for memory. v1 tells of an event before it kills, v2 of
+// any event of the file: it is looked at what happened.
+bool killed_for_memory(Cgroup& cgroup);
+
+// Whether `seconds` of CPU time (0: no limit) are used up; not looked at before the moment
+// `look_at`, which becomes the soonest at which they could be.
+bool out_of_cpu_time(const Cgroup& cgroup, double seconds, int64_t now, int64_t& look_at);
 
 // What has come through a pipe so far, in pieces: a gigabyte must not be copied at each growth.
 class Output {
