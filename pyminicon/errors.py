@@ -93,8 +93,8 @@ class LaunchError(Error, OSError):
     ``subject`` (str): the path, name or value that the step was about, possibly empty.
     ``hint`` (str | None): the likely cause and the remedy, where they can be known.
 
-    Where the program or its working directory is at fault it is a FileNotFoundError, PermissionError or
-    NotADirectoryError as well, with ``filename``, as subprocess raises them.
+    By its errno it is a FileNotFoundError, PermissionError or NotADirectoryError as well, with the subject for
+    ``filename``, as subprocess raises them.
     """
 
     __module__ = "pyminicon"
@@ -102,9 +102,9 @@ class LaunchError(Error, OSError):
     def __new__(cls, errno: int, stage: str, subject: str = "", hint: str | None = None) -> LaunchError:
         import os
 
-        if cls is LaunchError and stage in ("exec", "cwd"):
+        if cls is LaunchError:
             cls = _KINDS.get(errno, cls)  # noqa: PLW0642
-        if stage in ("exec", "cwd"):
+        if stage in ("exec", "cwd") or (subject and cls is not LaunchError):
             return OSError.__new__(cls, errno, os.strerror(errno), subject)
         return OSError.__new__(cls, errno, os.strerror(errno))
 

@@ -229,7 +229,13 @@ def _decode_halves(spec: Spec, result: Result[Any], stdout: bytes | None, stderr
     dropped = list(result.dropped)
     for which, data in enumerate((stdout, stderr)):
         if data is not None and dropped[which]:
-            text, more = as_text(data, first, spec.encoding, lambda half: _decode(spec, half))
+            text, more = as_text(
+                data,
+                dropped[which],
+                first,
+                spec.encoding,
+                lambda half, encoding: _text(half, encoding, spec.errors),
+            )
             dropped[which] += more
             setattr(result, ("stdout", "stderr")[which], text)
     result.dropped = dropped[0], dropped[1]
@@ -237,8 +243,10 @@ def _decode_halves(spec: Spec, result: Result[Any], stdout: bytes | None, stderr
 
 def _decode(spec: Spec, data: bytes | None) -> Any:
     """What was captured, as text where text was asked for (universal newlines, as in subprocess)."""
-    if data is None or not spec.text:
-        return data
+    return data if data is None or not spec.text else _text(data, spec.encoding, spec.errors)
+
+
+def _text(data: bytes, encoding: str | None, errors: str | None) -> str:
     import io
 
-    return io.TextIOWrapper(io.BytesIO(data), spec.encoding, spec.errors).read()
+    return io.TextIOWrapper(io.BytesIO(data), encoding, errors).read()

@@ -25,6 +25,7 @@ from pyminicon.result import make_result
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Literal, Unpack, overload
 
     from pyminicon.options import Spec
@@ -43,6 +44,13 @@ if TYPE_CHECKING:
 _NOTHING = ("/",)
 
 _NO_TERMINAL = "a template's containers have none: pyminicon.start(tty=True) makes one"
+
+
+def _refuse_served(options: Mapping[str, Any]) -> None:
+    for name in specs.SERVED & options.keys():
+        raise errors.SpecError(
+            name, "isn't a template's, whose containers wait unserved: give it to run or start"
+        )
 
 
 class Template:
@@ -64,7 +72,8 @@ class Template:
         self._stock = stock
         if self._options.get("tty"):
             raise errors.SpecError("tty", _NO_TERMINAL)
-        spec = specs.parse(_NOTHING, self._options, specs.EACH_RUN | specs.SERVED)
+        _refuse_served(self._options)
+        spec = specs.parse(_NOTHING, self._options, specs.EACH_RUN)
         self._held: dict[str, int] = {}  # volume sources, open
         self._plan = plans.build(spec)
         self._hold(spec)
@@ -335,9 +344,12 @@ class Template:
             raise errors.Error("the template is closed")
         if self._core is not None and not self._core.owned:
             raise errors.Error("the template belongs to the process that made it; a forked one makes its own")
+        _refuse_served(options)
         for name in options:
             if name == "tty":
                 raise errors.SpecError(name, _NO_TERMINAL)
+            if name in ("detach", "name", "labels", "trace"):
+                raise errors.SpecError(name, "not an option of this call")
             if name not in specs.EACH_RUN:
                 raise errors.SpecError(name, "is the template's: give it to Template, not to each run")
         spec = specs.parse(args, options, refused)

@@ -5,6 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 _LONGEST = 4  # bytes of a character, in the encodings that have several
 
@@ -45,32 +46,62 @@ class Trimmed:
         return self._taken - len(self._head) - len(self._tail)
 
 
-def as_text(data: bytes, first: int, encoding: str | None, decode: Callable[[bytes], str]) -> tuple[str, int]:
-    """The text of what was kept, the cut at ``first``, and how many more bytes had to go for whole characters."""
+def as_text(
+    data: bytes, dropped: int, first: int, encoding: str | None, decode: Callable[[bytes, str | None], str]
+) -> tuple[str, int]:
+    """The text of what was kept, the cut at ``first`` with ``dropped`` bytes thrown away there, and how many more bytes
+    had to go for whole characters. ``decode``: of bytes, in an encoding."""
     head, tail = data[:first], data[first:]
     kept = _whole_end(head, encoding or "utf-8")
-    skipped = _whole_beginning(tail, encoding or "utf-8")
-    text = decode(head[:kept]) + decode(tail[skipped:])
+    unmarked = _without_mark(head, encoding)
+    skipped = _whole_beginning(tail, len(head) + dropped, unmarked or "utf-8")
+    text = decode(head[:kept], encoding) + decode(tail[skipped:], unmarked)
     return text, len(head) - kept + skipped
 
 
-def _whole_end(data: bytes, encoding: str) -> int:
+def _whole_end(head: bytes, encoding: str) -> int:
     import codecs
 
     decoder = codecs.getincrementaldecoder(encoding)("replace")
-    decoder.decode(data[-_LONGEST * 4 :] if len(data) > _LONGEST * 4 else data)
+    decoder.decode(head)
     waiting = decoder.getstate()[0]
-    return len(data) - len(waiting)
+    return len(head) - len(waiting)
 
 
-def _whole_beginning(data: bytes, encoding: str) -> int:
-    """The fewest bytes without which the beginning can be read."""
+def _without_mark(head: bytes, encoding: str | None) -> str | None:
+    """The encoding of what doesn't begin with the mark that tells the order of the bytes."""
     import codecs
 
-    for skipped in range(_LONGEST):
+    name = codecs.lookup(encoding or "utf-8").name
+    if name not in ("utf-16", "utf-32"):
+        return encoding
+    big = head.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+    return f"{name}-{'be' if big else 'le'}"
+
+
+def _whole_beginning(tail: bytes, at: int, encoding: str) -> int:
+    """How many bytes of ``tail``, whose place in all that was written is ``at``, belong to a character that has been cut."""
+    import codecs
+
+    decoder = codecs.getincrementaldecoder(encoding)
+    name = codecs.lookup(encoding).name
+    if name.startswith(("utf-16", "utf-32")):
+        unit = 2 if name.startswith("utf-16") else 4
+        starts = range(-at % unit, unit + 4, unit)  # of two halves of a pair the second can't stand alone
+    elif _is_multibyte(decoder):
+        # Where a character begins can't be told from its middle there, but nothing below 0x30 is a part of one.
+        return next((place for place, byte in enumerate(tail) if byte < 0x30), 0)
+    else:
+        starts = range(_LONGEST)
+    for skipped in starts:
         try:
-            codecs.getincrementaldecoder(encoding)("strict").decode(data[skipped : skipped + _LONGEST * 4])
+            decoder("strict").decode(tail[skipped : skipped + _LONGEST * 4])
             return skipped
         except UnicodeError:
             continue
     return 0
+
+
+def _is_multibyte(decoder: Any) -> bool:
+    """Whether it is one of those of China, Japan and Korea."""
+    return any(kind.__module__ == "_multibytecodec" for kind in decoder.__mro__)

@@ -44,8 +44,8 @@ long run_program(Child& child, const char* path) {
 
 }  // namespace
 
-// The same answers as execvpe(3): go on while there is nothing to run, and of all failures report a
-// forbidden file rather than a missing one.
+// The same answers as subprocess gives: go on while there is nothing to run, and of all failures
+// report a forbidden file, or else the last.
 long execute(Child& child) {
   const uint64_t none = 0;
   const long unmasked = sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&none), 0, sizeof none);
@@ -53,8 +53,8 @@ long execute(Child& child) {
   long answer = -ENOENT;
   for (uint32_t i = 0; i < child.exec->candidates.size; ++i) {
     const long result = run_program(child, child.exec->candidates.data[i]);
-    if (result == -EACCES || answer == -ENOENT) {
-      answer = result == -ENOTDIR ? answer : result;
+    if (result == -EACCES || answer != -EACCES) {
+      answer = result;
       child.report.index = static_cast<int32_t>(i);
     }
     if (result != -ENOENT && result != -ENOTDIR && result != -EACCES) return result;

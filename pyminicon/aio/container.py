@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from typing import AnyStr, Generic
+from typing import AnyStr, Generic, TypeVar
 
 from pyminicon import errors
 from pyminicon.aio.commands import begin
@@ -54,6 +54,9 @@ PRIVATE = object()
 _LOOK_AGAIN = 0.005  # seconds
 
 
+T = TypeVar("T")
+
+
 class _Attended(Held, Generic[AnyStr]):
     """What a loop waits for, talks with and ends: a container, or a command in one."""
 
@@ -73,6 +76,7 @@ class _Attended(Held, Generic[AnyStr]):
         self.limit: str | None = None
         self.terminal: Terminal | None = None
         self._settled = False
+        self._conversation: asyncio.Future[tuple[AnyStr, AnyStr]] | None = None  # that timed out
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
         self.stderr: Any = self._output(2)
@@ -132,8 +136,23 @@ class _Attended(Held, Generic[AnyStr]):
     def _let_go(self) -> None:
         """Of what was kept for it until its end."""
 
-    async def wait(self) -> int:
-        """Waits until it has ended; the returncode. For a timeout: asyncio.wait_for."""
+    async def wait(self, timeout: float | None = None) -> int:
+        """Waits until it has ended, ``timeout`` seconds at most (default: for ever); the returncode. Raises
+        TimeoutExpired, and it runs on."""
+        return await self._within(timeout, self._waited())
+
+    async def _within(self, timeout: float | None, work: Coroutine[Any, Any, T]) -> T:
+        if timeout is None:
+            return await work
+        task = asyncio.ensure_future(work)
+        try:
+            if (await asyncio.wait([task], timeout=timeout))[0]:
+                return task.result()
+        finally:
+            task.cancel()
+        raise errors.TimeoutExpired(self.args, timeout)
+
+    async def _waited(self) -> int:
         await self._ending.wait()
         if not self._settled and self._handle.owned:
             if self._ending.gone:
@@ -142,17 +161,35 @@ class _Attended(Held, Generic[AnyStr]):
                 self._settle((-9, None))  # it was killed, and hangs in the kernel
         return errors.check_status(self.returncode)
 
-    async def communicate(self, input: AnyStr | None = None) -> tuple[AnyStr, AnyStr]:
+    async def communicate(
+        self, input: AnyStr | None = None, timeout: float | None = None
+    ) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
 
-        ``input``: bytes, or str with ``text=True``. A container that stops reading is no error.
+        ``input``: bytes, or str with ``text=True``. A container that stops reading is no error. ``timeout``: seconds,
+        for ever by default; after TimeoutExpired it runs on, and the next communicate goes on where this one was, with
+        all its output.
         """
+        if self._conversation is None:
+            conversation = self._converse(input)
+            if timeout is None:
+                return await conversation
+            self._conversation = asyncio.ensure_future(conversation)
+        try:
+            if (await asyncio.wait([self._conversation], timeout=timeout))[0]:
+                return self._conversation.result()
+        except asyncio.CancelledError:
+            self._conversation.cancel()
+            raise
+        raise errors.TimeoutExpired(self.args, timeout or 0.0)
+
+    async def _converse(self, input: AnyStr | None) -> tuple[AnyStr, AnyStr]:
         told: Any
         out = asyncio.ensure_future(self.stdout.read()) if self.stdout is not None else None
         err = asyncio.ensure_future(self.stderr.read()) if self.stderr is not None else None
         try:
             await self._feed(input)
-            await self.wait()
+            await self._waited()
             told = (await out if out is not None else None, await err if err is not None else None)
             return told  # type: ignore[no-any-return]
         finally:
@@ -471,13 +508,11 @@ class AsyncProcess(_Attended[AnyStr]):
         """SIGTERM to its first process."""
         self.send_signal(15)
 
-    async def wait(self) -> int:
-        await super().wait()
+    async def _waited(self) -> int:
+        await super()._waited()
         if self.limit is None and self.returncode == -9 and self._handle.owned:
             self._end_by(await self._container._limit_on(self._handle))
         return errors.check_status(self.returncode)
-
-    wait.__doc__ = _Attended.wait.__doc__
 
     async def __aenter__(self) -> AsyncProcess[AnyStr]:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon.errors import SpecError
+from pyminicon.errors import Cancelled, SpecError
 from pyminicon.options import DEVNULL, PIPE, STDOUT, text
 
 TYPE_CHECKING = False
@@ -29,6 +29,8 @@ def _cancel(spec: Spec, name: str, value: Any) -> None:
 
     if value is not None and not isinstance(value, Cancel):
         raise SpecError(name, f"takes a pyminicon.Cancel, not {type(value).__name__}")
+    if value is not None and value.cancelled:  # nothing is begun, by whichever call
+        raise Cancelled("it was cancelled before it had begun")
     spec.cancel = value
 
 

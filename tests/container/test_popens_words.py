@@ -17,6 +17,7 @@ from pyminicon import aio
 FAULTS: dict[str, tuple[list[str], dict[str, Any], type[OSError], str]] = {
     "no such program": (["no-such"], {}, FileNotFoundError, "no-such"),
     "no such file": (["./no-such"], {}, FileNotFoundError, "./no-such"),
+    "below a file": (["/etc/passwd/x"], {}, NotADirectoryError, "/etc/passwd/x"),
     "a directory": (["/etc"], {}, PermissionError, "/etc"),
     "not executable": (["/etc/passwd"], {}, PermissionError, "/etc/passwd"),
     "no program at all": ([""], {}, FileNotFoundError, ""),
@@ -58,11 +59,17 @@ def test_what_is_wrong_with_the_program_is_the_error_that_subprocess_raises(
         assert (theirs.value.errno, theirs.value.filename) == (error.errno, filename)
 
 
-def test_another_stage_is_a_launch_error_alone(tmp_path: Path) -> None:
-    with pytest.raises(pyminicon.LaunchError) as caught:
+def test_of_any_stage_it_is_what_its_errno_says(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
         pyminicon.run(["true"], volumes=[f"{tmp_path}/no-such:/v"])
-    assert caught.value.errno == errno.ENOENT and caught.value.filename is None
-    assert not isinstance(caught.value, FileNotFoundError)
+    assert isinstance(missing.value, pyminicon.LaunchError) and missing.value.stage == "mount"
+    assert missing.value.filename == f"{tmp_path}/no-such"
+    with pytest.raises(pyminicon.LaunchError) as other:
+        pyminicon.run(["true"], rlimits={"nofile": (1 << 40, 1 << 40)})
+    refused = other.value.errno in (errno.EPERM, errno.EACCES)
+    assert isinstance(other.value, PermissionError) == refused and not isinstance(
+        other.value, FileNotFoundError
+    )
 
 
 def test_terminate_ends_a_program_that_has_no_handler() -> None:

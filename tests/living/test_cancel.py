@@ -51,6 +51,20 @@ def test_once_cancelled_nothing_begins() -> None:
         pyminicon.run(["true"], cancel=3)  # type: ignore[call-overload]
 
 
+def test_cancelled_before_it_is_refused_by_whatever_takes_it() -> None:
+    cancel = pyminicon.Cancel()
+    cancel.cancel()
+    with pyminicon.Template() as t, pyminicon.start() as c:
+        ways = (pyminicon.run, pyminicon.start, t.run, t.start, c.run, c.start)
+        for way in [*ways] * 3:
+            with pytest.raises(pyminicon.Cancelled):
+                way(["true"], cancel=cancel)
+        assert names(c) == []
+    for begin in (aio.run, aio.start):
+        with pytest.raises(pyminicon.Cancelled):
+            asyncio.run(begin(["true"], cancel=cancel))
+
+
 def test_on_a_loop() -> None:
     async def work() -> None:
         async with await aio.start() as c:

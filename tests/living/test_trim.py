@@ -86,3 +86,29 @@ def test_it_takes_max_output_and_somebody_who_waits() -> None:
         pyminicon.start(["true"], overflow="trim")  # type: ignore[call-overload]
     r = pyminicon.run(["sh", "-c", "echo 12345"], capture_output=True, max_output=3)
     assert (r.limit, r.dropped) == ("output", (0, 0))
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-le", "gb18030", "shift_jis", "latin-1"]
+)
+def test_text_of_any_encoding_is_cut_at_whole_characters(encoding: str) -> None:
+    text = (
+        "ab 中国 \u00e4\n"
+        if encoding == "gb18030"
+        else "ab 日本 c\n"
+        if encoding == "shift_jis"
+        else "ab \u00e4b\n"
+    )
+    if encoding.startswith("utf"):
+        text = "a\U0001f600\u20ac\n"
+    whole = (text * 100).encode(encoding)
+    code = f"import sys; sys.stdout.buffer.write({whole!r})"
+    for most in range(24, 40):
+        r = pyminicon.run(
+            ["python", "-c", code],
+            image="python", capture_output=True, encoding=encoding, max_output=most, overflow="trim",
+        )  # fmt: skip
+        head = next(n for n in range(len(text) * 100, -1, -1) if r.stdout.startswith((text * 100)[:n]))
+        assert (text * 100).endswith(r.stdout[head:])
+        mark = len("".encode(encoding))
+        assert len(r.stdout.encode(encoding)) + sum(r.dropped) == len(whole), (most, mark)

@@ -243,9 +243,13 @@ def test_a_loop_has_them_without_blocking() -> None:
                 await writer.drain()
                 writer.close()
 
+            assert not listener.getblocking()
             serving = await asyncio.start_server(answer, sock=listener)
             async with serving:
                 await c.wait_port(8000, 30)
+                for timeout in (None, 30):
+                    with await c.connect(8000, timeout=timeout) as made:
+                        assert not made.getblocking()
                 reader, writer = await asyncio.open_connection(sock=await c.connect(8000, timeout=30))
                 writer.write(b"hello\n")
                 assert await reader.read() == b"\nolleh"
