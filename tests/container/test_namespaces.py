@@ -136,6 +136,35 @@ def test_a_private_clock_begins_at_zero() -> None:
     assert time.clock_gettime(time.CLOCK_MONOTONIC) >= before
 
 
+def test_a_private_clock_begins_at_zero_to_the_millisecond() -> None:
+    """Its beginnings don't follow the part of a second at which the machine's clock stands then."""
+    code = """
+import time
+for name in ("MONOTONIC", "BOOTTIME", "MONOTONIC_COARSE"):
+    print(time.clock_gettime(getattr(time, "CLOCK_" + name, 6)))
+"""
+    ahead = []
+    for part in (0.1, 0.5, 0.9):
+        time.sleep((part - time.monotonic()) % 1)
+        try:
+            r = pyminicon.run(
+                ["python", "-c", code],
+                image="python",
+                time="private",
+                capture_output=True,
+                text=True,
+                trace=True,
+            )
+        except pyminicon.LaunchError as error:
+            assert error.stage == "timens"
+            pytest.skip("needs Linux 6.2 (a time namespace that counts at exec)")
+        assert r.returncode == 0, r.stderr
+        clocks = [float(word) for word in r.stdout.split()]
+        assert all(0 <= clock <= r.usage.wall + r.startup + 0.05 for clock in clocks), (part, clocks)
+        ahead.append(clocks)
+    assert len(ahead) == 3
+
+
 def test_without_it_the_clock_is_the_hosts() -> None:
     inside = float(out("cat /proc/uptime").split()[0])
     assert abs(inside - time.clock_gettime(time.CLOCK_BOOTTIME)) < 60

@@ -172,11 +172,15 @@ class Builder {
   // Offsets that make the clocks start at 0 for what is launched now.
   void clock() {
     timespec monotonic{}, boot{};
-    clock_gettime(CLOCK_MONOTONIC, &monotonic);
+    // The coarse clock, which is up to a tick behind, takes the same offset: none may begin below
+    // 0.
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &monotonic);
     clock_gettime(CLOCK_BOOTTIME, &boot);
+    // -(s + ns): the kernel takes nanoseconds from 0 to 999999999 only, so they are added back.
     const auto line = [](const char* name, const timespec& now) {
-      // -(s + ns) is written as seconds to subtract and nanoseconds to add back.
-      return std::string(name) + " -" + std::to_string(now.tv_sec) + " 0\n";
+      const long back = now.tv_nsec == 0 ? 0 : 1'000'000'000 - now.tv_nsec;
+      const long whole = now.tv_sec + (back == 0 ? 0 : 1);
+      return std::string(name) + " -" + std::to_string(whole) + " " + std::to_string(back) + "\n";
     };
     plan().time.private_clock = 1;
     plan().time.latest = static_cast<uint64_t>(monotonic.tv_sec / 2 + 1);
