@@ -50,6 +50,27 @@ def ask(as_user: AsUser, code: str) -> dict[str, Any]:
     return told
 
 
+def test_what_is_known_of_time_without_a_cgroup_is_known_with_usage_too(as_user: AsUser) -> None:
+    done = as_user("""
+import json, pyminicon
+told = {}
+burn = ["sh", "-c", "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done"]
+def seen(usage):
+    return usage.user is not None and usage.system is not None and usage.user + usage.system > 0.005
+for name, options in (("plain", {}), ("usage", {"usage": True})):
+    told[name] = seen(pyminicon.run(burn, **options).usage)
+    with pyminicon.start(burn, **options) as box:
+        box.wait()
+    told[name + " started"] = seen(box.usage)
+    with pyminicon.start(**options) as box:
+        told[name + " command"] = seen(box.run(burn).usage)
+print(json.dumps(told))
+""")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told == dict.fromkeys(told, True) and len(told) == 6
+
+
 def test_an_ordinary_user_is_root_inside_and_himself_outside(as_user: AsUser) -> None:
     told = ask(
         as_user,

@@ -113,6 +113,8 @@ class Cgroup {
   bool remove_if_empty();
 
   explicit operator bool() const { return !places_.empty(); }
+  // False where each that could be done without was refused: nothing is counted then.
+  bool has_directory() const { return any() != nullptr; }
 
   // v2: for CLONE_INTO_CGROUP, else -1. The child is born in there, without the wait for an RCU
   // grace period that a write to cgroup.procs costs (8 ms after idleness).

@@ -67,12 +67,14 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   reap_abandoned();
   Pipe ends = make_socketpair();
   Launched made(container, std::move(ends.read), group.number);
-  made.counted = static_cast<bool>(group.cgroup);
-  made.memory_limit = made.counted ? group.memory_limit : 0;
-  if (made.counted) made.cgroup.emplace(std::move(group.cgroup));
+  if (group.cgroup) {
+    made.counted = group.cgroup.has_directory();
+    made.memory_limit = group.memory_limit;
+    made.cgroup.emplace(std::move(group.cgroup));
+  }
   Arena arena;
   const Cgroup none;
-  const Cgroup& cgroup = made.counted ? *made.cgroup : none;
+  const Cgroup& cgroup = made.cgroup ? *made.cgroup : none;
   const auto joins = static_cast<uint32_t>(cgroup.join_fds().size());
   const CommandFds fds{options.stdio, options.terminal, options.pass, joins};
   build_command(command, container->ground(), fds, arena);
@@ -84,7 +86,7 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
     if (failure.error == EBADF) insist_on_open(options);
     throw;
   }
-  if (made.counted) made.cgroup->close_join_fds();
+  if (made.cgroup) made.cgroup->close_join_fds();
   made.reaped = false;
   made.quiet = command.quiet;
   made.unborn = !command.quiet;

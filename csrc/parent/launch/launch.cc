@@ -11,7 +11,6 @@ Launched::Launched(const PlanSpec& spec)
     : kill_by_cgroup(spec.kill_by_cgroup),
       begun(now_ns()),
       memory_limit(spec.memory_limit),
-      counted(spec.cgroup.has_value()),
       watch_(lease_watch_slot()),
       generation_(fork_generation()) {}
 
