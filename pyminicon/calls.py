@@ -15,6 +15,7 @@ from pyminicon.container import (
     run_request,
     serve,
     start_plan,
+    take_flag,
     wants_terminal,
 )
 from pyminicon.options import parse as specs
@@ -124,7 +125,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
         from pyminicon.plan.cache import planned
     except ImportError as error:
         raise errors.not_loaded(error) from error
-    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    trace = take_flag(options, "trace")
     announce(args, options.get("image", "host"))
     begun = time.monotonic() if "timeout" in options else None
     try:
@@ -187,13 +188,13 @@ def start(args: Any = None, **options: Any) -> Container[Any]:
     this process, with ``name`` and ``labels``, and what it writes is kept in a log; :func:`attach` finds it again.
     """
     announce(args, options.get("image", "host"))
-    if "detach" in options and options.pop("detach"):
+    if take_flag(options, "detach"):
         from pyminicon.detached.beginning import begin_for_good
 
         return attached(*begin_for_good(args, options))
     if wants_terminal(options) and args is not None:
         return _start_in_terminal(args, options)
-    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    trace = take_flag(options, "trace")
     return start_plan(*planned_start(args, options), args, trace)
 
 
@@ -239,7 +240,7 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
     """:func:`start` with a terminal of its own as stdin, stdout and stderr; the Container has it as ``terminal``."""
     from pyminicon.terminal import Terminal
 
-    trace = bool(options.pop("trace", False))
+    trace = take_flag(options, "trace")
     terminal = Terminal()
     try:
         inner = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)

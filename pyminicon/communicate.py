@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         _talking: Any
 
         def fileno(self) -> int: ...
+        def _called(self) -> Any: ...
         def wait(self, timeout: float | None = None) -> int: ...
 
 
@@ -44,7 +45,7 @@ def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
     """See Container.communicate."""
     deadline = None if timeout is None else time.monotonic() + timeout
     if not box._talking.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
-        raise errors.TimeoutExpired(box.args, timeout or 0.0)
+        raise errors.TimeoutExpired(box._called(), timeout or 0.0)
     try:
         return _communicate(box, input, deadline, timeout)
     finally:
@@ -156,7 +157,7 @@ class Talk:
 
     def _expire(self, timeout: float | None) -> None:
         so_far = [b"".join(self.captured.get(which, ())) or None for which in (1, 2)]
-        raise errors.TimeoutExpired(self.box.args, timeout or 0.0, output=so_far[0], stderr=so_far[1])
+        raise errors.TimeoutExpired(self.box._called(), timeout or 0.0, output=so_far[0], stderr=so_far[1])
 
     def _write(self) -> bool:
         """False when there is nothing more to write."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import asyncio
     import socket
     from collections.abc import Callable
-    from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, Unpack, overload
+    from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, TypeVar, Unpack, overload
 
     from pyminicon.communicate import Talk
     from pyminicon.detached.remote import Served
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from pyminicon.plan import ExecSpec, Plan
     from pyminicon.result import Refusal, Result, Stats, Usage
     from pyminicon.terminal import Terminal
+
+    T = TypeVar("T")
 
 NOT_RUN = frozenset(("tty", "detach", "name", "labels"))  # a terminal needs somebody at it
 _NO_LIMIT = (1 << 64) - 1
@@ -131,6 +133,16 @@ def input_bytes(spec: Spec) -> bytes | None:
     if spec.input is not None and spec.text:
         raise errors.SpecError("input", "takes a str with text=True")
     return spec.input
+
+
+def take_flag(options: dict[str, Any], name: str) -> bool:
+    """An option that is this call's own and no part of the container; off where it isn't given. Raises SpecError."""
+    if name not in options:
+        return False
+    wanted = options.pop(name)
+    if wanted is not True and wanted is not False:
+        raise errors.SpecError(name, "takes True or False")
+    return bool(wanted)
 
 
 def wants_terminal(options: dict[str, Any]) -> bool:
@@ -303,6 +315,8 @@ class Running(Held):
     where it has none to all processes in it."""
 
     stop_signal: int
+    returncode: int | None
+    limit: str | None
     _plan: Plan
     _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
@@ -324,6 +338,23 @@ class Running(Held):
 
         return pictures.container(self)
 
+    def poll(self) -> int | None:
+        raise NotImplementedError
+
+    def _insist_on_running(self) -> None:
+        """Raises ContainerEnded once it has ended."""
+        if self.poll() is not None:
+            raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+
+    def _while_it_runs(self, ask: Callable[[], T]) -> T:
+        """``ask()``; ContainerEnded where it has ended, or ends meanwhile. In a forked process nothing is asked."""
+        self._insist_on_running()
+        try:
+            return ask()
+        except errors.LaunchError:
+            self._insist_on_running()
+            raise
+
     def _processes(self) -> list[ProcessInfo]:
         from pyminicon.living.processes import inside
 
@@ -337,16 +368,18 @@ class Running(Held):
         return self._handle.serve_files(user_inside(self, user), strict, socket)
 
     def stats(self) -> Stats:
-        """What it is using at this moment, and has used so far (:class:`Stats`)."""
+        """What it is using at this moment, and has used so far (:class:`Stats`). Raises ContainerEnded once it has
+        ended; ``usage`` says what it has used in all."""
         from pyminicon.result import Stats
 
-        return Stats(self._handle.usage())
+        return Stats(self._while_it_runs(self._handle.usage))
 
     def update(self, **limits: Unpack[LimitOptions]) -> None:
         """Changes limits while it runs: ``memory memory_swap cpus cpu_weight cpuset pids io_weight``.
 
         The container must have been started with a limit of the same kind, or there is no cgroup to
-        change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses.
+        change. Raises SpecError for a bad value, LaunchError (stage cgroup) when the kernel refuses,
+        ContainerEnded once it has ended.
         """
         from pyminicon import cgroups
         from pyminicon.cgroups.limits import check
@@ -355,18 +388,29 @@ class Running(Held):
             if name not in _CHANGEABLE:
                 raise errors.SpecError(name, f"can't be changed: takes {', '.join(sorted(_CHANGEABLE))}")
         changed = check(**limits)
-        if changed is not None and self._mine():
-            self._handle.update(cgroups.plan_update(changed))
+        changes = [] if changed is None else cgroups.plan_update(changed)
+
+        def write() -> None:
+            if changes and self._mine():
+                self._handle.update(changes)
+
+        self._while_it_runs(write)
 
     def freeze(self) -> None:
-        """Stops every process of the container until :meth:`thaw` (cgroup freezer)."""
-        if self._mine():
-            self._handle.freeze(True)
+        """Stops every process of the container until :meth:`thaw` (cgroup freezer). Raises ContainerEnded once it has
+        ended."""
+        self._freeze(True)
 
     def thaw(self) -> None:
-        """Lets a frozen container go on."""
-        if self._mine():
-            self._handle.freeze(False)
+        """Lets a frozen container go on. Raises ContainerEnded once it has ended."""
+        self._freeze(False)
+
+    def _freeze(self, frozen: bool) -> None:
+        def write() -> None:
+            if self._mine():
+                self._handle.freeze(frozen)
+
+        self._while_it_runs(write)
 
     def terminate(self) -> None:
         """``stop_signal``: SIGTERM, or the image's own. A program that has no handler for it ends of it, as under
@@ -487,14 +531,20 @@ class _Attended(Held, _Generic[AnyStr]):
         if self.returncode is None:
             if not self._mine():
                 raise errors.Error("another process has started this container, and waits for it")
-            self._wait(timeout)
+            if not self._wait(timeout):
+                raise errors.TimeoutExpired(self._called(), timeout or 0.0)
             self.poll()
         return errors.check_status(self.returncode)
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float | None) -> bool:
         greenlets = among_greenlets()
-        if not (self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)):
-            raise errors.TimeoutExpired(self.args, timeout or 0.0)
+        return bool(
+            self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)
+        )
+
+    def _called(self) -> Any:
+        """What a TimeoutExpired has for its ``cmd``."""
+        return f"container {self.id}" if self.args is None else self.args
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
@@ -667,7 +717,7 @@ class Container(_Attended[AnyStr], Running):
         process that has come of it, and nothing else in the container. Takes a container that was started
         without args, or with ``init=True``. Raises ContainerEnded once it has ended.
         """
-        trace: bool = bool(options.pop("trace", False))
+        trace: bool = take_flag(options, "trace")
         begun: float | None = time.monotonic() if "timeout" in options else None
         asked: Command = self._asked(args, options, NOT_RUN)
         request = run_request(asked.spec, asked.exec_spec, trace, begun)
@@ -757,7 +807,7 @@ class Container(_Attended[AnyStr], Running):
 
         Takes :meth:`run`'s options but ``input timeout check capture_output``, and ``tty``.
         """
-        trace = bool(options.pop("trace", False))
+        trace = take_flag(options, "trace")
         terminal = None
         if wants_terminal(options):
             from pyminicon.terminal import Terminal
@@ -789,7 +839,8 @@ class Container(_Attended[AnyStr], Running):
     def copy_in(self, src: str | os.PathLike[str], dst: PathWords, user: str | None = None) -> None:
         """Copies ``src``, a file or directory, to ``dst`` inside, or beneath it where that is a directory.
 
-        Links stay links; devices, pipes and sockets are refused; what is made is ``user``'s, without setuid bits.
+        Of ``"src/."`` what is in it, without itself, as with ``docker cp``. Links stay links; devices, pipes and
+        sockets are refused; what is made is ``user``'s, without setuid bits.
         """
         from pyminicon.inside import calls
 
@@ -797,7 +848,7 @@ class Container(_Attended[AnyStr], Running):
 
     def copy_out(self, src: PathWords, dst: str | os.PathLike[str]) -> None:
         """Copies ``src`` inside to ``dst``, or beneath it where that is a directory; never through a link, whoever made
-        it. What is made is the caller's, without setuid bits."""
+        it. What is made is the caller's, without setuid bits. ``"src/."``: what is in it, as in :meth:`copy_in`."""
         from pyminicon.inside import calls
 
         calls.copy_out(self._home(), src, dst)
@@ -843,8 +894,8 @@ class Container(_Attended[AnyStr], Running):
         """Waits until something listens at that port inside. Raises TimeoutError; ContainerEnded if it ends."""
         from pyminicon.network import sockets
 
-        sockets.address(port)
-        deadline = time.monotonic() + timeout
+        sockets.port_number(port)
+        deadline = time.monotonic() + sockets.timeout_of(timeout)
         while not sockets.somebody_listens(self, port):
             if self.poll() is not None:
                 raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
@@ -956,11 +1007,13 @@ class Process(_Attended[AnyStr]):
         """SIGTERM to its first process."""
         self.send_signal(15)
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float | None) -> bool:
         """One that was killed tells of its end, and then that the last of what has come of it is gone."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.poll() is None:
-            super()._wait(None if deadline is None else max(deadline - time.monotonic(), 0.0))
+            if not super()._wait(None if deadline is None else max(deadline - time.monotonic(), 0.0)):
+                return False
+        return True
 
     def _limit_of(self, ended: tuple[int | None, str | None]) -> str | None:
         gone = ended == (-9, None) and self._container._handle.ending

@@ -17,6 +17,7 @@ from pyminicon.container import (
     request_of,
     run_request,
     start_plan,
+    take_flag,
 )
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
@@ -196,7 +197,7 @@ class Template:
         ``args env cwd stdin stdout stderr input capture_output text encoding errors timeout check wall_time
         cpu_time max_output files collect collect_max pass_fds``; a SpecError for any other.
         """
-        trace = bool(options.pop("trace", False)) if "trace" in options else False
+        trace = take_flag(options, "trace")
         announce(args, self._options.get("image", "host"))
         begun = time.monotonic() if "timeout" in options else None
         try:

@@ -26,7 +26,15 @@ from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.template import Template
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import NOT_RUN, announce, begun_with, input_bytes, serve, wants_terminal
+from pyminicon.container import (
+    NOT_RUN,
+    announce,
+    begun_with,
+    input_bytes,
+    serve,
+    take_flag,
+    wants_terminal,
+)
 from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
@@ -120,7 +128,7 @@ async def run(args: Any, **options: Any) -> Result[Any]:
     loop = asyncio.get_running_loop()
     announce(args, options.get("image", "host"))
     begun = loop.time()
-    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    trace = take_flag(options, "trace")
     try:
         spec, plan = await planned(loop, args, options, NOT_RUN)
     except errors.Expired:
@@ -217,13 +225,13 @@ if TYPE_CHECKING:
 async def start(args: Any = None, **options: Any) -> AsyncContainer[Any]:
     """:func:`pyminicon.start` on the running loop; takes the same options, gives an AsyncContainer."""
     announce(args, options.get("image", "host"))
-    if "detach" in options and options.pop("detach"):
+    if take_flag(options, "detach"):
         from pyminicon.aio import attached
 
         return await attached.begun(args, options)
     if wants_terminal(options) and args is not None:
         return await _start_in_terminal(args, options)
-    trace = bool(options.pop("trace", False)) if "trace" in options else False
+    trace = take_flag(options, "trace")
     return await _start(args, *await _planned_start(args, options), trace, None)
 
 
@@ -246,7 +254,7 @@ async def _planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan
 async def _start_in_terminal(args: Any, options: dict[str, Any]) -> AsyncContainer[Any]:
     from pyminicon.terminal import Terminal
 
-    trace = bool(options.pop("trace", False))
+    trace = take_flag(options, "trace")
     terminal = Terminal()
     try:
         os.set_blocking(terminal.fileno(), False)

@@ -22,6 +22,7 @@ from pyminicon.container import (
     announce,
     begun_with,
     input_bytes,
+    take_flag,
     wants_terminal,
     warn_running,
 )
@@ -304,7 +305,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         Cancelling ends all that has come of the command, waits until it is gone and leaves nothing.
         """
         begun = self._loop.time()
-        trace = bool(options.pop("trace", False))
+        trace = take_flag(options, "trace")
         asked = await self._asked(args, options, NOT_RUN)
         spec = asked.spec
         data = input_bytes(spec)
@@ -326,7 +327,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
 
     async def start(self, args: Any, **options: Any) -> AsyncProcess[Any]:
         """:meth:`pyminicon.Container.start` on the loop; gives an AsyncProcess."""
-        trace = bool(options.pop("trace", False))
+        trace = take_flag(options, "trace")
         terminal = None
         if wants_terminal(options):
             from pyminicon.terminal import Terminal
@@ -409,8 +410,8 @@ class AsyncContainer(_Attended[AnyStr], Running):
         """:meth:`pyminicon.Container.wait_port`."""
         from pyminicon.network import sockets
 
-        sockets.address(port)
-        deadline = self._loop.time() + timeout
+        sockets.port_number(port)
+        deadline = self._loop.time() + sockets.timeout_of(timeout)
         while not sockets.somebody_listens(self, port):
             if self.poll() is not None:
                 raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)

@@ -20,6 +20,7 @@ async def connect(
 ) -> socket.socket:
     """See AsyncContainer.connect."""
     to = sockets.address(where, host)
+    timeout = None if timeout is None else sockets.timeout_of(timeout)
     try:
         return await asyncio.wait_for(_connected(box, loop, to, timeout), timeout)
     except TimeoutError:

@@ -14,7 +14,7 @@ from pyminicon.aio.launching import Limits, launch, launch_in_thread, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.thread import despite_cancelling, in_thread
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import announce, begun_with, input_bytes
+from pyminicon.container import announce, begun_with, input_bytes, take_flag
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
 from pyminicon.plan import cache
@@ -154,7 +154,7 @@ class Template:
         and leaves nothing."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        trace = bool(options.pop("trace", False)) if "trace" in options else False
+        trace = take_flag(options, "trace")
         made = await self._opened()
         announce(args, self._recipe.get("image", "host"))
         try:

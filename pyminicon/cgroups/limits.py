@@ -92,6 +92,8 @@ def check(
     limits.pids = _check_whole("pids", pids, 1, MOST_PIDS)
     limits.io_weight = _check_whole("io_weight", io_weight, 1, 10_000)
     limits.parent = None if cgroup_parent is None else _check_parent(cgroup_parent)
+    if not isinstance(usage, int) or usage not in (False, True):
+        raise SpecError("usage", "takes True or False")
     limits.usage, limits.kill, limits.cpu_time = bool(usage), need_kill, need_cpu_time
     limits.devices = need_devices
     other = limits.usage or limits.kill or limits.cpu_time or limits.devices or limits.parent

@@ -46,10 +46,11 @@ def unpack(beneath: Beneath, archive: Any) -> None:
     """The same, beneath that directory."""
     whole = io.BytesIO(archive) if isinstance(archive, (bytes, bytearray, memoryview)) else archive
     if not hasattr(whole, "read"):
-        raise TypeError(f"an archive is bytes or a binary file, not {type(archive).__name__}")
+        raise _not_binary(type(archive).__name__)
+    reader: Any = _Binary(whole)  # all that it asks of one that it reads as a stream
     unpacking = _Unpacking(beneath)
     try:
-        with tarfile.open(fileobj=whole, mode="r|*", tarinfo=_Member) as tar:
+        with tarfile.open(fileobj=reader, mode="r|*", tarinfo=_Member) as tar:
             for member in tar:
                 vars(tar)["members"] = []  # it would keep them all
                 unpacking.put(tar, member)
@@ -57,6 +58,24 @@ def unpack(beneath: Beneath, archive: Any) -> None:
         raise OSError(errno.EINVAL, f"not an archive: {error}") from None
     for name, mode, time in reversed(unpacking.later):
         beneath.settle(name, mode, time)
+
+
+def _not_binary(what: str) -> TypeError:
+    return TypeError(f"an archive is bytes or a binary file, not {what}")
+
+
+class _Binary:
+    """What tarfile reads of a file. One that was opened for text is told in words of ours."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, size: int) -> Any:
+        """The next piece."""
+        data = self._file.read(size)
+        if isinstance(data, str):
+            raise _not_binary(f"a text file ({type(self._file).__name__})")
+        return data
 
 
 def _beneath(name: str) -> bytes:

@@ -41,7 +41,9 @@ def copy_in(
 def copy_out(home: Home, src: PathWords, dst: str | os.PathLike[str], hold: Hold | None = None) -> None:
     """``src`` inside to ``dst``, the caller's."""
     source, target = named(home, src), os.fspath(dst)
-    Rights(home, None, False).work(lambda held: copying.copy_out(held, source, target), hold)
+    Rights(home, None, False).work(
+        lambda held: copying.copy_out(held, source, target, copying.is_contents(src)), hold
+    )
 
 
 def put_archive(home: Home, dst: PathWords, tar: Any, hold: Hold | None = None) -> None:

@@ -197,9 +197,14 @@ def copy_in(hold: Hold, source: str, target: Name) -> None:
     bring_in(is_directory, lambda base: Beneath(hold, base), source, target)
 
 
+def is_contents(source: object) -> bool:
+    """docker's word for what is in a directory, without itself."""
+    return isinstance(source, str) and (source == "." or source.endswith("/."))
+
+
 def bring_in(is_directory: bool, of: Callable[[Name], Beneath], source: str, target: Name) -> None:
     """The same into whatever ``of`` makes of a directory. ``is_directory``: the target is one."""
-    name = os.path.basename(os.path.abspath(source))
+    name = "" if is_contents(source) else os.path.basename(os.path.abspath(source))
     if is_directory:
         into, first = target, os.fsencode(name)
     elif target.told.endswith("/"):
@@ -284,15 +289,20 @@ def _enter_in(beneath: Beneath, level: _Level) -> None:
 # ---- out
 
 
-def copy_out(hold: Hold, source: Name, target: str) -> None:
-    """The file or directory ``source`` inside as ``target``, or beneath it where that is a directory of the caller's."""
-    info = hold.rights.held(ops.stat(source, False), hold)
-    take_out(info.st_mode, lambda base: Beneath(hold, base), source, target)
+def copy_out(hold: Hold, source: Name, target: str, contents: bool = False) -> None:
+    """The file or directory ``source`` inside as ``target``, or beneath it where that is a directory of the caller's.
+    ``contents``: what is in the directory, without itself."""
+    info = hold.rights.held(ops.stat(source, contents), hold)
+    if contents and not modes.S_ISDIR(info.st_mode):
+        raise wire.failure(errno.ENOTDIR, source.told)
+    take_out(info.st_mode, lambda base: Beneath(hold, base), source, target, contents)
 
 
-def take_out(mode: int, beneath: Callable[[Name], Beneath], source: Name, target: str) -> None:
+def take_out(
+    mode: int, beneath: Callable[[Name], Beneath], source: Name, target: str, contents: bool = False
+) -> None:
     """The same of whatever ``beneath`` reads. ``mode``: the source's."""
-    into, name = _place_outside(target, os.fsdecode(os.path.basename(source.name)))
+    into, name = _place_outside(target, "" if contents else os.fsdecode(os.path.basename(source.name)))
     try:
         if modes.S_ISDIR(mode):
             _tree_out(beneath(source), into, name, target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pyminicon.errors import LaunchError, SpecError
 from pyminicon.options import EACH_COMMAND, LIVES, OF_A_PROGRAM, Spec
 from pyminicon.options import parse as specs
@@ -67,6 +69,8 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         raise SpecError(
             "cpu_time", "needs a container without args, with usage=True or cpu_time, whose cgroup counts"
         )
+    if spec.tty and not _is_terminal(spec.stdin):
+        raise SpecError("tty", "takes a terminal as stdin; without stdin, stdout and stderr it makes one")
     environment = {**box._plan.environment, **(box._spec.env or {})}
     if environment.get("HOSTNAME") == box._plan.id:
         environment["HOSTNAME"] = box.id
@@ -77,6 +81,13 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
     return Command(spec, _exec_spec(box, spec, {**environment, **(spec.env or {})}), who)
+
+
+def _is_terminal(stdin: Any) -> bool:
+    try:
+        return os.isatty(0 if stdin is None else stdin if isinstance(stdin, int) else stdin.fileno())
+    except (OSError, ValueError):
+        return False
 
 
 def user_inside(box: Box, user: str | None) -> tuple[int, int, list[int]] | None:
@@ -99,7 +110,27 @@ def identity(handle: _core.Handle, user: str, timeout: float | None) -> Identity
         except OSError as error:
             raise SpecError("user", f"the container's /{path} can't be read: {error.strerror}") from None
 
-    return users.resolve(user, read)
+    found = users.resolve(user, read)
+    _insist_on_map(handle.pid, user, found)
+    return found
+
+
+def _insist_on_map(pid: int, user: str, found: Identity) -> None:
+    """Raises SpecError where the container's user namespace has no such id: the kernel would say EINVAL."""
+    for kind, number in (("uid", found.uid), ("gid", found.gid)):
+        try:
+            with open(f"/proc/{pid}/{kind}_map", encoding="ascii") as file:
+                rows = [[int(word) for word in line.split()] for line in file]
+        except OSError:  # it has just ended, or /proc is hidden: the kernel knows
+            return
+        if any(first <= number < first + count for first, _, count in rows) or not rows:
+            continue
+        mapped = ", ".join(str(a) if n == 1 else f"{a} to {a + n - 1}" for a, _, n in rows)
+        ranges = "a userns= that maps it" if os.geteuid() == 0 else "ranges in /etc/subuid and /etc/subgid"
+        raise SpecError(
+            "user",
+            f"no {kind} {number} in this container, only {mapped}: start it with user={user!r:.40}, or {ranges}",
+        )
 
 
 def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec:

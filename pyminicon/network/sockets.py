@@ -34,21 +34,36 @@ _LISTENS = b"0A"  # a socket's state in /proc/net/tcp
 Address = tuple[int, bytes, int]
 
 
+def port_number(port: Any, least: int = 1) -> int:
+    """A port inside. Raises SpecError."""
+    if isinstance(port, bool) or not isinstance(port, int) or not least <= port <= 65535:
+        raise errors.SpecError("port", f"takes a whole number from {least} to 65535, not {port!r:.40}")
+    return port
+
+
+def timeout_of(timeout: Any) -> float:
+    """A timeout that has to be given. Raises SpecError."""
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise errors.SpecError("timeout", f"takes seconds, not {timeout!r:.40}")
+    return timeout
+
+
 def address(where: Any, host: str = "127.0.0.1", least: int = 1) -> Address:
-    """Where to connect or to listen. Raises SpecError."""
+    """Where to connect, or with a port to listen. Raises SpecError."""
     if isinstance(where, (str, bytes, os.PathLike)):
         path = os.fsencode(where)
         if not path.startswith(b"/") or b"\0" in path:
-            raise errors.SpecError("connect", "takes a port, or the absolute path of a socket inside")
+            raise errors.SpecError(
+                "port_or_unix_path", "takes a port, or the absolute path of a socket inside"
+            )
         if len(path) > _MOST_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fsdecode(path))
         return socket.AF_UNIX, path, 0
-    if isinstance(where, bool) or not isinstance(where, int) or not least <= where <= 65535:
-        raise errors.SpecError("port", f"takes a whole number from {least} to 65535, not {where!r:.40}")
+    port = port_number(where, least)
     name = "127.0.0.1" if host == "localhost" else host
     for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            return family, socket.inet_pton(family, name), where
+            return family, socket.inet_pton(family, name), port
         except (OSError, TypeError, ValueError):
             continue
     raise errors.SpecError("host", f"takes an address inside, as 127.0.0.1 or ::1, not {host!r:.80}")
@@ -113,6 +128,7 @@ def left(deadline: float | None, to: Address) -> float | None:
 def connect(box: Box, where: Any, host: str, timeout: float | None) -> socket.socket:
     """See Container.connect."""
     to = address(where, host)
+    timeout = None if timeout is None else timeout_of(timeout)
     deadline = None if timeout is None else time.monotonic() + timeout
     while True:
         try:
@@ -136,10 +152,7 @@ def connect(box: Box, where: Any, host: str, timeout: float | None) -> socket.so
 
 def listen(box: Box, port: int, host: str) -> socket.socket:
     """See Container.listen; the socket doesn't block."""
-    to = address(port, host, 0)
-    if to[0] == socket.AF_UNIX:
-        raise errors.SpecError("port", "takes a number")
-    return make(box, to, True, None)[0]
+    return make(box, address(port_number(port, 0), host, 0), True, None)[0]
 
 
 def somebody_listens(box: Box, port: int) -> bool:

@@ -65,7 +65,7 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
         if name in refused:
             raise SpecError(name, "not an option of this call")
         if name in LIMITS:
-            if value is not None and value is not False:
+            if value is not None:
                 limits[name] = value
             continue
         check = _CHECKS.get(name) or _rare(name)
@@ -188,8 +188,15 @@ def _input(spec: Spec, name: str, value: Any) -> None:
     spec.stdin = PIPE
 
 
+def _is_on(name: str, value: Any) -> bool:
+    """None is what subprocess has where such a one isn't given."""
+    if value is not None and value is not True and value is not False:
+        raise SpecError(name, "takes True or False")
+    return bool(value)
+
+
 def _capture(spec: Spec, name: str, value: Any) -> None:
-    if not value:
+    if not _is_on(name, value):
         return
     if spec.stdout is not None or spec.stderr is not None:
         raise SpecError(name, "can't be given together with stdout or stderr")
@@ -197,7 +204,7 @@ def _capture(spec: Spec, name: str, value: Any) -> None:
 
 
 def _text_mode(spec: Spec, name: str, value: Any) -> None:
-    spec.text = spec.text or bool(value)
+    spec.text = _is_on(name, value) or spec.text
 
 
 #: The options that most calls give; the others' are in :mod:`pyminicon.options.rare`.
