@@ -255,12 +255,12 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
     return box
 
 
-def attached(directory: str, to: Any = None) -> Container[Any]:
+def attached(directory: str, to: Any = None, about: Any = None) -> Container[Any]:
     """The Container for one that a keeper has: nothing here ends it, and nobody is warned that it runs. ``to``: a
-    line to the keeper."""
+    line to the keeper. ``about``: what that has told, with a descriptor on the line."""
     from pyminicon.detached import remote
 
-    far: Any = remote.Container(directory, to)
+    far: Any = remote.Container(directory, to, about)
     plan: Any = remote.Plan(far.about)
     box: Container[Any] = Container(PRIVATE, far, remote.spec_of(far.about), [], far.about["args"], plan)
     box._serving = remote.Served(far)

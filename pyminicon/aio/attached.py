@@ -7,7 +7,7 @@ import asyncio
 from pyminicon.aio.container import PRIVATE, AsyncContainer
 from pyminicon.aio.loop import enter
 from pyminicon.aio.thread import in_thread
-from pyminicon.detached import asking, beginning, place, remote
+from pyminicon.detached import asking, beginning, place, remote, removing
 from pyminicon.errors import ContainerEnded
 
 TYPE_CHECKING = False
@@ -49,17 +49,25 @@ async def begun(args: Any, options: dict[str, Any]) -> Attached:
     """A new one. Cancelled, it ends what it has begun."""
     loop = asyncio.get_running_loop()
 
-    def undo(made: tuple[str, Line]) -> None:
-        asking.ask(made[1], {"do": "remove"})
-        made[1].close()
+    def undo(made: tuple[str, Line, dict[str, Any]]) -> None:
+        directory, to, _ = made
+        try:
+            asking.ask(to, {"do": "remove"})
+        except ConnectionResetError:  # it has ended by itself
+            removing.remove(directory)
+        finally:
+            to.close()
 
     made = await in_thread(loop, lambda: beginning.begin_for_good(args, options), undo)
-    return await _made(lambda: remote.Container(*made))
+    return _entered(loop, remote.Container(*made))
 
 
 async def _made(make: Callable[[], remote.Container]) -> Attached:
     loop = asyncio.get_running_loop()
-    far = await in_thread(loop, make, remote.Container.release)
+    return _entered(loop, await in_thread(loop, make, remote.Container.release))
+
+
+def _entered(loop: asyncio.AbstractEventLoop, far: remote.Container) -> Attached:
     watch = enter(loop)
     handle: Any = far
     plan: Any = remote.Plan(far.about)

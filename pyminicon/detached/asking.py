@@ -140,6 +140,9 @@ def answer(to: line.Line) -> Any:
         raise ConnectionResetError("the keeper has ended")
     if "error" in message:
         raise_again(message["error"])
+    if "ok" not in message:
+        to.end = message["end"]
+        raise ConnectionResetError("the container has ended")
     return message["ok"]
 
 

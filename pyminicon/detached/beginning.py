@@ -43,6 +43,7 @@ class Wish:
         log_max_size: int = LOG_SIZE,
         interactive: bool = False,
         stop_timeout: int | None = None,
+        speaks_on: bool = False,
     ) -> None:
         if name is not None:
             place.check_name(name)
@@ -53,6 +54,8 @@ class Wish:
             "log_max_size": log_max_size,
             "interactive": interactive,
             "stop_timeout": stop_timeout,
+            # Who goes on speaking with it on the line is told at once what he needs: it may have ended when he asks.
+            "speaks_on": speaks_on,
         }
 
 
@@ -65,7 +68,8 @@ def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, Any], line.Line]:
-    """Starts a container with a keeper of its own: its state, and a line to the keeper. Raises as start does."""
+    """Starts a container with a keeper of its own: its state (``speaks_on``: what questions._about tells), and a line
+    to the keeper. Raises as start does."""
     for name, why in _NOT_DETACHED.items():
         value = options.get(name)
         if value is not None and value is not False and value != ():
@@ -95,11 +99,11 @@ def begin(args: Any, options: Mapping[str, Any], wish: Wish) -> tuple[dict[str, 
         raise
 
 
-def begin_for_good(args: Any, options: dict[str, Any]) -> tuple[str, line.Line]:
-    """What ``start`` with ``detach=True`` asks for: where its state lies, and a line to its keeper."""
-    wish = Wish(name=options.pop("name", None), labels=options.pop("labels", None))
-    fields, to = begin(args, options, wish)
-    return f"{place.top()}/containers/{fields['id']}", to
+def begin_for_good(args: Any, options: dict[str, Any]) -> tuple[str, line.Line, dict[str, Any]]:
+    """What ``start`` with ``detach=True`` asks for: where its state lies, a line to its keeper, what that tells."""
+    wish = Wish(name=options.pop("name", None), labels=options.pop("labels", None), speaks_on=True)
+    about, to = begin(args, options, wish)
+    return f"{place.top()}/containers/{about['id']}", to, about
 
 
 def _listed(args: Any) -> Any:

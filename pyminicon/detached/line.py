@@ -36,6 +36,7 @@ class Line:
 
     def __init__(self, sock: _socket.socket) -> None:
         self.sock: _socket.socket = sock
+        self.end: dict[str, Any] | None = None  # the container's, which a keeper tells as its last word
         self.fds: list[int] = []  # that have come, for the message that is whole next
         self._data = b""
 

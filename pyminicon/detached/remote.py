@@ -22,13 +22,16 @@ _NO_LIMIT = (1 << 64) - 1
 
 
 class Container(Far):
-    """The container whose state lies in ``directory``."""
+    """The container whose state lies in ``directory``. ``about``: what its keeper has told on the line ``to``; it may
+    have ended since. Raises NotRunning where it has to be asked and has ended."""
 
-    def __init__(self, directory: str, to: line.Line | None = None) -> None:
+    def __init__(
+        self, directory: str, to: line.Line | None = None, about: dict[str, Any] | None = None
+    ) -> None:
         super().__init__()
         self._directory = directory
-        self._line = to or asking.connect(directory)
-        self.about: dict[str, Any] = asking.ask(self._line, {"do": "about"})
+        self._line: line.Line = to or asking.connect(directory)
+        self.about: dict[str, Any] = self._asked_about() if about is None else about
         self.pidfd: int
         (self.pidfd,) = self._line.take_fds()
         self.id: str = self.about["id"]
@@ -37,6 +40,18 @@ class Container(Far):
         self.uid: int = self.about["uid"]
         self.counts_cpu_time: bool = self.about["counts_cpu_time"]
         self._end: tuple[int, str | None] | None = None
+
+    def _asked_about(self) -> dict[str, Any]:
+        try:
+            about: dict[str, Any] = asking.ask(self._line, {"do": "about"})
+            return about
+        except ConnectionResetError:
+            self._line.close()
+            asking.place_left(self._directory)
+            raise asking.not_running(self._directory) from None
+        except BaseException:
+            self._line.close()
+            raise
 
     host_pid = None
     takes_commands = True
@@ -217,9 +232,23 @@ class Container(Far):
         """From its state, which the keeper writes as it leaves."""
         if self._end is None and self._over(0.0):
             asking.place_left(self._directory)
-            fields = state.read(self._directory) or {"returncode": None, "limit": None}
-            self._end = fields["returncode"], fields["limit"]
+            self._end = self._how()
         return self._end
+
+    def _how(self) -> tuple[int, str | None]:
+        """Its end. Of one that was removed meanwhile its keeper has told it, unless that was killed, too."""
+        fields = state.read(self._directory) or self._last_word() or {"returncode": -9, "limit": None}
+        if fields.get("status") in ("running", "paused"):  # its keeper was stopped
+            raise asking.Silent(self._directory, fields["keeper"])
+        return fields["returncode"], fields["limit"]
+
+    def _last_word(self) -> dict[str, Any] | None:
+        while self._line.end is None and self._line.fileno() >= 0:
+            message = self._line.receive()
+            if message is None:
+                break
+            self._line.end = message.get("end")
+        return self._line.end
 
     def wait(self, timeout: float | None) -> bool:
         waiting = select.poll()

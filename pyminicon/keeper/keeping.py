@@ -7,7 +7,7 @@ import time
 
 from pyminicon import errors
 from pyminicon.detached import line, log, state
-from pyminicon.keeper import layer
+from pyminicon.keeper import layer, questions
 from pyminicon.keeper.box import Box
 from pyminicon.keeper.loop import Loop, read_some
 from pyminicon.keeper.record import Log
@@ -80,8 +80,11 @@ class Keeper:
 
     def greet(self, to: line.Line) -> None:
         """Who has asked for the container may go on asking on the same line."""
-        to.send({"ok": self.fields})
-        self.server.add(to)
+        if self.wish["speaks_on"]:
+            to.send({"ok": questions.about(self)}, [self.box.pidfd])
+        else:
+            to.send({"ok": self.fields})
+        self.server.add(to, self.wish["speaks_on"])
 
     def abandon(self) -> None:
         """Nobody wants it any more: nothing of it stays."""

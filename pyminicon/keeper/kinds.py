@@ -49,6 +49,7 @@ class Client(Protocol):
     attached: bool
     command: Any
     follows: bool
+    speaks_on: bool
     waits: bool
     worker: _core.Handle | None
 

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _PATIENCE = 1.0  # seconds for a process inside to answer: meanwhile nobody else is heard
 
 
-def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
-    """All that a Container is made of elsewhere; its pidfd comes along."""
+def about(keeper: Keeper) -> dict[str, Any]:
+    """All that a Container is made of elsewhere."""
     box = keeper.box
-    about = {
+    return {
         "id": box.id,
         "pid": box.pid,
         "args": box.args,
@@ -39,7 +39,12 @@ def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> 
         "ports": box.ports,
         "plan": box.plan_fields(),
     }
-    client.say({"ok": about}, [box.pidfd])
+
+
+def _about(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
+    """The same; its pidfd comes along, and when it ends how it did."""
+    client.speaks_on = True
+    client.say({"ok": about(keeper)}, [keeper.box.pidfd])
     return None
 
 

@@ -34,6 +34,7 @@ class Client:
         self.attached = False
         self.waits = False
         self.follows = False
+        self.speaks_on = False
         self.command: Command | None = None
         self.worker: _core.Handle | None = None
         to.sock.setblocking(False)
@@ -146,8 +147,11 @@ class Server:
             return
         self.add(line.Line(came))
 
-    def add(self, to: line.Line) -> None:
-        self.clients.add(Client(self, to))
+    def add(self, to: line.Line, speaks_on: bool = False) -> None:
+        """``speaks_on``: a Container of another process, which is told the end as well."""
+        client = Client(self, to)
+        client.speaks_on = speaks_on
+        self.clients.add(client)
 
     def answer(self, client: Client, message: dict[str, Any], fds: list[int]) -> tuple[Any] | None:
         """One question's answer, or None where it comes later."""
@@ -192,6 +196,8 @@ class Server:
         for client in list(self.clients):
             if client.attached or client.waits:
                 client.say({"end": end, "ok": end})
+            elif client.speaks_on:
+                client.say({"end": end})
         for client in list(self.clients):
             if client.unsent:
                 client.last_words()

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import pyminicon
+from pyminicon import aio
+from pyminicon.detached import asking
 from tests.detached.conftest import Place, soon
+
+
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """For this process as well."""
+    monkeypatch.setenv("PYMINICON_STATE", str(place.state))
+    monkeypatch.setenv("PYMINICON_STORE", str(place.store))
+    return place
+
 
 _WROTE = "echo it > /tmp/it; echo ready; "
 
@@ -42,17 +56,13 @@ def test_the_layer_stays_though_a_command_was_running_at_the_end(
     assert place.layers() == []
 
 
-def test_it_stays_where_the_command_was_somebodys_in_python(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYMINICON_STATE", str(place.state))
-    monkeypatch.setenv("PYMINICON_STORE", str(place.store))
+def test_it_stays_where_the_command_was_somebodys_in_python(here: Place) -> None:
     with pyminicon.start(detach=True, name="web") as c:
         c.path("/tmp/it").write_text("it\n")
         process = c.start(["sleep", "1000"])
         c.kill()
         assert (process.wait(60), c.wait(60)) == (-9, -9)
-    assert "it\n" in place.ok("cp", "web:/tmp/it", "-")
+    assert "it\n" in here.ok("cp", "web:/tmp/it", "-")
 
 
 def test_a_layer_that_can_not_be_kept_is_lost_with_the_reason(place: Place) -> None:
@@ -77,3 +87,80 @@ def test_what_was_asked_to_leave_nothing_leaves_no_layer(place: Place, tmp_path:
         place.ok(*removing)
         soon(lambda: place.ps("-a") == [])
         assert place.layers() == []
+
+
+def test_what_ends_at_once_is_a_container_all_the_same(here: Place) -> None:
+    for turn in range(12):
+        with pyminicon.start(["sh", "-c", "exit 3"], detach=True) as c:
+            assert (c.wait(60), c.poll(), c.limit) == (3, 3, None), turn
+            with pytest.raises(pyminicon.ContainerEnded):
+                c.run(["true"])
+
+
+def test_it_is_one_on_a_loop_as_well(here: Place) -> None:
+    async def run() -> None:
+        for turn in range(12):
+            async with await aio.start(["sh", "-c", "exit 3"], detach=True) as c:
+                assert (await c.wait(), c.poll(), c.limit) == (3, 3, None), turn
+
+    asyncio.run(run())
+
+
+def test_who_attaches_as_it_ends_hears_that_it_has(here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    really = asking.connect
+
+    def late(directory: str) -> object:
+        to = really(directory)
+        here.ok("kill", "web")
+        return to
+
+    monkeypatch.setattr(asking, "connect", late)
+    with pytest.raises(pyminicon.ContainerEnded) as raised:
+        pyminicon.attach("web")
+    assert raised.value.returncode == -9
+
+
+def test_what_was_removed_elsewhere_has_ended_for_its_holders(here: Place) -> None:
+    c = pyminicon.start(detach=True, name="web")
+    processes = [c.start(["sleep", "1000"]) for _ in range(2)]
+    here.ok("rm", "-f", "web")
+    assert [p.wait(60) for p in processes] == [-9, -9]
+    assert (c.wait(60), c.poll(), c.limit) == (-9, -9, None)
+    c.close()
+
+
+def test_its_own_status_is_known_after_it_was_removed(here: Place) -> None:
+    script = "until [ -e /tmp/go ]; do sleep 0.05; done; exit 5"
+    with (
+        pyminicon.start(["sh", "-c", script], detach=True, name="web") as c,
+        pyminicon.attach("web") as other,
+    ):
+        c.run(["touch", "/tmp/go"])
+        here.ok("wait", "web")
+        here.ok("rm", "web")
+        assert (c.wait(60), other.poll()) == (5, 5)
+
+
+def test_it_is_so_on_a_loop_as_well(here: Place) -> None:
+    async def run() -> None:
+        c = await aio.start(detach=True, name="web")
+        process = await c.start(["sleep", "1000"])
+        here.ok("rm", "-f", "web")
+        assert (await process.wait(), await c.wait(), c.poll()) == (-9, -9, -9)
+        await c.aclose()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_said_at_the_exit_of_who_held_what_was_removed(here: Place) -> None:
+    code = """
+import pyminicon, subprocess, sys
+c = pyminicon.start(detach=True, name="web")
+process = c.start(["sleep", "1000"])
+subprocess.run([sys.executable, "-m", "pyminicon", "rm", "-f", "web"], check=True)
+"""
+    r = subprocess.run(
+        [sys.executable, "-c", code], env=here.env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (r.returncode, r.stdout, r.stderr) == (0, "web\n", "")
