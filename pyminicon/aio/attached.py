@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from pyminicon import errors
 from pyminicon.aio.container import PRIVATE, AsyncContainer
 from pyminicon.aio.loop import enter
-from pyminicon.aio.thread import in_thread
+from pyminicon.aio.thread import despite_cancelling, in_thread
 from pyminicon.detached import asking, beginning, place, remote, removing
 from pyminicon.errors import ContainerEnded
 
@@ -22,15 +23,33 @@ class Attached(AsyncContainer[bytes]):
     """Its keeper has it; ``aclose`` lets go of it."""
 
     async def aclose(self) -> None:
-        """Lets go of it, and doesn't end it."""
+        """Lets go of it, and doesn't end it, but what was started in it through this object."""
         if not self._handle.owned:
             return
         self._ending.forget()
-        self._settled = True
-        self._handle.release()
+        self._ending.given_up = True
+        self._ending.wake()  # who waits is told, as there will be no end to see
+        far: Any = self._handle
+        cancelled = None
+        if far.has_commands:
+            cancelled = await despite_cancelling(in_thread(self._loop, far.release, None))
+        else:
+            far.release()
         self.pidfd = -1
         if self._files is not None:
             self._files.close()
+        if cancelled is not None:
+            raise cancelled
+
+    async def wait(self) -> int:
+        await self._ending.wait()
+        if not self._settled and self._handle.owned:
+            self._settle(await in_thread(self._loop, self._handle.poll, None))
+            if not self._settled:  # it goes on, and nobody here sees its end
+                raise remote.not_held(self.id)
+        return errors.check_status(self.returncode)
+
+    wait.__doc__ = AsyncContainer.wait.__doc__
 
     def __del__(self) -> None:
         """Nobody is warned that it runs."""

@@ -7,7 +7,7 @@ import select
 import time
 
 from pyminicon import _core, errors
-from pyminicon.detached import asking, line, state
+from pyminicon.detached import asking, line, place, state
 from pyminicon.detached.remote_command import NO_USAGE, Begun, Command, Far, Worker, shut_down
 from pyminicon.options import Spec
 
@@ -58,7 +58,7 @@ class Container(Far):
 
     @property
     def ending(self) -> bool:
-        return self._over(0.0)
+        return not self.let_go and self._over(0.0)
 
     def take_stream(self, which: int) -> int:
         """Its output is in the log."""
@@ -67,6 +67,7 @@ class Container(Far):
     # ---- what is asked of the keeper
 
     def _ask(self, do: str, **words: Any) -> Any:
+        self._insist_on_hold()
         try:
             if self._line.fileno() < 0:
                 self._line = self._new_line()
@@ -81,7 +82,14 @@ class Container(Far):
                 raise
             raise shut_down() from None
 
+    def _insist_on_hold(self) -> None:
+        if self.let_go and self.poll() is None:
+            raise not_held(self.id)
+        if self.let_go:
+            raise shut_down()
+
     def _new_line(self) -> line.Line:
+        self._insist_on_hold()
         try:
             return asking.connect(self._directory)
         except errors.Error:
@@ -230,7 +238,11 @@ class Container(Far):
 
     def poll(self) -> tuple[int | None, str | None] | None:
         """From its state, which the keeper writes as it leaves."""
-        if self._end is None and self._over(0.0):
+        if self.let_go:
+            over = not place.is_kept(self._directory)
+        else:
+            over = self._end is None and self._over(0.0)
+        if self._end is None and over:
             asking.place_left(self._directory)
             self._end = self._how()
         return self._end
@@ -255,6 +267,8 @@ class Container(Far):
         if self.pidfd >= 0:
             waiting.register(self.pidfd, select.POLLIN)
             return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+        if self.poll() is None:  # it goes on, and nobody here sees its end
+            self._insist_on_hold()
         return True
 
     def end(self) -> bool:
@@ -271,7 +285,25 @@ class Container(Far):
     def give_up(self) -> None:
         pass
 
+    @property
+    def has_commands(self) -> bool:
+        """Whether something goes on that was begun through it."""
+        return any(command.poll() is None for command in self._all_commands())
+
+    def _all_commands(self) -> list[Command]:
+        return [command for ref in list(self.commands.values()) if (command := ref()) is not None]
+
     def release(self) -> None:
+        """What was begun through it ends first."""
+        self.let_go = True
+        if self.owned:
+            going = [command for command in self._all_commands() if command.poll() is None]
+            for command in going:
+                command.kill()
+            while going and going[-1].end():
+                going.pop()
+            for command in going:  # its keeper doesn't answer
+                command.give_up()
         self._line.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
@@ -280,6 +312,11 @@ class Container(Far):
     def __del__(self) -> None:
         if getattr(self, "pidfd", -1) >= 0 and self.owned:
             self.release()
+
+
+def not_held(container: str) -> errors.Error:
+    """What there is to say of one that was closed and goes on."""
+    return errors.Error(f"container {container} was let go of by close(): pyminicon.attach gives it again")
 
 
 def _comes_before(fd: int, other: int) -> bool:

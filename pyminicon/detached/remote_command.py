@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import _weakref
 import os
 import select
 import time
@@ -13,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_BOTH = 2  # shutdown(2), SHUT_RDWR
 NO_USAGE = (0.0, None, None, None, None, None, None, None, None)
 
 
@@ -21,9 +24,12 @@ class Far:
 
     trace: list[tuple[str, int]] | None = None
     id: str
+    let_go: bool = False  # of a container: nothing goes on that was begun through it
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        #: Of a container: what was begun through it, by its id().
+        self.commands: dict[int, _weakref.ref[Command]] = {}
 
     @property
     def owned(self) -> bool:
@@ -46,6 +52,10 @@ class Command(Far):
         self.startup: float = about["startup"]
         self._begun = time.monotonic()
         self._end: dict[str, Any] | None = None
+        self._hearing = _thread.RLock()
+        container.commands[id(self)] = _weakref.ref(self)
+        if container.let_go:
+            self.kill()
 
     @property
     def pidfd(self) -> int:
@@ -73,44 +83,57 @@ class Command(Far):
         return self._end is None and self._say(kill=True)
 
     def _hear(self) -> dict[str, Any] | None:
-        """The next message; its end where the keeper has gone."""
+        """The next message; its end where the keeper has gone. The line stays readable after that, so that all who
+        wait see it."""
         message: dict[str, Any] | None = self._line.receive()
         if message is None:
             message = {"end": {"returncode": -9, "limit": None, "usage": None}}
         if "end" in message:
-            self._end = message["end"]
+            self._finish(message["end"])
         return message
 
+    def _finish(self, end: dict[str, Any]) -> None:
+        self._end = end
+        try:
+            self._line.sock.shutdown(_BOTH)
+        except OSError:  # the keeper has done so
+            pass
+
     def poll(self) -> tuple[int | None, str | None] | None:
-        if self._end is None and select.select([self._line.fileno()], [], [], 0)[0]:
-            self._hear()
+        with self._hearing:
+            if self._end is None and _is_readable(self._line.fileno(), 0.0):
+                self._hear()
         return None if self._end is None else (self._end["returncode"], self._end["limit"])
 
     def wait(self, timeout: float | None) -> bool:
         if self._end is not None:
             return True
-        waiting = select.poll()
-        waiting.register(self._line.fileno(), select.POLLIN)
-        return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+        return _is_readable(self._line.fileno(), timeout)
 
     def usage(self) -> tuple[Any, ...]:
-        if self._end is None and self._say(usage=True):
-            while self._end is None:
-                message = self._hear()
-                if message is not None and "usage" in message:
-                    return tuple(message["usage"])
+        with self._hearing:
+            if self._end is None and self._say(usage=True):
+                while self._end is None:
+                    message = self._hear()
+                    if message is not None and "usage" in message:
+                        return tuple(message["usage"])
         assert self._end is not None
         return self._end["usage"] or (time.monotonic() - self._begun, *NO_USAGE[1:])
 
     def end(self) -> bool:
-        """Kills it, and waits until all that has come of it is gone."""
+        """Kills it, and waits until all that has come of it is gone; False where the keeper doesn't say so."""
         self.kill()
-        while self._end is None:
-            self._hear()
+        deadline = time.monotonic() + asking.PATIENCE
+        while self.poll() is None:
+            if not self.wait(deadline - time.monotonic()):
+                return False
         return True
 
     def give_up(self) -> None:
-        pass
+        """Its keeper kills it as soon as it sees the line closed."""
+        with self._hearing:
+            if self._end is None:
+                self._finish({"returncode": -9, "limit": None, "usage": None})
 
     def hopeless(self, killed_for: float) -> bool:
         return False
@@ -126,7 +149,14 @@ class Command(Far):
     def __del__(self) -> None:
         line = getattr(self, "_line", None)
         if line is not None and self.owned:
+            self._container.commands.pop(id(self), None)
             line.close()
+
+
+def _is_readable(fd: int, timeout: float | None) -> bool:
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
 
 
 class Begun:

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,61 @@ subprocess.run([sys.executable, "-m", "pyminicon", "rm", "-f", "web"], check=Tru
         [sys.executable, "-c", code], env=here.env, capture_output=True, text=True, check=False, timeout=60
     )
     assert (r.returncode, r.stdout, r.stderr) == (0, "web\n", "")
+
+
+def _inside(place: Place) -> int:
+    return place.ok("top", "web").count("sleep 1000")
+
+
+def test_what_was_begun_through_an_attached_container_ends_with_it(here: Place) -> None:
+    here.ok("run", "-d", "--name", "web", "host", "sleep", "2000")
+    here.ok("exec", "-d", "web", "sleep", "1000")
+    with pyminicon.attach("web") as other, pyminicon.attach("web") as c:
+        mine = [c.start(["sh", "-c", "s=1000; sleep $s & sleep $s"], stdout=pyminicon.PIPE) for _ in range(2)]
+        others = other.start(["sleep", "1000"])
+        soon(lambda: _inside(here) == 6)
+        c.close()
+        assert [p.poll() for p in mine] == [-9, -9]
+        assert others.poll() is None and _inside(here) == 2
+        with pytest.raises(pyminicon.Error, match="let go of by close"):
+            c.run(["true"])
+        with pytest.raises(pyminicon.Error, match="let go of by close"):
+            c.wait(60)
+        assert c.poll() is None
+    assert others.wait(60) == -9 and _inside(here) == 1
+    here.ok("kill", "web")
+    assert (c.poll(), c.wait(60)) == (-9, -9)
+
+
+def test_a_run_in_another_thread_ends_with_it_too(here: Place) -> None:
+    here.ok("run", "-d", "--name", "web", "host", "sleep", "2000")
+    found: list[int] = []
+    c = pyminicon.attach("web")
+    thread = threading.Thread(target=lambda: found.append(c.run(["sleep", "1000"]).returncode))
+    thread.start()
+    soon(lambda: _inside(here) == 1)
+    c.close()
+    thread.join(60)
+    assert found == [-9] and _inside(here) == 0
+
+
+def test_what_was_begun_on_a_loop_ends_with_it_as_well(here: Place) -> None:
+    async def run() -> None:
+        c = await aio.attach("web")
+        process = await c.start(["sleep", "1000"])
+        running = asyncio.ensure_future(c.run(["sleep", "1000"]))
+        waiting = asyncio.ensure_future(c.wait())
+        while _inside(here) != 2:
+            await asyncio.sleep(0.02)
+        await c.aclose()
+        assert _inside(here) == 0
+        assert (await process.wait(), (await running).returncode) == (-9, -9)
+        with pytest.raises(pyminicon.Error, match="let go of by close"):
+            await waiting
+        with pytest.raises(pyminicon.Error, match="let go of by close"):
+            await c.run(["true"])
+        assert c.poll() is None
+
+    here.ok("run", "-d", "--name", "web", "host", "sleep", "2000")
+    asyncio.run(run())
+    assert [info.status for info in pyminicon.containers()] == ["running"]
