@@ -41,15 +41,13 @@ class Attached(AsyncContainer[bytes]):
         if cancelled is not None:
             raise cancelled
 
-    async def wait(self) -> int:
+    async def _waited(self) -> int:
         await self._ending.wait()
         if not self._settled and self._handle.owned:
             self._settle(await in_thread(self._loop, self._handle.poll, None))
             if not self._settled:  # it goes on, and nobody here sees its end
                 raise remote.not_held(self.id)
         return errors.check_status(self.returncode)
-
-    wait.__doc__ = AsyncContainer.wait.__doc__
 
     def __del__(self) -> None:
         """Nobody is warned that it runs."""

@@ -23,6 +23,18 @@ def say(message: str) -> None:
         pass
 
 
+def sentence(error: Exception) -> str:
+    """What there is to say of it: of a system call that failed on a file its path and why, without the number."""
+    from pyminicon.errors import Error
+
+    if isinstance(error, OSError) and not isinstance(error, Error) and error.strerror:
+        paths = [
+            one for one in (error.filename, error.filename2) if isinstance(one, (str, bytes, os.PathLike))
+        ]
+        return ": ".join([*(os.fsdecode(path) for path in paths), error.strerror])
+    return str(error)
+
+
 def leave(status: int) -> NoReturn:
     """Ends the process at once: nothing of ours needs the interpreter's own shutdown (0.8 ms)."""
     for stream in (sys.stdout, sys.stderr):

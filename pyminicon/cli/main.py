@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from pyminicon.cli import OWN_FAILURE, leave, say
+from pyminicon.cli import OWN_FAILURE, leave, say, sentence
 from pyminicon.errors import Error, SpecError
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def main() -> NoReturn:
     except BrokenPipeError:  # whoever read our own output has had enough
         os._exit(OWN_FAILURE)
     except (Error, OSError) as error:
-        _say(str(error), getattr(error, "option", None))
+        _say(sentence(error), getattr(error, "option", None))
         status = OWN_FAILURE
     except Exception as error:  # ours to mend, but not the caller's to read a traceback of
         _say(f"unexpected {type(error).__name__}: {error}", None)

@@ -60,10 +60,13 @@ class Wish:
 
 
 def _labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    wanted = SpecError("labels", "takes a dict of strings, {'key': 'value'}")
+    if labels is not None and not hasattr(labels, "items"):
+        raise wanted
     found = dict(labels or {})
     for key, value in found.items():
         if not isinstance(key, str) or not isinstance(value, str) or not key:
-            raise SpecError("labels", "takes a dict of strings, {'key': 'value'}")
+            raise wanted
     return found
 
 

@@ -77,7 +77,12 @@ def test_a_tar_goes_to_standard_output(web: Place) -> None:
 
 
 def test_what_is_not_there_is_an_error(web: Place, tmp_path: Path) -> None:
-    assert web("cp", "web:/nosuch", str(tmp_path)).returncode == 125
+    r = web("cp", "web:/nosuch", str(tmp_path))
+    assert (r.returncode, r.stderr) == (125, "pyminicon: /nosuch: No such file or directory\n")
+    r = web("cp", "web:/etc/passwd", f"{tmp_path}/nosuch/x")
+    assert r.returncode == 125 and r.stderr.startswith(f"pyminicon: {tmp_path}/nosuch"), r
+    r = web("cp", f"{tmp_path}/nosuch", "web:/tmp")
+    assert (r.returncode, r.stderr) == (125, f"pyminicon: {tmp_path}/nosuch: No such file or directory\n")
     assert web("cp", "nope:/etc", str(tmp_path)).returncode == 125
     assert web("cp", "web:/etc", "web:/tmp").returncode == 125
     assert web("cp", str(tmp_path), str(tmp_path)).returncode == 125

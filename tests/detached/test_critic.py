@@ -120,7 +120,10 @@ def test_a_log_that_was_removed_stays_bounded_and_begins_anew(place: Place) -> N
 def test_a_time_that_is_none_is_refused(place: Place, word: str) -> None:
     place.ok("run", "-d", "--name", "web", "host", "true")
     r = place("logs", f"--since={word}", "web")
-    assert (r.returncode, r.stdout) == (125, "") and r.stderr.startswith("pyminicon: --since: takes "), r
+    assert (r.returncode, r.stdout) == (
+        125,
+        "",
+    ) and "--since: takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not" in r.stderr, r
 
 
 def test_several_wait_and_hear_the_same(place: Place) -> None:

@@ -162,11 +162,13 @@ def test_a_killed_keeper_is_an_end_as_well(place: Place) -> None:
 def test_what_can_not_outlive_the_caller_is_refused(place: Place) -> None:
     wrong: list[dict[str, Any]] = [
         {"stdin": pyminicon.PIPE}, {"stdout": 1}, {"pass_fds": (1,)}, {"cancel": pyminicon.Cancel()}, {"text": True},
-        {"name": "a b"}, {"labels": {"a": 1}}, {"memory": "lots"}, {"nosuch": 1},
+        {"name": "a b"}, {"name": 5}, {"labels": {"a": 1}}, {"labels": ["a"]}, {"labels": "a=b"}, {"labels": 5},
+        {"memory": "lots"}, {"nosuch": 1},
     ]  # fmt: skip
     for options in wrong:
-        with pytest.raises(pyminicon.SpecError):
+        with pytest.raises(pyminicon.SpecError) as refused:
             pyminicon.start(["true"], detach=True, **options)
+        assert refused.value.option == next(iter(options))
     for options in ({"name": "web"}, {"labels": {"a": "b"}}):
         with pytest.raises(pyminicon.SpecError, match="detach=True"):
             pyminicon.start(["true"], **options)

@@ -57,22 +57,25 @@ def _more(to: Line | None, seen: int) -> int | None:
 
 
 def _since(word: str) -> float:
+    try:
+        when = _moment(word)
+    except ValueError:
+        when = -1.0
+    if word.startswith("-") or not 0 <= when < _LATEST:  # nan and inf are floats as well
+        raise SpecError("--since", f"takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not {word!r}")
+    return when
+
+
+def _moment(word: str) -> float:
+    """Raises ValueError."""
     from pyminicon.cli.call import seconds
 
     text = word.rstrip("Z")
     if "T" in text:
         whole, _, fraction = text.partition(".")
-        try:
-            return log.seconds(whole) + float(f"0.{fraction or 0}")
-        except ValueError:
-            raise SpecError(
-                "--since", f"takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not {word!r}"
-            ) from None
+        return log.seconds(whole) + float(f"0.{fraction or 0}")
     plain = text.isascii() and text.replace(".", "", 1).isdigit()
-    when = float(text) if plain else time.time() - seconds("--since", word)
-    if word.startswith("-") or not 0 <= when < _LATEST:  # nan and inf are floats as well
-        raise SpecError("--since", f"takes 10m, 1700000000 or 2026-01-02T03:04:05Z, not {word!r}")
-    return when
+    return float(text) if plain else time.time() - seconds("--since", word)
 
 
 def _tail(word: str) -> int | None:

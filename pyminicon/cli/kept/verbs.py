@@ -149,7 +149,7 @@ def help_text(name: str) -> str:
 
 def each(act: Any, names: list[str], quiet: bool = False) -> int:
     """``act(name)`` for one after the other; what fails is said, and the others go on."""
-    from pyminicon.cli import OWN_FAILURE, say
+    from pyminicon.cli import OWN_FAILURE, say, sentence
     from pyminicon.errors import Error
 
     status = 0
@@ -160,6 +160,6 @@ def each(act: Any, names: list[str], quiet: bool = False) -> int:
                 sys.stdout.write(f"{name}\n")
         except (Error, OSError) as error:
             sys.stdout.flush()
-            say(str(error))
+            say(sentence(error))
             status = OWN_FAILURE
     return status
