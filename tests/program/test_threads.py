@@ -135,7 +135,6 @@ def state() -> dict[str, object]:
         "cwd": os.getcwd(),
         "root": os.stat("/").st_ino,
         "descriptors": {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and os.path.exists(f"/proc/self/fd/{fd}")},
-        "threads": status["Threads"],
         "ids": (os.getresuid(), os.getresgid(), os.getgroups()),
         "capabilities": [status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")],
         "limits": [resource.getrlimit(number) for number in range(16)],
@@ -163,7 +162,7 @@ def test_after_1000_launches_the_program_is_what_it_was(tmp_path: Path) -> None:
         pyminicon.run(["/bin/true"], **options)
     old = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
     try:
-        before = state()
+        threads, before = len(os.listdir("/proc/self/task")), state()
         for number in range(1000):
             r = pyminicon.run(["/bin/true"], capture_output=number % 3 == 0, **kinds[number % len(kinds)])
             assert r.returncode == 0
@@ -173,6 +172,7 @@ def test_after_1000_launches_the_program_is_what_it_was(tmp_path: Path) -> None:
                 except pyminicon.LaunchError as error:
                     error.__traceback__ = None
         after = state()
+        assert len(os.listdir("/proc/self/task")) <= threads  # others' may have ended meanwhile
         assert after == before
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, old)

@@ -41,10 +41,11 @@ def stop(given: dict[str, Any], names: list[str]) -> int:
         directory = place.find(name)
         try:
             to = asking.connect(directory)
-            to.send(question)
-            lines[name] = directory, to
         except asking.NotRunning:  # which is what was asked for
             ended.add(name)
+            return
+        lines[name] = directory, to
+        _say(to, question)
 
     status = each(begin, names, quiet=True)
 
@@ -62,6 +63,14 @@ def _is_there(name: str) -> bool:
         return bool(place.find(name))
     except Error:
         return False
+
+
+def _say(to: Any, question: dict[str, Any]) -> None:
+    """Asks without waiting for the answer; who hears it sees whether the keeper has gone meanwhile."""
+    try:
+        to.send(question)
+    except ConnectionResetError:
+        pass
 
 
 def _heard(to: Any) -> dict[str, Any] | None:
@@ -89,8 +98,11 @@ def kill(given: dict[str, Any], names: list[str]) -> int:
         except asking.Silent as silent:
             asking.end_keeper(directory, silent.pid)
             return
-        asking.ask(to, {"do": "signal", "signal": number})
-        to.send({"do": "wait"})
+        try:
+            asking.ask(to, {"do": "signal", "signal": number})
+        except ConnectionResetError:  # it has just ended
+            pass
+        _say(to, {"do": "wait"})
         _heard(to)
 
     return each(act, names)
@@ -103,7 +115,7 @@ def wait(given: dict[str, Any], names: list[str]) -> int:
         directory = place.find(name)
         try:
             to = asking.connect(directory)
-            to.send({"do": "wait"})
+            _say(to, {"do": "wait"})
             end = _heard(to)
         except asking.NotRunning:
             end = None
@@ -138,7 +150,7 @@ def rm(given: dict[str, Any], names: list[str]) -> int:
 def _end(directory: str) -> None:
     try:
         to = asking.connect(directory)
-        to.send({"do": "remove"})
+        _say(to, {"do": "remove"})
         _heard(to)
     except asking.NotRunning:
         pass
