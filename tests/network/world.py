@@ -83,6 +83,6 @@ def run(
     command = shlex.join(ordinary.command(words, hold) if user else words)
     script = _SETUP.format(hold=tmp_path, python=sys.executable, command=command, resolver=resolver)
     return subprocess.run(
-        ["unshare", "-m", "-n", "--", "timeout", "-s", "KILL", str(timeout), "sh", "-c", script],
+        ["unshare", "-mnp", "--fork", "--kill-child", "--mount-proc", "--", "timeout", "-s", "KILL", str(timeout), "sh", "-c", script],
         capture_output=True, text=True, cwd="/", timeout=timeout + 30, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
