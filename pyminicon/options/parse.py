@@ -189,8 +189,8 @@ def _input(spec: Spec, name: str, value: Any) -> None:
 
 
 def _is_on(name: str, value: Any) -> bool:
-    """None is what subprocess has where such a one isn't given."""
-    if value is not None and value is not True and value is not False:
+    """None is what subprocess has where such a one isn't given; its callers also write 1 and 0."""
+    if value is not None and not (isinstance(value, int) and value in (0, 1)):
         raise SpecError(name, "takes True or False")
     return bool(value)
 

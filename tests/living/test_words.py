@@ -198,6 +198,6 @@ def test_what_is_yes_or_no_takes_nothing_else(home: Any) -> None:
         for name in ("trace", "text", "capture_output", "check"):
             with pytest.raises(pyminicon.SpecError, match=f"^{name}: takes True or False"):
                 home.run(["true"], **{name: value})
-    for value in (True, False, None):
+    for value in (True, False, None, 1, 0):
         options = dict.fromkeys(("text", "universal_newlines", "capture_output"), value)
         assert pyminicon.run(["true"], **options).stdout == ("" if value else None)
