@@ -43,8 +43,8 @@ with pyminicon.start(image="host") as c:
     try:
         c.path("/tmp", user="1000").stat()
         raise SystemExit("a user that the namespace doesn't have")
-    except pyminicon.LaunchError as error:
-        assert (error.stage, error.errno) == ("user", errno.EINVAL), error
+    except pyminicon.SpecError as error:
+        assert error.option == "user", error
 def has_range():
     names = {str(me), *(one.pw_name for one in pwd.getpwall() if one.pw_uid == me)}
     with open("/etc/subuid") as file:
