@@ -9,6 +9,7 @@ import sys
 import time
 
 from pyminicon import _core, errors
+from pyminicon.options import flag
 from pyminicon.options import parse as specs
 
 TYPE_CHECKING = False
@@ -137,12 +138,7 @@ def input_bytes(spec: Spec) -> bytes | None:
 
 def take_flag(options: dict[str, Any], name: str) -> bool:
     """An option that is this call's own and no part of the container; off where it isn't given. Raises SpecError."""
-    if name not in options:
-        return False
-    wanted = options.pop(name)
-    if wanted is not True and wanted is not False:
-        raise errors.SpecError(name, "takes True or False")
-    return bool(wanted)
+    return flag(name, options.pop(name)) if name in options else False
 
 
 def wants_terminal(options: dict[str, Any]) -> bool:
@@ -267,6 +263,7 @@ class Held:
 
     _handle: _core.Handle
     _spec: Spec
+    args: Any
     id: str
     pid: int
 
@@ -279,6 +276,10 @@ class Held:
         from pyminicon.result import as_trace
 
         return as_trace(stamps)
+
+    def _called(self) -> Any:
+        """What a TimeoutExpired has for its ``cmd``."""
+        return f"container {self.id}" if self.args is None else self.args
 
     @property
     def usage(self) -> Usage:
@@ -541,10 +542,6 @@ class _Attended(Held, _Generic[AnyStr]):
         return bool(
             self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)
         )
-
-    def _called(self) -> Any:
-        """What a TimeoutExpired has for its ``cmd``."""
-        return f"container {self.id}" if self.args is None else self.args
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
@@ -897,8 +894,7 @@ class Container(_Attended[AnyStr], Running):
         sockets.port_number(port)
         deadline = time.monotonic() + sockets.timeout_of(timeout)
         while not sockets.somebody_listens(self, port):
-            if self.poll() is not None:
-                raise errors.ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+            self._insist_on_running()
             if time.monotonic() >= deadline:
                 raise sockets.not_there(port, timeout)
             time.sleep(_LOOK_AGAIN)

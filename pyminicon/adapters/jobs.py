@@ -208,9 +208,8 @@ class Spread:
         size = 1
         if self._seconds is not None:
             size = max(1, min(_MOST_IN_A_BATCH, int(_BATCH / max(self._seconds, 1e-6))))
-        if (
-            self._total is not None
-        ):  # towards the end smaller ones: or one worker has the last, and the others none
+        # Towards the end smaller ones: or one worker has the last, and the others none.
+        if self._total is not None:
             size = max(1, min(size, (self._total - self._given_out) // (2 * self._cluster.slots)))
         batch = []
         for number, job in self._jobs:

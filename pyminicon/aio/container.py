@@ -151,7 +151,7 @@ class _Attended(Held, Generic[AnyStr]):
                 return task.result()
         finally:
             task.cancel()
-        raise errors.TimeoutExpired(self.args, timeout)
+        raise errors.TimeoutExpired(self._called(), timeout)
 
     async def _waited(self) -> int:
         await self._ending.wait()
@@ -182,7 +182,7 @@ class _Attended(Held, Generic[AnyStr]):
         except asyncio.CancelledError:
             self._conversation.cancel()
             raise
-        raise errors.TimeoutExpired(self.args, timeout or 0.0)
+        raise errors.TimeoutExpired(self._called(), timeout or 0.0)
 
     async def _converse(self, input: AnyStr | None) -> tuple[AnyStr, AnyStr]:
         told: Any
@@ -413,8 +413,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         sockets.port_number(port)
         deadline = self._loop.time() + sockets.timeout_of(timeout)
         while not sockets.somebody_listens(self, port):
-            if self.poll() is not None:
-                raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
+            self._insist_on_running()
             if self._loop.time() >= deadline:
                 raise sockets.not_there(port, timeout)
             await asyncio.sleep(_LOOK_AGAIN)

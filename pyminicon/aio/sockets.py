@@ -43,7 +43,6 @@ async def _connected(
     except BaseException:
         made.close()
         raise
-    made.setblocking(False)  # as asyncio.open_connection(sock=) wants it, whatever timeout it was made with
     return made
 
 
@@ -67,6 +66,4 @@ async def _writable(loop: asyncio.AbstractEventLoop, made: socket.socket) -> Non
 
 async def listen(box: sockets.Box, port: int, host: str) -> socket.socket:
     """See AsyncContainer.listen."""
-    made = sockets.listen(box, port, host)
-    made.setblocking(False)  # for loop.sock_accept and asyncio.start_server(sock=)
-    return made
+    return sockets.listen(box, port, host)

@@ -80,7 +80,9 @@ def make(box: Box, to: Address, listens: bool, timeout: float | None) -> tuple[s
             fd, pending = box._handle.socket_inside(family, host, port, listens, timeout)
         except TimeoutError:
             raise too_late(to) from None
-        return socket.socket(fileno=fd), pending
+        made = socket.socket(fileno=fd)
+        made.setblocking(False)  # as it is: Python's own timeout is another thing
+        return made, pending
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setblocking(False)

@@ -108,6 +108,13 @@ class Spec:
     cancel: Cancel | None = None
 
 
+def flag(option: str, value: Any) -> bool:
+    """True or False; SpecError otherwise."""
+    if value is not True and value is not False:
+        raise SpecError(option, "takes True or False")
+    return bool(value)
+
+
 def text(option: str, value: Any) -> str:
     """A str without NUL bytes, from a str or bytes or a path; SpecError otherwise."""
     if isinstance(value, (bytes, os.PathLike)):

@@ -22,6 +22,7 @@ from pyminicon.options import (
     SERVED,
     STDOUT,
     Spec,
+    flag,
     text,
 )
 
@@ -130,9 +131,7 @@ def _args(args: Any) -> list[str | bytes]:
 
 
 def _bool(spec: Spec, name: str, value: Any) -> None:
-    if value is not True and value is not False:
-        raise SpecError(name, "takes True or False")
-    setattr(spec, name, value)
+    setattr(spec, name, flag(name, value))
 
 
 def _seconds(spec: Spec, name: str, value: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import Cancelled, SpecError
-from pyminicon.options import DEVNULL, PIPE, STDOUT, text
+from pyminicon.options import DEVNULL, PIPE, STDOUT, flag, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,9 +118,7 @@ def _user(spec: Spec, name: str, value: Any) -> None:
 
 
 def _flag(spec: Spec, name: str, value: Any) -> None:
-    if value is not True and value is not False:
-        raise SpecError(name, "takes True or False")
-    setattr(spec, name, value)
+    setattr(spec, name, flag(name, value))
 
 
 def _is_address(word: str) -> bool:

@@ -106,9 +106,8 @@ def put_names(builder: Draft) -> None:
     put("etc/hosts", tuple(pieces), 0o644)
     if resolv_conf is not None:
         put("etc/resolv.conf", resolv_conf, 0o644)
-    if not spec.read_only and _has_run(
-        builder
-    ):  # read-only, a directory that has all names is bound and not covered
+    # Read-only, a directory that has all names is bound and not covered.
+    if not spec.read_only and _has_run(builder):
         put("run/.containerenv", b"", 0o644)  # by it programs tell that this is a container (podman-run(1))
 
 
@@ -128,8 +127,10 @@ def own_what_anybody_writes(builder: Draft) -> None:
 
 def _has_run(builder: Draft) -> bool:
     root = builder.plan.rootfs
-    found = root.entry("run") if root.layers else None
-    return not root.layers or (found is not None and stat.S_ISDIR(found.st_mode))
+    if not root.layers:  # the host's image, which has one of its own
+        return True
+    found = root.entry("run")
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"

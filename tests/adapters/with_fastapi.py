@@ -14,23 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from benchmarks.judge import ADDS, PAGE, TESTS
 from tests.support.python import environment
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "judge.md"
 NUMBER = int(os.environ.get("PYMINICON_TEST_SUBMISSIONS", "9"))
-TESTS = [("1 2", "3"), ("5 6", "11")]
-ADDS = {
-    "c++": "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b << '\\n'; }",
-    "java": "import java.util.*; public class Main { public static void main(String[] a) {"
-    "Scanner s = new Scanner(System.in); System.out.println(s.nextInt() + s.nextInt()); } }",
-    "python": "a, b = map(int, input().split())\nprint(a + b)",
-}
 #: What else people send, and what they are told.
 OTHERS = [
     ("python", "while True: pass", "time limit"),

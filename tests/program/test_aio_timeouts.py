@@ -31,6 +31,8 @@ def test_a_command_is_waited_for_likewise(rootfs: Path) -> None:
         ):
             with pytest.raises(pyminicon.TimeoutExpired):
                 await command.wait(0.05)
+            with pytest.raises(pyminicon.TimeoutExpired, match=f"^Command 'container {box.id}' timed out"):
+                await box.wait(0.05)
             command.kill()
             assert await command.wait(60) == -9
 

@@ -172,8 +172,7 @@ class Builder {
   // Offsets that make the clocks start at 0 for what is launched now.
   void clock() {
     timespec monotonic{}, boot{};
-    // The coarse clock, which is up to a tick behind, takes the same offset: none may begin below
-    // 0.
+    // The coarse clock takes the same offset and is up to a tick behind: none may begin below 0.
     clock_gettime(CLOCK_MONOTONIC_COARSE, &monotonic);
     clock_gettime(CLOCK_BOOTTIME, &boot);
     // -(s + ns): the kernel takes nanoseconds from 0 to 999999999 only, so they are added back.

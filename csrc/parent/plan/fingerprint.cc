@@ -57,9 +57,9 @@ Fd cached_directory(const std::string& path) {
 }  // namespace
 
 // The directory itself is looked up in what the kernel remembers: the way there may lead over any
-// file system. Once it is the same as then, what lies in it is on the
-// same one; where another is mounted in it, a directory's device tells before anything below it is
-// asked for: they come in their order.
+// file system. Once it is the same as then, what lies in it is on the same one; where another is
+// mounted in it, a directory's device tells before anything below it is asked for: they come in
+// their order.
 bool all_stand_at_once(const std::vector<Fingerprint>& seen) {
   if (seen.empty()) return false;
   const Fingerprint& image = seen.front();
