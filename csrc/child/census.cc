@@ -62,7 +62,8 @@ long list_numbers(int dir, const char* path, Each each) {
   return got;
 }
 
-// The words of a file of numbers, however they fall on what is read at once.
+// The words of a file of numbers, however they fall on what is read at once; until `each` answers
+// less than 0.
 template <typename Each>
 long list_words(int dir, const char* path, Each each) {
   const long fd = sys::openat(dir, path, O_RDONLY | O_CLOEXEC);
@@ -71,14 +72,15 @@ long list_words(int dir, const char* path, Each each) {
   int32_t value = 0;
   long got;
   while ((got = sys::read(static_cast<int>(fd), text, sizeof text)) > 0) {
-    for (long at = 0; at < got; ++at) {
+    for (long at = 0, end = got; at < end && got > 0; ++at) {
       if (text[at] >= '0' && text[at] <= '9') {
         value = value * 10 + (text[at] - '0');
       } else if (value != 0) {
-        each(value);
+        if (const long told = each(value); told < 0) got = told;
         value = 0;
       }
     }
+    if (got < 0) break;
   }
   sys::close(static_cast<int>(fd));
   return got;
@@ -130,13 +132,13 @@ long take_census(int proc, Processes& processes) {
   return list_numbers(proc, ".", [&](int32_t pid) { return look_at(proc, pid, processes); });
 }
 
-long list_children(int proc, const Process& process, void (*each)(int32_t, void*), void* to) {
+long list_children(int proc, const Process& process, long (*each)(int32_t, void*), void* to) {
   char path[48];
   const uint32_t tasks = append(path, append_number(path, 0, process.pid), "/task");
   const auto of_thread = [&](int32_t thread) {
     path[tasks] = '/';
     append(path, append_number(path, tasks + 1, thread), "/children");
-    const long r = list_words(proc, path, [&](int32_t child) { each(child, to); });
+    const long r = list_words(proc, path, [&](int32_t child) { return each(child, to); });
     path[tasks] = 0;
     return r;
   };

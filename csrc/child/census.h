@@ -39,9 +39,9 @@ long take_census(int proc, Processes& processes);
 // One more at the end of `processes`: 1, or 0 for one that has just gone, or -errno.
 long look_at(int proc, int32_t pid, Processes& processes);
 
-// The children of all threads of a process are handed to `each`. 0, or -errno where the kernel
-// keeps no such list (CONFIG_PROC_CHILDREN).
-long list_children(int proc, const Process& process, void (*each)(int32_t child, void* to),
+// The children of all threads of a process are handed to `each`, until that answers less than 0.
+// 0, or its answer, or -errno where the kernel keeps no such list (CONFIG_PROC_CHILDREN).
+long list_children(int proc, const Process& process, long (*each)(int32_t child, void* to),
                    void* to);
 
 // The first thread of a process may have ended and the others go on: it looks like a zombie then.

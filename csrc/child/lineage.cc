@@ -55,30 +55,37 @@ int64_t now_ns() {
   return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
+// A look at some of the processes, which gives up at a moment: where a command forks without end a
+// parent may have all the dead that the machine has numbers for, and whoever reads on waits for
+// each slice of a processor behind a thousand others.
 struct Walk {
   int proc;
   Processes& processes;
   bool blind;  // it is enough to know that they are there
+  int64_t until;
 };
 
-void meet(int32_t pid, void* walk) {
+long meet(int32_t pid, void* walk) {
   const Walk& on = *static_cast<Walk*>(walk);
   Processes& all = on.processes;
+  if (now_ns() > on.until) return -ETIME;
   if (!on.blind) {
     look_at(on.proc, pid, all);
   } else if (all.count < Processes::kMost) {
     all.all[all.count++] = {pid, 0, 'S', true, false};
   }
+  return 0;
 }
 
-// The children of one, at the end of the list. Less than 0: the kernel doesn't tell.
+// The children of one, at the end of the list. -ETIME: not all of them; else less than 0: the
+// kernel doesn't tell.
 long walk_to_children(const Walk& walk, int32_t pid) {
   return list_children(walk.proc, {pid, 0, 'S', true, false}, meet, const_cast<Walk*>(&walk));
 }
 
 // All that is beneath those in the list, as far as one comes in time.
-void walk_down(Walk walk, int64_t until) {
-  for (uint32_t i = 0; i < walk.processes.count && now_ns() < until; ++i) {
+void walk_down(Walk walk) {
+  for (uint32_t i = 0; i < walk.processes.count && now_ns() < walk.until; ++i) {
     list_children(walk.proc, Process(walk.processes.all[i]), meet, &walk);
   }
 }
@@ -113,15 +120,15 @@ constexpr int64_t kMillisecond = 1000000;
 // after a while: who was stopped goes on then.
 void find_stopped(int proc, const Doom& doom, Processes& stopped) {
   constexpr int64_t kPatience = 20 * kMillisecond;
-  const Walk walk{proc, stopped, false};
+  const Walk walk{proc, stopped, false, now_ns() + kPatience};
   stopped.count = 0;
-  if (walk_to_children(walk, 1) < 0) {
+  if (const long r = walk_to_children(walk, 1); r < 0 && r != -ETIME) {
     take_census(proc, stopped);
   } else {
     keep(stopped, [&](const Process& child) {
       return child.pid != doom.ancestor && !doom.begins_with(child);
     });
-    walk_down(walk, now_ns() + kPatience);
+    walk_down(walk);
   }
   keep(stopped, is_stopped);
   sort(stopped);
@@ -141,10 +148,10 @@ bool end_what_lies_still(int proc, int32_t worker, Processes& found) {
   constexpr int64_t kPatience = 3 * kMillisecond, kEach = kMillisecond / 10;
   constexpr timespec kMoment{0, 250000};
   found.count = 0;
-  const Walk walk{proc, found, true};
   int64_t until = now_ns() + kPatience;
+  const Walk walk{proc, found, true, until};
   if (walk_to_children(walk, worker) < 0) return false;
-  walk_down(walk, until);
+  walk_down(walk);
   for (uint32_t i = 0; i < found.count; ++i) sys::call(SYS_kill, found.all[i].pid, SIGKILL);
   until += kEach * (found.count < 200 ? found.count : 200);
   bool ended = false;
