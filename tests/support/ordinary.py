@@ -72,11 +72,19 @@ def _accounts(hold: str) -> list[str]:
     return lines
 
 
+def _tun(hold: str) -> list[str]:
+    """/dev/net/tun as udev makes it, anybody's: where there is no udev it is root's alone."""
+    own = f"{hold}/tun"
+    return [
+        f"if [ -c /dev/net/tun ] && mknod -m 666 {own} c 10 200; then mount --bind {own} /dev/net/tun; fi"
+    ]
+
+
 def command(argv: list[str], hold: Path) -> list[str]:
     """``argv`` run as the ordinary user; ``hold`` is an empty directory to build in."""
     if os.geteuid() != 0:
         return argv
-    lines = ["set -e", *_uncover(str(hold)), *_accounts(str(hold))]
+    lines = ["set -e", *_uncover(str(hold)), *_accounts(str(hold)), *_tun(str(hold))]
     words = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "--inh-caps=-all", *argv]
     lines.append("exec " + shlex.join(words))
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines)]

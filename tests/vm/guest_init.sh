@@ -64,6 +64,10 @@ for setting in "${SYSCTLS[@]}"; do
     name=${setting%%=*}
     printf '%s' "${setting#*=}" >"/proc/sys/${name//.//}" || fail "sysctl $setting was refused"
 done
+# The host's /etc may have somebody of that name, and of another uid, already.
+for file in passwd shadow group gshadow subuid subgid; do
+    [ ! -e "/etc/$file" ] || sed -i '/^tester:/d' "/etc/$file"
+done
 useradd --uid "$TESTER" --create-home --shell /bin/bash tester || fail "can't add the user tester"
 # useradd doesn't give ranges to uids outside its own choice on every release: newuidmap wants one.
 grep -q '^tester:' /etc/subuid || echo "tester:$((TESTER * 65536)):65536" | tee -a /etc/subuid >>/etc/subgid
