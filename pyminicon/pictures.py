@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import itertools
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def timeline(stamps: Iterable[tuple[str, int]]) -> str:
     for number, (stage, begun, took) in enumerate(rows):
         y, x, wide = number * _ROW, _LEFT + begun * scale, max(took * scale, 1.0)
         parts.append(
-            f"<g><title>{html.escape(stage)}: {took / 1e3:.1f} us from {begun / 1e3:.1f} us on</title>"
-            f"<text x='{_LEFT - 6}' y='{y + 12}' text-anchor='end'>{html.escape(stage)}</text>"
+            f"<g><title>{_text(stage)}: {took / 1e3:.1f} us from {begun / 1e3:.1f} us on</title>"
+            f"<text x='{_LEFT - 6}' y='{y + 12}' text-anchor='end'>{_text(stage)}</text>"
             f"<rect x='{x:.1f}' y='{y + 2}' width='{wide:.1f}' height='{_ROW - 4}' "
             f"fill='{_COLOURS[number % len(_COLOURS)]}'/>"
             f"<text x='{x + wide + 4:.1f}' y='{y + 12}'>{took / 1e3:.1f} us</text></g>"
@@ -60,16 +61,31 @@ def timeline(stamps: Iterable[tuple[str, int]]) -> str:
 def table(rows: Iterable[tuple[str, Any]], caption: str = "") -> str:
     """Names and values, as HTML; what is None isn't shown."""
     body = "".join(
-        f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(name)}</th>"
+        f"<tr><th style='text-align:left;vertical-align:top'>{_text(name)}</th>"
         f"<td style='text-align:left'>{_shown(value)}</td></tr>"
         for name, value in rows
         if value is not None
     )
-    head = f"<caption style='text-align:left'>{html.escape(caption)}</caption>" if caption else ""
+    head = f"<caption style='text-align:left'>{_text(caption)}</caption>" if caption else ""
     return f"<table>{head}{body}</table>"
 
 
 _LONGEST = 4000
+#: What neither HTML nor UTF-8 has a place for.
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def _text(text: str) -> str:
+    """``text`` as a page shows it: no markup in it, control characters as their pictures. A notebook is saved as UTF-8
+    JSON and fails on a lone surrogate, which is how text has the bytes that weren't any."""
+
+    def picture(found: re.Match[str]) -> str:
+        number = ord(found[0])
+        if number < 0x20:
+            return chr(0x2400 + number)
+        return "\u2421" if number == 0x7F else "\ufffd"
+
+    return html.escape(_UNFIT.sub(picture, text))
 
 
 def _shown(value: Any) -> str:
@@ -79,10 +95,13 @@ def _shown(value: Any) -> str:
         return drawn
     if isinstance(value, bytes):
         value = value.decode(errors="replace")
-    if not isinstance(value, str):
-        return html.escape(repr(value))
-    cut = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}… ({len(value)} in all)"
-    return f"<pre style='margin:0'>{html.escape(cut)}</pre>"
+    if isinstance(value, str):
+        return f"<pre style='margin:0'>{_text(_cut(value))}</pre>"
+    return _text(_cut(repr(value)))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} in all)"
 
 
 def usage(figures: Any) -> str:
@@ -107,6 +126,10 @@ def result(ended: Any) -> str:
             ("limit", ended.limit),
             ("stdout", ended.stdout),
             ("stderr", ended.stderr),
+            ("dropped", ended.dropped if any(ended.dropped) else None),
+            ("files", {path: len(data) for path, data in ended.files.items()} or None),
+            ("not collected", ended.collect_errors or None),
+            ("refused", ended.refused or None),
             ("startup", f"{ended.startup * 1e3:.2f} ms"),
             ("usage", ended.usage),
             ("trace", ended.trace),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -59,7 +60,31 @@ def test_a_result_is_a_table_and_what_programs_print_stays_text() -> None:
     assert "limit" not in rows, "what isn't known or isn't there isn't shown"
 
 
+@pytest.mark.parametrize(
+    "text", [{}, {"text": True, "errors": "surrogateescape"}, {"text": True, "encoding": "latin-1"}]
+)
+def test_whatever_bytes_a_program_prints_can_be_shown_and_saved(text: dict[str, Any]) -> None:
+    code = "import os; os.write(1, bytes(range(256)) + b'</pre><script>'); os.write(2, b'\\xed\\xa0\\x80\\x00<img onerror=x>')"
+    r = pyminicon.run(["python3", "-c", code, "<b>"], capture_output=True, **text)
+    shown = r._repr_html_().encode()  # as a notebook saves it
+    printed = ElementTree.fromstring(shown).findall(".//pre")
+    assert b"<script" not in shown and b"<img" not in shown and b"<b>" not in shown
+    assert any("\u2400\u2401\u2402" in (pre.text or "") for pre in printed), "control characters are pictures"
+    assert b"\x00" not in shown and b"\x1b" not in shown
+
+
+def test_hostile_names_are_text_as_well() -> None:
+    hostile = "/tmp/\x01<script>\udcff"
+    r = pyminicon.run(["true", hostile], env={"A": "<b>"}, collect=["/tmp/<script>"], capture_output=True)
+    rows = {row.findtext("th"): row for row in ElementTree.fromstring(r._repr_html_().encode()).findall("tr")}
+    assert "<script>" in "".join(rows["not collected"].itertext())
+    shown = pictures.timeline([(hostile, 0), ("started", 5)])
+    assert "<script>" not in shown and ElementTree.fromstring(shown.encode()) is not None
+
+
 def test_long_output_is_cut() -> None:
+    long = pyminicon.run(["true", *["x" * 1000] * 100])
+    assert len(long._repr_html_()) < 10_000
     r = pyminicon.run(["sh", "-c", "head -c 1000000 /dev/zero | tr '\\0' x"], capture_output=True)
     assert len(r._repr_html_()) < 10_000 and "1000000 in all" in r._repr_html_()
 

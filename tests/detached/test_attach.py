@@ -204,6 +204,11 @@ def test_top_and_stats_live_on_a_terminal(place: Place) -> None:
         screen.until(b"\x1b[H\x1b[J")  # again and again
         screen.type(b"\x03")
         assert screen.status() == 0
+    screen = Screen(place, "stats", "web")
+    screen.until(b"CPU, 20 S")
+    screen.until("█".encode())  # its memory, as high as the most that was seen
+    screen.type(b"\x03")
+    assert screen.status() == 0
     screen = Screen(place, "top", "web")
     screen.until(b"sleep 1000")
     place.ok("kill", "web")

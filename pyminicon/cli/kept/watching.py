@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import sys
 import time
@@ -12,9 +13,12 @@ from pyminicon.errors import Error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 _PERIOD = 1.0  # seconds
+_COURSE = 20  # looks that a sparkline shows
+_LEVELS = ("▁▂▃▄▅▆▇█", "_.-=+*#@")  # the latter where a terminal's encoding lacks the former
 _CLEAR = "\x1b[H\x1b[J"
 # living.processes.ProcessInfo's fields, in their order there.
 _COMMAND, _CPU, _PID, _PPID, _RESIDENT, _STATE, _USER = range(7)
@@ -48,32 +52,61 @@ def stats(given: dict[str, Any], names: list[str]) -> int:
         directories = [
             directory for directory, fields in state.every() if fields["status"] in ("running", "paused")
         ]
-    before: dict[str, tuple[float, float]] = {}
+    seen = {directory: _Seen() for directory in directories}
     form = given.get("format", "table")
+    lives = sys.stdout.isatty() and not given.get("no-stream")
 
     def screen() -> str:
         told = []
         for directory in directories:
             try:
-                told.append(_figures(directory, before))
+                told.append((_figures(directory, seen[directory]), seen[directory]))
             except Error:
                 if len(directories) == 1:
                     raise
         if form != "table":
             template = "{{json .}}" if form == "json" else form
-            return "".join(f"{shapes.line(template, one)}\n" for one in told)
+            return "".join(f"{shapes.line(template, one)}\n" for one, _ in told)
         columns = ("ID", "Name", "CPUPerc", "MemUsage", "BlockIO", "PIDs")
         heads = ("CONTAINER ID", "NAME", "CPU %", "MEM USAGE", "BLOCK I/O", "PIDS")
-        return shapes.table([heads, *(tuple(one[name] for name in columns) for one in told)])
+        rows = [heads, *(tuple(one[name] for name in columns) for one, _ in told)]
+        if lives:
+            drawn = [(f"CPU, {_COURSE} S", f"MEM, {_COURSE} S")]
+            drawn += [(sparkline(one.shares, 1.0), sparkline(one.sizes)) for _, one in told]
+            rows = [(*row, *more) for row, more in zip(rows, drawn, strict=True)]
+        return shapes.table(rows)
 
-    if not before and (given.get("no-stream") or not sys.stdout.isatty()):
+    if not lives:
         for directory in directories:  # a share is of a time that has passed
-            _figures(directory, before)
+            _figures(directory, seen[directory])
         time.sleep(0.1)
-    return _again_and_again(screen, sys.stdout.isatty() and not given.get("no-stream"))
+    return _again_and_again(screen, lives)
 
 
-def _figures(directory: str, before: dict[str, tuple[float, float]]) -> dict[str, str]:
+class _Seen:
+    """What was seen of a container before."""
+
+    def __init__(self) -> None:
+        self.last: tuple[float, float] | None = None  # seconds since its start, CPU seconds
+        self.shares: collections.deque[float | None] = collections.deque(maxlen=_COURSE)
+        self.sizes: collections.deque[float | None] = collections.deque(maxlen=_COURSE)
+
+
+def sparkline(values: Iterable[float | None], full: float = 0.0) -> str:
+    """A column each, as high as it is to the highest of them, or to ``full`` if that is more. What isn't known is a gap."""
+    drawn = [*values]
+    top = max((value for value in drawn if value is not None), default=0.0)
+    top = max(top, full) or 1.0
+    levels = _LEVELS[0]
+    try:
+        levels.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        levels = _LEVELS[1]
+    last = len(levels) - 1
+    return "".join(" " if value is None else levels[round(value / top * last)] for value in drawn)
+
+
+def _figures(directory: str, seen: _Seen) -> dict[str, str]:
     fields = state.read(directory)
     if fields is None:
         raise place.NoSuchContainer(f"no such container: {os.path.basename(directory)}")
@@ -83,14 +116,15 @@ def _figures(directory: str, before: dict[str, tuple[float, float]]) -> dict[str
         memory, pids = sum(one[_RESIDENT] for one in found), len(found)
         user, system = sum(one[_CPU] for one in found), 0.0
     used = (user or 0.0) + (system or 0.0)
-    then = before.get(directory)
-    before[directory] = (wall, used)
+    then, seen.last = seen.last, (wall, used)
     spent = wall - then[0] if then else 0.0
-    share = f"{max(used - then[1], 0.0) / spent:.2%}" if then and spent > 0 else "--"
+    share = max(used - then[1], 0.0) / spent if then and spent > 0 else None
+    seen.shares.append(share)
+    seen.sizes.append(memory)
     return {
         "ID": fields["id"],
         "Name": fields["name"],
-        "CPUPerc": share,
+        "CPUPerc": "--" if share is None else f"{share:.2%}",
         "MemUsage": _size(memory),
         "BlockIO": f"{_size(read)} / {_size(written)}",
         "PIDs": "--" if pids is None else str(pids),
