@@ -188,7 +188,7 @@ def test_what_was_begun_through_an_attached_container_ends_with_it(here: Place) 
         assert c.poll() is None
     assert others.wait(60) == -9 and _inside(here) == 1
     here.ok("kill", "web")
-    assert soon(lambda: c.poll() == -9) and c.wait(60) == -9
+    assert (c.poll(), c.wait(60)) == (-9, -9)
 
 
 def test_a_run_in_another_thread_ends_with_it_too(here: Place) -> None:

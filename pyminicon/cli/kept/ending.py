@@ -104,6 +104,7 @@ def kill(given: dict[str, Any], names: list[str]) -> int:
             pass
         _say(to, {"do": "wait"})
         _heard(to)
+        asking.place_left(directory)
 
     return each(act, names)
 
