@@ -25,6 +25,7 @@ NAMES = {
     "filters": "loading a system call filter",
     "mechanisms": "the whole, and without each of its clever parts",
     "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
+    "fixtures": "what a container costs a test of pytest's",
     "judge": "how soon a server answers while it judges, beside the same with asyncio.subprocess",
 }
 

@@ -156,7 +156,7 @@ def events(stamps: Iterable[tuple[str, int]], name: str, program: str, wall: flo
     """The start and the run in the Trace Event format, which Perfetto and chrome://tracing open."""
     rows = [(stage, begun, took, "start") for stage, begun, took in spans(stamps)]
     begun = max((begun + took for _, begun, took, _ in rows), default=0)
-    rows.append((program, begun, round(wall * 1e9), "run"))
+    rows.append((program.encode(errors="replace").decode(), begun, round(wall * 1e9), "run"))
     shown: list[dict[str, Any]] = [
         {"name": "process_name", "ph": "M", "pid": 1, "tid": 1, "args": {"name": f"container {name}"}}
     ]

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import concurrent.futures
+import functools
 import pickle
 import queue
 import uuid
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distributed import Client, Future, Status, Worker, WorkerPlugin
+from distributed import Client, Future, Status, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 
 from pyminicon import Cancel, Cancelled, SpecError, sizes
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["JobResult", "WorkerLost", "map"]
+
+#: Where workers tell which batches they begin: the scheduler doesn't know what only waits in a worker's queue.
+_TOPIC = "pyminicon"
+#: What each client heard there of its own batches.
+_begun: weakref.WeakKeyDictionary[Client, set[str]] = weakref.WeakKeyDictionary()
 
 
 def map(
@@ -72,6 +79,10 @@ class _Dask:
         self.slots: int = max(1, sum(worker["nthreads"] for worker in workers))
         declared = {name for worker in workers for name in worker["resources"]}
         self._resources = {name: much for name, much in _needs(options).items() if name in declared}
+        if client not in _begun:
+            _begun[client] = set()
+            client.subscribe_topic(_TOPIC, functools.partial(_heard, weakref.ref(client)))
+        self._begun = _begun[client]
         if _EndsWithItsFuture.name not in client.run_on_scheduler(_plugins):
             client.register_plugin(_EndsWithItsFuture())
 
@@ -107,12 +118,16 @@ class _Dask:
         try:
             return future.result()
         except KilledWorker as error:
-            raise spreading.Lost(f"Dask: KilledWorker {error.last_worker.address}") from None
+            why = f"Dask: KilledWorker {error.last_worker.address}"
+            raise spreading.Lost(why, ticket in self._begun) from None
         except (asyncio.CancelledError, concurrent.futures.CancelledError, Cancelled) as error:
             raise spreading.Lost(f"Dask: {type(error).__name__}") from None
+        finally:
+            self._begun.discard(ticket)
 
     def drop(self, tickets: builtins.list[str]) -> None:
         futures = [self._futures.pop(ticket) for ticket in tickets]
+        self._begun.difference_update(tickets)
         if futures and self._client.status == "running":
             self._client.cancel(futures, force=True)
 
@@ -125,6 +140,13 @@ def _needs(options: dict[str, Any]) -> dict[str, float]:
     if options.get("cpus") is not None:
         needs["cpus"] = needs["CPU"] = float(options["cpus"])
     return needs
+
+
+def _heard(client: weakref.ref[Client], event: tuple[float, Any]) -> None:
+    """A batch has begun, this client's or another's; told before its loss is, both come the same way."""
+    here, (_, key) = client(), event
+    if here is not None and key in here.futures:
+        _begun[here].add(key)
 
 
 def _plugins(dask_scheduler: Any) -> builtins.list[str]:
@@ -156,6 +178,7 @@ class _EndsWithItsFuture(WorkerPlugin):
 
 def _work(packed: bytes, key: str) -> Any:
     cancel = _going[key] = Cancel()
+    get_worker().log_event(_TOPIC, key)
     try:
         if key in _unwanted:
             cancel.cancel()

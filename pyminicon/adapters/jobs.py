@@ -29,6 +29,9 @@ _STREAMS = ("stdin", "stdout", "stderr")
 _BATCH = 0.2  # seconds of work; a batch is asked for and answered in some milliseconds
 _MOST_IN_A_BATCH = 200
 _LOOK = 0.1  # seconds from one look at `cancel` to the next
+_MOST_UNBEGUN = (
+    100  # losses of a job that never began; a program that kills its worker at once looks like that
+)
 _MOST_TEMPLATES = 8  # a process keeps; each has a stock of parked containers
 
 
@@ -45,7 +48,12 @@ class WorkerLost(errors.Error):
 
 
 class Lost(Exception):
-    """Raised by a :class:`Cluster`: the worker that had a batch is gone."""
+    """Raised by a :class:`Cluster`: the worker that had a batch is gone. ``begun``: it may have worked on it; else the
+    batch only waited there for its turn, as far as anybody heard."""
+
+    def __init__(self, why: str, begun: bool = True) -> None:
+        super().__init__(why)
+        self.begun: bool = begun
 
 
 class JobResult(Result[Any]):
@@ -124,6 +132,7 @@ class Spread:
         self._going: dict[Any, list[Entry]] = {}
         self._again: collections.deque[Entry] = collections.deque()
         self._losses: collections.Counter[int] = collections.Counter()
+        self._unbegun: collections.Counter[int] = collections.Counter()
         self._seconds: float | None = None  # of one job
 
     def _recipe(self, own: dict[str, Any]) -> Recipe:
@@ -180,7 +189,7 @@ class Spread:
                 try:
                     outcomes, seconds = self._cluster.answer(ticket)
                 except Lost as error:
-                    yield from self._lost(batch, str(error))
+                    yield from self._lost(batch, error)
                     continue
                 mean = seconds / len(batch)
                 self._seconds = mean if self._seconds is None else (self._seconds * 3 + mean) / 4
@@ -188,12 +197,17 @@ class Spread:
                 yield from outcomes
             self._fill()
 
-    def _lost(self, batch: list[Entry], why: str) -> Iterator[tuple[int, Any]]:
+    def _lost(self, batch: list[Entry], error: Lost) -> Iterator[tuple[int, Any]]:
         for entry in batch:
-            self._losses[entry.job] += 1
+            # Who wants no second try wants none of what may have begun unheard either.
+            count = self._losses if error.begun or not self._retries else self._unbegun
+            count[entry.job] += 1
             times = self._losses[entry.job]
-            if times > self._retries:
-                yield entry.job, WorkerLost(entry.job, times, why)
+            if times > self._retries or self._unbegun[entry.job] > _MOST_UNBEGUN:
+                yield (
+                    entry.job,
+                    WorkerLost(entry.job, times + self._unbegun[entry.job], str(error)),
+                )
             else:
                 self._again.append(entry)
 

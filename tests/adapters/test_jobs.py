@@ -105,6 +105,36 @@ def test_a_job_that_takes_its_worker_along_is_given_up_and_no_other() -> None:
     assert [r.job for r in results] == [0, 1, 2, 4, 5, 6, 7] and {r.returncode for r in results} == {0}
 
 
+def test_a_job_that_never_began_loses_no_try_by_it() -> None:
+    class Queue(Here):
+        """Its worker is lost five times with the batch of job 1 in its queue."""
+
+        lost = 0
+
+        def answer(self, ticket: int) -> Any:
+            if 1 in self.batches[ticket - 1] and self.lost < 5:
+                self.lost += 1
+                del self._going[ticket]
+                raise jobs.Lost("by the test", begun=False)
+            return super().answer(ticket)
+
+    results = [*spread(Queue(), [["true"]] * 3, retries=1, ordered=True)]
+    assert [r.returncode for r in results] == [0, 0, 0]
+    results = [*spread(Queue(), [["true"]] * 3, retries=0, return_exceptions=True, ordered=True)]
+    assert isinstance(results[1], jobs.WorkerLost), "who wants one try alone gets one"
+
+
+def test_a_job_that_never_seems_to_begin_is_given_up_some_day() -> None:
+    class Gone(Here):
+        def answer(self, ticket: int) -> Any:
+            del self._going[ticket]
+            raise jobs.Lost("by the test", begun=False)
+
+    cluster = Gone()
+    (lost,) = spread(cluster, [["true"]], return_exceptions=True)
+    assert isinstance(lost, jobs.WorkerLost) and len(cluster.batches) == 101
+
+
 def test_a_failure_is_a_result_and_an_error_is_raised() -> None:
     work = [["sh", "-c", "exit 3"], (["sh", "-c", "exit 4"], {"check": True})]
     results = spread(Here(), work)
