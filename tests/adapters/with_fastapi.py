@@ -9,6 +9,7 @@ import asyncio
 import os
 import random
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from benchmarks.judge import ADDS, PAGE, TESTS
 from tests.support.python import environment
 
 NUMBER = int(os.environ.get("PYMINICON_TEST_SUBMISSIONS", "9"))
+JAVA = shutil.which("javac")
 #: What else people send, and what they are told.
 OTHERS = [
     ("python", "while True: pass", "time limit"),
@@ -86,7 +88,8 @@ async def answers(server: str, sent: list[tuple[str, str]]) -> tuple[list[str], 
 
 
 def test_all_that_are_sent_at_once_have_their_verdicts(server: str) -> None:
-    sent = [(language, source, "accepted") for language, source in [*ADDS.items()] * (NUMBER // 3)]
+    there = [(language, source) for language, source in ADDS.items() if language != "java" or JAVA]
+    sent = [(language, source, "accepted") for language, source in there * (NUMBER // 3)]
     random.shuffle(sent)
     verdicts, pings = asyncio.run(answers(server, [one[:2] for one in sent]))
     assert verdicts == [one[2] for one in sent]
@@ -94,6 +97,14 @@ def test_all_that_are_sent_at_once_have_their_verdicts(server: str) -> None:
         told = f"{len(pings)} pings, p50 {pings[len(pings) // 2] * 1e3:.1f} ms, p99 {pings[len(pings) * 99 // 100] * 1e3:.1f} ms"
         print(told)
     assert len(pings) > 10
+
+
+@pytest.mark.skipif(not JAVA, reason="needs a JDK")
+def test_java_is_compiled_and_judged(server: str) -> None:
+    wrong = ADDS["java"].replace("+ s.nextInt()", "- s.nextInt()")
+    sent = [("java", ADDS["java"]), ("java", wrong), ("java", "class")]
+    verdicts, _ = asyncio.run(answers(server, sent))
+    assert verdicts == ["accepted", "wrong answer", "doesn't compile"]
 
 
 def test_each_verdict_says_what_happened(server: str) -> None:
