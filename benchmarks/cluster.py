@@ -134,7 +134,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
     root = str(rootfs.minimal())
-    windows, number = (3, 1000) if options.quick else (15, 1500)
+    windows, number = (3, 1000) if options.quick else (9, 1200)
     number -= number % options.processes
     rows: list[dict[str, Any]] = []
     for side in SIDES:
