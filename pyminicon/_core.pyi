@@ -139,8 +139,10 @@ class Request:
     trim: bool
     who: Who | None
     """Of a command; None: as the container is run."""
-    gate: tuple[int, int] | None
-    """What its network is served by: a socket, and the proxy's port inside or 0."""
+    gate: Gate | None
+    """What its network is served by."""
+    gate_port: int
+    """Where the proxy listens inside, or 0."""
     files: Sequence[tuple[str, bytes, int]]
     """Of a template's run, to be put in before it: target, bytes, mode."""
     files_owner: tuple[int, int]
@@ -210,21 +212,23 @@ Who = tuple[int, int, list[int]]
 """uid, gid and all groups of a command."""
 
 class Gate:
-    """What is served of one container's network, by a thread that knows no GIL: (listener, port inside) of each
-    published port. The listeners stay the caller's to close. LaunchError EMFILE where there is no room."""
+    """What is served of one container's network, by a thread that knows no GIL and is told of it when the container
+    has been launched. ``bell``, or -1: a socket that is sent ``number`` before the first connection to the container's
+    listener comes through ``line``. LaunchError EMFILE where there is no room."""
 
-    def __init__(self, published: Sequence[tuple[int, int]], /) -> None: ...
+    def __init__(self, bell: int, /) -> None: ...
+    def publish(self, family: int, host: bytes, port: int, inside: int, /) -> int:
+        """A listener of the caller's, each of whose connections goes to the port ``inside``; at which port it is.
+        ``host``: the packed address. OSError where it can't be had."""
+
     @property
-    def birth(self) -> int:
-        """The socket through which the launched child tells of itself."""
+    def number(self) -> int:
+        """Of this process's gates, from 1."""
 
     @property
     def line(self) -> int:
         """A socket that ends when all of it has; each connection to the container's listener comes through it as a
         byte with a descriptor."""
-
-    def born(self) -> None:
-        """The child has been launched."""
 
     def carry(self, one: int, other: int, /) -> bool:
         """From now on each of two connected sockets gets what the other says. They stay the caller's to close."""

@@ -162,7 +162,7 @@ def run_plan(
         serving = serve(spec) if spec.serves else None
         request = run_request(spec, plan.exec_spec, trace, begun)
         if serving is not None:
-            request.gate = serving.gate
+            serving.asked(request)
         try:
             outcome = ask(_core.run, spec, core_plan, request)
         finally:

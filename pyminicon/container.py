@@ -155,7 +155,7 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
             serving = serve(spec)
         request = request_of(spec, plan.exec_spec, trace)
         if serving is not None:
-            request.gate = serving.gate
+            serving.asked(request)
         handle = _core.start(plan.core or _core.Plan(plan.fields), request)
         begun_with(spec, handle)
     except BaseException as error:
@@ -621,7 +621,6 @@ class Container(_Attended[AnyStr], Running):
 
     def _serve(self, serving: Serving) -> None:
         self._serving = self._kept.serving = serving
-        serving.begun()
 
     def close(self) -> None:
         super().close()

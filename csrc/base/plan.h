@@ -42,7 +42,7 @@ enum Barrier : uint32_t {
 
 enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
 
-// The two settings that a container's own network has, by whom they are written.
+// The settings that a container's own network has, by whom they are written.
 enum SettingsState : uint32_t { kSettingsLeft, kSettingsWanted, kSettingsWritten };
 
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
@@ -57,6 +57,7 @@ struct Report {
   int32_t network_fd;    // the netns helper's pidfd, by which its network namespace is joined
   uint32_t loopback;     // LoopbackState: what the netns helper is to do, and has done
   uint32_t settings;     // SettingsState: likewise
+  uint32_t unpaced;      // SettingsState of what a network that is served has besides
   uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a netns helper; else clone has made the network namespace
   uint32_t init_ready;   // init holds no more than it needs: the program may go on. A futex

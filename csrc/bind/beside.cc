@@ -26,9 +26,10 @@ struct Launch {
 
 void Launch::launch() noexcept {
   try {
-    parent::LaunchOptions& options = start->options;
-    if (parent::now_ns() >= options.deadline) throw parent::SetupTimeout{};  // it has waited long
-    handle->container() = parent::launch(*spec, options);
+    if (parent::now_ns() >= start->options.deadline) {
+      throw parent::SetupTimeout{};  // it has waited long
+    }
+    start->launch_into(*handle, *spec);
     hold_limits(*handle, wall_time, cpu_time, max_output);
   } catch (...) {
     error = std::current_exception();

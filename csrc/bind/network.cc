@@ -67,19 +67,23 @@ py::tuple socket_inside(Handle& handle, int family, const py::bytes& host, uint1
 }  // namespace
 
 void bind_network(py::module_& module, py::class_<Handle, Released<Handle>>& handle) {
-  py::class_<parent::Gate, Released<parent::Gate>>(module, "Gate")
-      .def(py::init([](const py::iterable& published) {
-        std::vector<parent::Published> all;
-        for (const py::handle item : published) {
-          const auto row = py::reinterpret_borrow<py::tuple>(item);
-          all.push_back({row[0].cast<int>(), row[1].cast<uint16_t>()});
-        }
+  py::class_<parent::Gate, std::shared_ptr<parent::Gate>>(module, "Gate")
+      .def(py::init([](int bell) {
         const NoGil nogil;
-        return Released<parent::Gate>(new parent::Gate(all));
+        return std::make_shared<parent::Gate>(bell);
       }))
-      .def_property_readonly("birth", &parent::Gate::birth)
+      .def("publish",
+           [](parent::Gate& gate, int family, const py::bytes& host, uint16_t port,
+              uint16_t inside) {
+             const auto made =
+                 gate.publish(parent::address_of(family, bytes_of(host), port), inside);
+             if (made.error == 0) return made.port;
+             errno = made.error;
+             PyErr_SetFromErrno(PyExc_OSError);
+             throw py::error_already_set();
+           })
+      .def_property_readonly("number", &parent::Gate::number)
       .def_property_readonly("line", &parent::Gate::line)
-      .def("born", &parent::Gate::born)
       .def("carry", &parent::Gate::carry)
       .def("end", [](parent::Gate& gate, Seconds timeout) {
         const int64_t deadline = deadline_in(timeout, parent::now_ns());

@@ -52,6 +52,7 @@ void bind_requests(py::module_& module) {
       .def_readwrite("collect_max", &Request::collect_max)
       .def_readwrite("who", &Request::who)
       .def_readwrite("gate", &Request::gate)
+      .def_readwrite("gate_port", &Request::gate_port)
       .def_readwrite("files", &Request::files)
       .def_readwrite("files_owner", &Request::files_owner);
   py::class_<Outcome>(module, "Outcome")

@@ -35,8 +35,9 @@ struct Request {
   py::object collect = py::none();
   uint64_t collect_max = 0;
   std::optional<std::tuple<uint32_t, uint32_t, std::vector<uint32_t>>> who;  // uid, gid, groups
-  std::optional<std::pair<int, uint32_t>> gate;  // the socket and the port of gate.cc
-  py::sequence files = py::tuple();              // (target, bytes, mode)
+  py::object gate = py::none();      // what its network is served by
+  uint32_t gate_port = 0;            // of the listener that it needs there, or 0
+  py::sequence files = py::tuple();  // (target, bytes, mode)
   std::pair<uint32_t, uint32_t> files_owner{0, 0};
 };
 

@@ -2,8 +2,6 @@
 
 #include <signal.h>
 
-#include <tuple>
-
 #include "bind/from_python.h"
 #include "bind/to_python.h"
 #include "parent/launch/job.h"
@@ -20,7 +18,7 @@ namespace {
 void launch_into(Handle& handle, const PlanSpec& spec, StartRequest& request) {
   request.options.interrupted = check_signals;
   const NoGil nogil;
-  handle.container() = parent::launch(spec, request.options);
+  request.launch_into(handle, spec);
 }
 
 // For the message about it.
@@ -39,8 +37,17 @@ StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const Request& 
   options.terminal = request.terminal;
   options.trace = request.trace;
   options.cancel = request.cancel_fd;
-  if (request.gate) std::tie(options.gate, options.gate_port) = *request.gate;
+  if (!request.gate.is_none()) {
+    gate = request.gate.cast<std::shared_ptr<parent::Gate>>();
+    options.gate = gate->line();
+    options.gate_port = request.gate_port;
+  }
   open_stdio(request.stdio, options, ends, handle.streams);
+}
+
+void StartRequest::launch_into(Handle& handle, const PlanSpec& spec) {
+  handle.container() = parent::launch(spec, options);
+  if (gate) gate->born();
 }
 
 SetupTimes::SetupTimes(const Request& request)

@@ -11,6 +11,7 @@
 
 #include "bind/handle.h"
 #include "bind/request.h"
+#include "parent/network/relay.h"
 #include "parent/pool/warm_pool.h"
 
 namespace pyminicon::bind {
@@ -21,6 +22,10 @@ struct StartRequest {
   StartRequest(Handle& handle, const parent::PlanSpec& spec, const Request& request);
   parent::LaunchOptions options;
   ChildEnds ends;
+  std::shared_ptr<parent::Gate> gate;
+
+  // Launches it, and whoever serves its network takes over.
+  void launch_into(Handle& handle, const parent::PlanSpec& spec);
 };
 
 // The moments at which a run's set-up is given up: the caller's, and its limit's.

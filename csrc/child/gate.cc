@@ -44,6 +44,8 @@ long open_gate(Child& child) {
   const long sent = send_message(child.plan.gate_fd, "g", 1, fds, listener >= 0 ? 2 : 1, 0);
   sys::close(static_cast<int>(itself));
   if (listener >= 0) sys::close(static_cast<int>(listener));
+  // It is the caller's line from now on, and nobody's in here: not even init's.
+  sys::close(child.plan.gate_fd);
   return sent < 0 ? sent : 0;
 }
 

@@ -89,6 +89,7 @@ void accompany(Report& report) {
         report.loopback = kLoopbackUp;
       }
       if (report.settings == kSettingsWanted && write_usual()) report.settings = kSettingsWritten;
+      if (report.unpaced == kSettingsWanted && write_unpaced()) report.unpaced = kSettingsWritten;
       sleep_while(report, kNetworkMade);  // it is joined through this process
     }
   }

@@ -31,6 +31,11 @@ bool write_at_once(const char* path, const char* value, uint32_t size) {
   return !file.failed() && sys::write(file.get(), value, size) == size;
 }
 
+constexpr char kUnpaced[] = "reno";
+
+// With pasta what is sent inside goes farther than to the caller.
+bool is_served(const Child& child) { return child.plan.gate_fd >= 0 && child.plan.way_out_fd < 0; }
+
 }  // namespace
 
 long keep_settings(Child& child, int proc) {
@@ -47,6 +52,10 @@ bool write_usual() {
          write_at_once("/proc/sys/net/ipv4/ping_group_range", kAll, sizeof kAll - 1);
 }
 
+bool write_unpaced() {
+  return write_at_once("/proc/sys/net/ipv4/tcp_congestion_control", kUnpaced, sizeof kUnpaced - 1);
+}
+
 // What lies below /proc/sys/net is looked up in the network namespace of whoever looks, in any
 // procfs: so this must be after that has been entered, and is refused where none has.
 long write_sysctls(Child& child) {
@@ -54,6 +63,10 @@ long write_sysctls(Child& child) {
   if (sysctls.size == 0) return 0;
   const bool own = (child.plan.namespaces & kCloneNewnet) != 0;
   const bool has_usual = child.network_joined && child.report.settings == kSettingsWritten;
+  const bool has_unpaced = child.network_joined && child.report.unpaced == kSettingsWritten;
+  if (own && is_served(child) && !has_unpaced) {
+    write_setting(child.settings, {"net/ipv4/tcp_congestion_control", kUnpaced, 1, 0});
+  }
   for (uint32_t i = 0; i < sysctls.size; ++i) {
     if (sysctls.data[i].usual != 0 && has_usual) continue;
     child.report.index = static_cast<int32_t>(i);

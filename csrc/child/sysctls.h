@@ -12,4 +12,8 @@ long keep_settings(Child& child, int proc);
 // so are the sockets by which ping works without a right of its own. False where that isn't so.
 bool write_usual();
 
+// In a network that the caller serves no byte waits for another: a congestion control that paces
+// (bbr) halves what goes over a loopback. Reno is in every kernel, and anybody's to choose.
+bool write_unpaced();
+
 }  // namespace pyminicon::child

@@ -280,8 +280,6 @@ async def _start(
         serving = serve(spec, watch.loop) if spec.serves else None
         handle = await launch(watch, spec, plan, Limits(spec, trace), None, serving=serving)
         begun_with(spec, handle)
-        if serving is not None:
-            serving.begun()
         return AsyncContainer(PRIVATE, watch, handle, spec, plan, args, serving)
     except BaseException:
         for fd in plan.rootfs.lock_fds:

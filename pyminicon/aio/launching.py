@@ -106,7 +106,7 @@ async def launch(
     core = core or plan.core or _core.Plan(plan.fields)
     request = limits.request(spec, exec_spec or plan.exec_spec)
     if serving is not None:
-        request.gate = serving.gate
+        serving.asked(request)
     if watch.going == 1 and not core.may_hang:
         request.undo_later = limits.undo_later
         return _core.start(core, request)

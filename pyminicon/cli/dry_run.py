@@ -214,6 +214,17 @@ def _network(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     return [*steps, f"a way out, by {' '.join(pasta)}"] if pasta else steps
 
 
+def _settings(fields: Fields, wanted: dict[str, Any]) -> list[str]:
+    served = _gate(fields, wanted) and not fields.get("pasta")
+    steps = ["net.ipv4.tcp_congestion_control = reno"] if served else []
+    return steps + [f"{name} = {value}" for name, value, _ in fields["sysctls"]]
+
+
+def _gate(fields: Fields, wanted: dict[str, Any]) -> list[str]:
+    steps = [f"publish {words}" for words in wanted.get("publish") or []]
+    return steps if wanted.get("egress") is None else [*steps, "a listener for the proxy"]
+
+
 _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "cgroup": _cgroup,
     "clone": _clone,
@@ -230,7 +241,8 @@ _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
     "network": _network,
     "sysfs": lambda fields, wanted: [_operation(row) for row in _mounts(fields)[1]],
     "pivot_root": lambda fields, wanted: ["the root becomes /, what was / is gone"],
-    "sysctl": lambda fields, wanted: [f"{name} = {value}" for name, value, _ in fields["sysctls"]],
+    "sysctl": _settings,
+    "gate": _gate,
     "init": lambda fields, wanted: ["a pid 1 that reaps and forwards signals"] if fields["init"] else [],
     "session": lambda fields, wanted: ["a session of its own"],
     "terminal": lambda fields, wanted: ["its controlling terminal"] if wanted.get("tty") else [],

@@ -142,7 +142,7 @@ def launched(made: Planned) -> tuple[_core.Handle, Any]:
             from pyminicon import container
 
             serving = container.serve(made.spec)
-            request.gate = serving.gate
+            serving.asked(request)
         handle = _core.start(_core.Plan(made.fields), request)
     except BaseException:
         while made.locks:
@@ -150,6 +150,4 @@ def launched(made: Planned) -> tuple[_core.Handle, Any]:
         if serving is not None:
             serving.end()
         raise
-    if serving is not None:
-        serving.begun()
     return handle, serving

@@ -10,6 +10,7 @@ import asyncio
 import collections
 import os
 import socket
+import sys
 import threading
 import weakref
 
@@ -33,26 +34,52 @@ _HEAD_TIME = 30.0  # seconds for a request to be read whole
 _IDLE = 300.0  # seconds without a byte of a body
 
 _lock = threading.Lock()
-_loop: tuple[int, asyncio.AbstractEventLoop] | None = None
-_proxies: weakref.WeakSet[Proxy] = weakref.WeakSet()
+_loop: _Loop | None = None
+_left: list[
+    _Loop
+] = []  # of processes that this one is a fork of: a loop that goes away says that nobody closed it
+_proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()  # by their gates' numbers
 
 
-def _serving_loop() -> asyncio.AbstractEventLoop:
-    """This process's; a fork makes its own."""
+class _Loop:
+    """This process's; a fork makes its own. A container that asks for nothing doesn't wake it."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self.heard, self.bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.heard.setblocking(False)
+        self.loop.add_reader(self.heard, self._rung)
+        threading.Thread(target=self.loop.run_forever, name="pyminicon-proxy", daemon=True).start()
+
+    def _rung(self) -> None:
+        try:
+            number = self.heard.recv(8)
+        except (BlockingIOError, InterruptedError):
+            return
+        proxy = _proxies.get(int.from_bytes(number, sys.byteorder))
+        if proxy is not None:
+            proxy._begin_serving(self.loop)
+
+
+def bell() -> int:
+    """What is to be sent the number of a gate before the first connection comes through it."""
     global _loop
     with _lock:
-        if _loop is None or _loop[0] != os.getpid():
-            made = asyncio.new_event_loop()
-            threading.Thread(target=made.run_forever, name="pyminicon-proxy", daemon=True).start()
-            _loop = os.getpid(), made
-        return _loop[1]
+        if _loop is None:
+            _loop = _Loop()
+        return _loop.bell.fileno()
 
 
 def _after_fork() -> None:
     """What a forked process has got of the proxies' sockets is closed in it: they are its parent's."""
-    global _lock
+    global _lock, _loop
     _lock = threading.Lock()
-    for proxy in list(_proxies):
+    if _loop is not None:
+        for one in (_loop.heard, _loop.bell):
+            os.close(one.detach())
+        _left.append(_loop)
+        _loop = None
+    for proxy in list(_proxies.values()):
         proxy._forget()
 
 
@@ -73,13 +100,16 @@ class Proxy:
         self._headers = headers
         self._gate = gate
         self._out = WayOut(egress, home)
-        self._line = socket.socket(fileno=os.dup(gate.line))
-        self._line.setblocking(False)
-        self._open: set[socket.socket] = {self._line}
+        self._open: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._loop = _serving_loop()
-        _proxies.add(self)
-        self._loop.call_soon_threadsafe(self._loop.add_reader, self._line, self._accepted)
+        _proxies[gate.number] = self
+
+    def _begin_serving(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._line = socket.socket(fileno=os.dup(self._gate.line))
+        self._line.setblocking(False)
+        self._open.add(self._line)
+        loop.add_reader(self._line, self._accepted)
 
     def _accepted(self) -> None:
         """A connection to the container's listener; or the end of all of them."""

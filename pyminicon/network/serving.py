@@ -28,27 +28,32 @@ class Serving:
     def __init__(self, spec: Spec, home: asyncio.AbstractEventLoop | None) -> None:
         #: Port inside: (address, port) outside.
         self.ports: dict[int, tuple[str, int]] = {}
-        listeners: list[socket.socket] = []
+        self._proxy: Proxy | None = None
+        if spec.egress is None:
+            self._gate = _core.Gate(-1)
+        else:
+            from pyminicon.network.proxy import Proxy, bell
+
+            self._gate = _core.Gate(bell())
+            self._proxy = Proxy(spec.egress, spec.egress_headers, self._gate, home)
+        for address, outside, inside in spec.publish:
+            self.ports[inside] = address, self._published(address, outside, inside)
+
+    def _published(self, address: str, outside: int, inside: int) -> int:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
-            rows = []
-            for address, outside, inside in spec.publish:
-                listeners.append(_listener(address, outside))
-                self.ports[inside] = listeners[-1].getsockname()[:2]
-                rows.append((listeners[-1].fileno(), inside))
-            self._gate = _core.Gate(rows)
-            self._proxy: Proxy | None = None
-            if spec.egress is not None:
-                from pyminicon.network.proxy import Proxy
+            return self._gate.publish(family, socket.inet_pton(family, address), outside, inside)
+        except OSError as error:
+            self.end()
+            name = f"[{address}]:{outside}" if ":" in address else f"{address}:{outside}"
+            hint = "publish at port 0, which picks one" if error.errno == errno.EADDRINUSE else ""
+            raise errors.LaunchError(error.errno or errno.EINVAL, "publish", name, hint) from None
 
-                self._proxy = Proxy(spec.egress, spec.egress_headers, self._gate, home)
-        finally:
-            for listener in listeners:
-                listener.close()
-
-    @property
-    def gate(self) -> tuple[int, int]:
-        """The way to here, as the launch is told: a socket, and the proxy's port inside or 0."""
-        return self._gate.birth, 0 if self._proxy is None else PROXY_PORT
+    def asked(self, request: _core.Request) -> _core.Request:
+        """The same request, for a container whose network is served by this."""
+        request.gate = self._gate
+        request.gate_port = 0 if self._proxy is None else PROXY_PORT
+        return request
 
     @property
     def refused(self) -> list[Refusal]:
@@ -59,27 +64,6 @@ class Serving:
         self.end()
         return self.refused
 
-    def begun(self) -> None:
-        """It has been launched."""
-        self._gate.born()
-
     def end(self) -> None:
         """Nothing of it is there any more when this returns: its ports are free."""
         self._gate.end(_PATIENCE)
-
-
-def _listener(address: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if ":" in address:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.setblocking(False)
-        made.bind((address, port))
-        made.listen(4096)
-        return made
-    except OSError as error:
-        made.close()
-        name = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-        hint = "publish at port 0, which picks one" if error.errno == errno.EADDRINUSE else ""
-        raise errors.LaunchError(error.errno or errno.EINVAL, "publish", name, hint) from None

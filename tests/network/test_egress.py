@@ -486,6 +486,20 @@ for i in range(3000):
         assert asked(c, "127.0.0.1", 80).startswith(b"HTTP/1.1 403")
 
 
+def test_containers_of_one_process_have_rules_of_their_own(server: Server) -> None:
+    """The proxy's loop hears of each at its first connection, and never of who makes none."""
+    rules = [[f"127.0.0.1:{server.port}"], [], ["127.0.0.2"], [f"127.0.0.1:{server.port}"]]
+    with contextlib.ExitStack() as stack:
+        boxes = [stack.enter_context(pyminicon.start(image="host", egress=rule)) for rule in rules]
+        silent = stack.enter_context(pyminicon.start(image="host", egress=["127.0.0.1"]))
+        for box, rule in reversed(list(zip(boxes, rules, strict=True))):
+            allowed = rule == rules[0]
+            for _ in range(3):
+                assert asked(box, "127.0.0.1", server.port).startswith(b"HTTP/1.1 200") is allowed
+            assert len(box.refused) == (0 if allowed else 3)
+        assert silent.refused == []
+
+
 def test_refusals_are_kept_up_to_a_thousand() -> None:
     code = """
 import socket

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,6 +79,41 @@ def test_who_comes_too_early_is_refused_or_reset() -> None:
             with conn:
                 conn.sendall(b"hi")
                 assert s.recv(9) == b"hi"
+
+
+CONTROL = """
+import socket
+with socket.socket() as s:
+    print(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\\0").decode())
+"""
+
+
+@pytest.mark.parametrize("options", KINDS[:3], ids=repr)
+def test_in_a_network_that_is_served_nothing_is_paced(options: dict[str, Any]) -> None:
+    def control(**more: Any) -> str:
+        ran = pyminicon.run(["python3", "-c", CONTROL], capture_output=True, text=True, **options, **more)
+        return str(ran.stdout).strip()
+
+    usual = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    assert control() == usual
+    assert control(publish=["0:80"]) == control(egress=["example.com"]) == "reno"
+    asked = {"net.ipv4.tcp_congestion_control": usual}
+    assert control(publish=["0:80"], sysctls=asked) == usual
+    assert Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip() == usual
+
+
+def test_a_listener_that_is_handed_in_is_accepted_from_without_us() -> None:
+    code = """
+import socket, sys
+with socket.socket(fileno=int(sys.argv[1])) as listener:
+    conn, _ = listener.accept()
+    conn.sendall(conn.recv(99)[::-1])
+"""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words = ["python3", "-c", code, str(listener.fileno())]
+        with pyminicon.start(words, pass_fds=[listener.fileno()]) as c:
+            assert turned(socket.create_connection(listener.getsockname()), b"handed") == b"dednah"
+            assert c.wait(60) == 0
 
 
 def test_each_half_closes_by_itself() -> None:

@@ -41,7 +41,8 @@ bool has_spare_processor() {
 
 }  // namespace
 
-NetnsHelper::NetnsHelper(const PlanSpec& spec, Report& report) : generation_(fork_generation()) {
+NetnsHelper::NetnsHelper(const PlanSpec& spec, bool served, Report& report)
+    : generation_(fork_generation()) {
   count_launch();
   if (stack_taken_in == generation_ || left_off.load(std::memory_order_relaxed)) return;
   constexpr uint64_t kNew = kernel::kCloneNewnet;
@@ -56,6 +57,7 @@ NetnsHelper::NetnsHelper(const PlanSpec& spec, Report& report) : generation_(for
   report.network = kNetworkOffered;
   report.loopback = spec.loopback ? kLoopbackWanted : kLoopbackDown;
   report.settings = spec.usual_settings ? kSettingsWanted : kSettingsLeft;
+  report.unpaced = served && spec.pasta.empty() ? kSettingsWanted : kSettingsLeft;
   if (clone_beside(args, enter, &report) < 0) return;
   stack_taken_in = generation_;
   pidfd_ = Fd(pidfd);

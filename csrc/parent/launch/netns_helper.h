@@ -11,7 +11,8 @@ namespace pyminicon::parent {
 // namespace as well.
 class NetnsHelper {
  public:
-  NetnsHelper(const PlanSpec& spec, Report& report);
+  // `served`: its caller carries bytes to and from the network.
+  NetnsHelper(const PlanSpec& spec, bool served, Report& report);
   ~NetnsHelper();  // reaps it
   NetnsHelper(const NetnsHelper&) = delete;
   NetnsHelper& operator=(const NetnsHelper&) = delete;

@@ -1,19 +1,50 @@
 #include "parent/network/pair.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 
 namespace pyminicon::parent {
 namespace {
 
 constexpr int kPipeSize = 256 << 10;  // what the kernel gives an ordinary user is up to him
+// At most in one turn. More than the pipe's size, which counts a page for each of its places: what
+// comes from a socket lies there in runs of them.
+constexpr size_t kMostAtOnce = 1 << 20;
 constexpr size_t kMostFree = 64;
-constexpr int kTurns = 32;  // of one pair, before others have theirs
+constexpr int kTurns = 8;  // of one pair, before others have theirs
+
+// Whether both its ends are on one machine.
+bool is_near(int fd) {
+  sockaddr_storage here{}, there{};
+  socklen_t size = sizeof here, other_size = sizeof there;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&here), &size) < 0) return false;
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&there), &other_size) < 0) return false;
+  const bool v6 = here.ss_family == AF_INET6;
+  const size_t at = v6 ? offsetof(sockaddr_in6, sin6_addr) : offsetof(sockaddr_in, sin_addr);
+  const size_t count = v6 ? sizeof(in6_addr) : sizeof(in_addr);
+  const auto* one = reinterpret_cast<const char*>(&here) + at;
+  return std::memcmp(one, reinterpret_cast<const char*>(&there) + at, count) == 0;
+}
+
+// A congestion control that paces (bbr) keeps bytes waiting for a bottleneck, which there is none
+// between two programs of one machine. Reno is in every kernel, and anybody's to choose.
+void send_at_once(int fd) {
+  constexpr char kUnpaced[] = "reno";
+  if (is_near(fd)) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced, sizeof kUnpaced - 1);
+}
 
 }  // namespace
+
+Pair::Pair(int one, int other) : sockets_{one, other} {
+  for (const int fd : sockets_) send_at_once(fd);
+}
 
 Pipes::~Pipes() {
   for (Ends& ends : free_) drop(ends);
@@ -61,7 +92,7 @@ Pair::~Pair() {
 Pair::Step Pair::fill(Direction& direction, int from, Pipes& pipes) {
   if (direction.pipe.read < 0 && !pipes.take(direction.pipe)) return Step::kStarved;
   constexpr unsigned kFlags = SPLICE_F_MOVE | SPLICE_F_NONBLOCK;
-  const ssize_t got = splice(from, nullptr, direction.pipe.write, nullptr, kPipeSize, kFlags);
+  const ssize_t got = splice(from, nullptr, direction.pipe.write, nullptr, kMostAtOnce, kFlags);
   if (got < 0) return errno == EAGAIN || errno == EINTR ? Step::kBlocked : Step::kBroken;
   direction.held = static_cast<uint32_t>(got);
   direction.ended = got == 0;

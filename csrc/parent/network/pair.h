@@ -24,7 +24,7 @@ class Pipes {
 class Pair {
  public:
   // They are the pair's from now on.
-  Pair(int one, int other) : sockets_{one, other} {}
+  Pair(int one, int other);
   ~Pair();
   Pair(const Pair&) = delete;
   Pair& operator=(const Pair&) = delete;

@@ -15,7 +15,10 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "base/kernel.h"
 #include "base/message.h"
@@ -29,7 +32,7 @@ namespace pyminicon::parent {
 namespace {
 
 // To the thread, through a container's line; and from it.
-constexpr char kCarry = 'p', kEnd = 'e', kAccepted = 'c', kReady = 'r';
+constexpr char kCarry = 'p', kEnd = 'e', kAccepted = 'c';
 
 void close_fds(const int* fds, size_t count) {
   for (size_t i = 0; i < count; ++i) ::close(fds[i]);
@@ -38,22 +41,35 @@ void close_fds(const int* fds, size_t count) {
 constexpr size_t kMostPublished = 200;
 constexpr uint32_t kMostTunnels = 256;  // of one container
 
-struct Ports {
+// To the thread: a container to be served. Its descriptors are the other end of its line, the bell
+// if there is one, and the listeners of the ports.
+struct Order {
+  uint64_t number = 0;
+  uint32_t room = 0;  // that was taken for it
+  uint32_t has_bell = 0;
   uint32_t count = 0;
   uint16_t port[kMostPublished] = {};
 };
+
+// Some are spared for pipes and for what is made in between.
+bool is_full(uint64_t taken) {
+  constexpr rlim_t kSpare = 64;
+  rlimit most{};
+  return getrlimit(RLIMIT_NOFILE, &most) == 0 && taken + kSpare > most.rlim_cur;
+}
 
 // Everything in here belongs to the thread, whose descriptor table has nothing else: no Fd, which
 // would be noted as the caller's.
 class Relay {
  public:
-  explicit Relay(int orders) : orders_(orders), epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  Relay(int orders, std::atomic<uint64_t>& taken)
+      : orders_(orders), epoll_(epoll_create1(EPOLL_CLOEXEC)), taken_(taken) {
     watch(orders_, EPOLLIN, new_watch(Kind::kOrders, nullptr, orders_));
   }
 
   void serve() {
     std::array<epoll_event, 128> events;
-    for (;;) {
+    while (!left_ || !groups_.empty()) {
       constexpr int kLookAgain = 5;  // ms
       const int wait = going_on_.empty() ? -1 : starved_ ? kLookAgain : 0;
       const int count = epoll_wait(epoll_, events.data(), events.size(), wait);
@@ -67,7 +83,7 @@ class Relay {
   }
 
  private:
-  enum class Kind { kOrders, kBirth, kLine, kPidfd, kListener, kInner, kPair };
+  enum class Kind { kOrders, kLine, kPidfd, kListener, kInner, kPair };
   struct Group;
   struct Watch {
     Kind kind;
@@ -78,7 +94,8 @@ class Relay {
     bool gone = false, going_on = false, tunnel = false;
   };
   struct Group {
-    int pidfd = -1;
+    int pidfd = -1, bell = -1;
+    uint64_t number = 0;
     std::unordered_map<Watch*, std::unique_ptr<Watch>> watches;
     Watch* line = nullptr;
     uint32_t tunnels = 0;
@@ -90,7 +107,7 @@ class Relay {
     one->kind = kind;
     one->group = group;
     one->fd = fd;
-    open_ += kind == Kind::kPair ? 2 : 1;
+    taken_ += kind == Kind::kPair ? 2 : 1;
     (group != nullptr ? group->watches : own_)[one] = std::move(made);
     return one;
   }
@@ -105,9 +122,7 @@ class Relay {
   void handle(Watch& one) {
     switch (one.kind) {
       case Kind::kOrders:
-        return begin_group();
-      case Kind::kBirth:
-        return be_told(one);
+        return take_order();
       case Kind::kLine:
         return obey(one);
       case Kind::kPidfd:
@@ -120,48 +135,52 @@ class Relay {
     }
   }
 
-  void begin_group() {
-    Ports ports;
+  void take_order() {
+    Order order;
     std::array<int, kMostPublished + 2> fds{};
     const Received got =
-        receive_message(orders_, &ports, sizeof ports, fds.data(), fds.size(), MSG_DONTWAIT);
-    if (got.fds < 2 || got.fds != ports.count + 2 || is_full()) {  // there was no room for them
-      close_fds(fds.data(), got.fds);
-      return;
+        receive_message(orders_, &order, sizeof order, fds.data(), fds.size(), MSG_DONTWAIT);
+    if (got.bytes == 0) {  // there will be none
+      left_ = true;
+      epoll_ctl(epoll_, EPOLL_CTL_DEL, orders_, nullptr);
     }
+    if (got.bytes != sizeof order) return close_fds(fds.data(), got.fds);
+    const uint32_t bells = order.has_bell;
+    if (got.fds == order.count + 1 + bells) {
+      begin_group(order, fds[0], bells != 0 ? fds[1] : -1, fds.data() + 1 + bells);
+    } else {
+      close_fds(fds.data(), got.fds);  // somebody has lowered the limit of descriptors
+    }
+    taken_ -= order.room;
+  }
+
+  void begin_group(const Order& order, int line, int bell, const int* listeners) {
     auto made = std::make_unique<Group>();
     Group* group = made.get();
     groups_[group] = std::move(made);
-    group->line = new_watch(Kind::kLine, group, fds[1]);
-    watch(fds[1], EPOLLIN, group->line);
-    watch(fds[0], EPOLLIN, new_watch(Kind::kBirth, group, fds[0]));
-    for (uint32_t i = 0; i < ports.count; ++i) {  // served once it is known where they lead
-      new_watch(Kind::kListener, group, fds[i + 2])->port = ports.port[i];
+    group->number = order.number;
+    group->bell = bell;
+    taken_ += bell >= 0 ? 1 : 0;
+    group->line = new_watch(Kind::kLine, group, line);
+    for (uint32_t i = 0; i < order.count; ++i) {
+      new_watch(Kind::kListener, group, listeners[i])->port = order.port[i];
     }
-    send_message(fds[1], &kReady, 1, nullptr, 0, MSG_DONTWAIT);
+    // The child has said where it is before its program began.
+    char byte = 0;
+    std::array<int, 2> told{};
+    const Received got = receive_message(line, &byte, 1, told.data(), told.size(), MSG_DONTWAIT);
+    if (got.fds == 0) return drop(*group);
+    group->pidfd = told[0];
+    watch(line, EPOLLIN, group->line);
+    watch(told[0], EPOLLIN, new_watch(Kind::kPidfd, group, told[0]));
+    if (got.fds > 1) new_watch(Kind::kInner, group, told[1]);
+    for (auto& [one, kept] : group->watches) {
+      if (is_listener(*one)) watch(one->fd, full_ ? 0U : uint32_t{EPOLLIN}, one);
+    }
   }
 
-  // The child says where it is; where it has come to nothing all ends that could have said so.
-  void be_told(Watch& birth) {
-    Group& group = *birth.group;
-    char byte;
-    std::array<int, 2> fds{};
-    const Received got = receive_message(birth.fd, &byte, 1, fds.data(), fds.size(), MSG_DONTWAIT);
-    if (got.bytes < 0) return;
-    if (got.fds == 0 || group.pidfd >= 0) {
-      close_fds(fds.data(), got.fds);
-      if (group.pidfd < 0) return drop(group);
-      return forget(birth);
-    }
-    group.pidfd = fds[0];
-    watch(fds[0], EPOLLIN, new_watch(Kind::kPidfd, &group, fds[0]));
-    if (got.fds > 1) {
-      watch(fds[1], EPOLLIN, new_watch(Kind::kInner, &group, fds[1]));
-    }
-    for (auto& [one, kept] : group.watches) {
-      if (one->kind == Kind::kListener) watch(one->fd, full_ ? 0U : uint32_t{EPOLLIN}, one);
-    }
-    forget(birth);
+  static bool is_listener(const Watch& one) {
+    return one.kind == Kind::kListener || one.kind == Kind::kInner;
   }
 
   // A pair to be carried; anything else, and the end of the line, is the end of all.
@@ -170,7 +189,7 @@ class Relay {
     std::array<int, 2> fds{};
     const Received got = receive_message(line.fd, &order, 1, fds.data(), fds.size(), MSG_DONTWAIT);
     if (got.bytes < 0) return;
-    const bool room = line.group->tunnels < kMostTunnels && !is_full();
+    const bool room = line.group->tunnels < kMostTunnels && !is_full(taken_);
     if (got.bytes == 1 && order == kCarry && got.fds == 2 && room) {
       ++line.group->tunnels;
       return begin_pair(*line.group, fds[0], fds[1], true);
@@ -183,17 +202,32 @@ class Relay {
     constexpr int kMost = 32;  // at a time
     Group& group = *listener.group;
     for (int i = 0; i < kMost && !listener.gone; ++i) {
-      if (is_full()) return pause(true);
+      if (is_full(taken_)) return pause(true);
       const int fd = accept4(listener.fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
       if (fd < 0) return;
       if (listener.kind == Kind::kListener) {
         lead_inside(group, fd, listener.port);
       } else {
         // Where nobody takes it in time it is closed, and whoever has connected sees that.
-        send_message(group.line->fd, &kAccepted, 1, &fd, 1, MSG_DONTWAIT);
+        if (rings(group)) send_message(group.line->fd, &kAccepted, 1, &fd, 1, MSG_DONTWAIT);
         ::close(fd);
       }
     }
+  }
+
+  // Who serves no connection of the container's need not know of it: he is told before the first.
+  bool rings(Group& group) {
+    if (group.bell < 0) return true;
+    const long sent =
+        send_message(group.bell, &group.number, sizeof group.number, nullptr, 0, MSG_DONTWAIT);
+    if (sent >= 0) close_bell(group);
+    return sent >= 0;
+  }
+
+  void close_bell(Group& group) {
+    if (group.bell < 0) return;
+    ::close(std::exchange(group.bell, -1));
+    --taken_;
   }
 
   // A loopback says at once that nobody listens, though not by connect(2) itself.
@@ -249,21 +283,13 @@ class Relay {
     }
   }
 
-  // Some are spared for pipes and for what is made in between.
-  bool is_full() const {
-    constexpr rlim_t kSpare = 64;
-    rlimit most{};
-    return getrlimit(RLIMIT_NOFILE, &most) == 0 && open_ + kSpare > most.rlim_cur;
-  }
-
   // Where no more can be had they wait in their listeners' queues.
   void pause(bool full) {
     if (full == full_) return;
     full_ = full;
     for (auto& [group, kept] : groups_) {
-      if (group->pidfd < 0) continue;
       for (auto& [one, also] : group->watches) {
-        if (one->gone || (one->kind != Kind::kListener && one->kind != Kind::kInner)) continue;
+        if (one->gone || !is_listener(*one)) continue;
         epoll_event event{};
         event.events = full ? 0U : uint32_t{EPOLLIN};
         event.data.ptr = one;
@@ -282,16 +308,17 @@ class Relay {
       for (int i = 0; i < 2; ++i) epoll_ctl(epoll_, EPOLL_CTL_DEL, one.pair->socket(i), nullptr);
       one.pair.reset();
       if (one.tunnel) --one.group->tunnels;
-      open_ -= 2;
+      taken_ -= 2;
       return;
     }
     epoll_ctl(epoll_, EPOLL_CTL_DEL, one.fd, nullptr);
-    if (one.kind == Kind::kListener || one.kind == Kind::kInner) ::shutdown(one.fd, SHUT_RDWR);
+    if (is_listener(one)) ::shutdown(one.fd, SHUT_RDWR);
     ::close(one.fd);
-    --open_;
+    --taken_;
   }
 
   void drop(Group& group) {
+    close_bell(group);
     Watch* line = group.line;
     for (auto& [one, kept] : group.watches) {
       if (one != line) forget(*one);
@@ -301,7 +328,7 @@ class Relay {
   }
 
   void bury() {
-    if (full_ && !is_full()) pause(false);
+    if (full_ && !is_full(taken_)) pause(false);
     for (Watch* one : dead_) one->group->watches.erase(one);
     dead_.clear();
     for (Group* group : ended_) groups_.erase(group);
@@ -309,82 +336,122 @@ class Relay {
   }
 
   const int orders_, epoll_;
+  std::atomic<uint64_t>& taken_;  // descriptors, and what others have been promised
   Pipes pipes_;
   std::unordered_map<Watch*, std::unique_ptr<Watch>> own_;
   std::unordered_map<Group*, std::unique_ptr<Group>> groups_;
   std::vector<Watch*> going_on_, dead_;
   std::vector<Group*> ended_;
-  rlim_t open_ = 0;  // descriptors
-  bool full_ = false, starved_ = false;
+  bool full_ = false, starved_ = false, left_ = false;
 };
 
 // In a descriptor table of its own, of which it keeps one.
-void live(int orders) {
+void live(int orders, std::atomic<uint64_t>& taken) {
   prctl(PR_SET_NAME, "pyminicon-relay");
   const auto number = static_cast<unsigned>(orders);
   syscall(kernel::kSysCloseRange, number + 1, ~0U, 0);
   if (number > 0) syscall(kernel::kSysCloseRange, 0, number - 1, 0);
-  Relay(orders).serve();
+  Relay(orders, taken).serve();
 }
 
 enum Birth : int { kUnborn, kBorn, kRefused };
 
-// The socket to this process's thread; a fork makes its own.
+}  // namespace
+
+// Of this process; a fork makes its own. It is never taken apart.
 struct Begun {
   uint64_t generation;
   Fd orders;
+  std::atomic<uint64_t> taken{0};
 };
+
+namespace {
+
 std::atomic<Begun*> begun{nullptr};
+
+uint64_t next_number() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
 
 Begun& relay() {
   Begun* there = begun.load();
   if (there != nullptr && there->generation == fork_generation()) return *there;
   Pipe ends = make_socketpair();
-  auto made = std::make_unique<Begun>(Begun{fork_generation(), std::move(ends.write)});
+  auto* made = new Begun{fork_generation(), std::move(ends.write)};
   // The thread's copy of the table has it as well; here it is closed once it has.
   const auto state = std::make_shared<std::atomic<int>>(kUnborn);
   const int orders = ends.read.get();
-  begin_thread([orders, state] {
+  begin_thread([orders, state, made] {
     const bool alone = unshare(CLONE_FILES) == 0;  // a filter may forbid it
     *state = alone ? kBorn : kRefused;
     state->notify_one();
-    if (alone) live(orders);
+    if (alone) live(orders, made->taken);
   });
   state->wait(kUnborn);
   if (*state == kRefused) throw LaunchFailure(EPERM, Stage::kPrepare, "unshare");
-  if (!begun.compare_exchange_strong(there, made.get())) return *there;
-  return *made.release();
+  if (begun.compare_exchange_strong(there, made)) return *made;
+  made->orders.reset();  // another was faster: that thread ends
+  return *there;
 }
 
 }  // namespace
 
-Gate::Gate(const std::vector<Published>& published) {
-  if (published.size() > kMostPublished) throw LaunchFailure(E2BIG, Stage::kPrepare, "publish");
-  Pipe birth = make_socketpair(), line = make_socketpair();
-  Ports ports;
-  std::vector<int> fds = {birth.read.get(), line.read.get()};
-  for (const Published& one : published) {
-    ports.port[ports.count++] = one.port;
-    fds.push_back(one.listener);
-  }
-  const int to = relay().orders.get();
-  const long sent =
-      send_message(to, &ports, sizeof ports, fds.data(), ports.count + 2, MSG_NOSIGNAL);
-  if (sent < 0) {
-    throw LaunchFailure(static_cast<int>(-sent), Stage::kPrepare, "the thread that serves ports");
-  }
-  line.read.reset();
-  char ready = 0;
-  constexpr int kMost = 10000;  // ms
-  if (!readable_within({}, line.write.get(), kMost)) {
-    throw LaunchFailure(ETIMEDOUT, Stage::kPrepare, "the thread that serves ports");
-  }
-  if (::read(line.write.get(), &ready, 1) != 1) {
-    throw LaunchFailure(EMFILE, Stage::kPrepare, "ports and a proxy",
-                        "raise the limit of descriptors: ulimit -n 8192");
-  }
-  birth_ = std::move(birth.write);
+void Room::take(uint32_t count) {
+  taken_ += count;
+  count_ += count;
+  if (!is_full(taken_)) return;
+  throw LaunchFailure(EMFILE, Stage::kPrepare, "ports and a proxy",
+                      "raise the limit of descriptors: ulimit -n 8192");
+}
+
+Gate::Gate(int bell) : relay_(relay()), room_(relay_.taken), bell_(bell), number_(next_number()) {
+  constexpr uint32_t kLineAndPidfd = 2, kBellAndListener = 2;
+  room_.take(kLineAndPidfd + (bell >= 0 ? kBellAndListener : 0));
+  Pipe line = make_socketpair();
   line_ = std::move(line.write);
+  inner_ = std::move(line.read);
+}
+
+Listening Gate::publish(const Address& outside, uint16_t inside) {
+  constexpr int kOn = 1, kQueue = 4096;  // the kernel takes no more than its somaxconn
+  if (listeners_.size() == kMostPublished) return {E2BIG};
+  room_.take(1);
+  const MakingFds making;
+  const int family = outside.bytes.ss_family;
+  Fd made(::socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!made) return {errno};
+  setsockopt(made.get(), SOL_SOCKET, SO_REUSEADDR, &kOn, sizeof kOn);
+  if (family == AF_INET6) setsockopt(made.get(), IPPROTO_IPV6, IPV6_V6ONLY, &kOn, sizeof kOn);
+  Address address = outside;
+  auto* bare = reinterpret_cast<sockaddr*>(&address.bytes);
+  if (::bind(made.get(), bare, address.size) < 0 || ::listen(made.get(), kQueue) < 0 ||
+      ::getsockname(made.get(), bare, &address.size) < 0) {
+    return {errno};
+  }
+  listeners_.push_back(std::move(made));
+  ports_.push_back(inside);
+  // At the same place in both families.
+  return {0, ntohs(reinterpret_cast<const sockaddr_in*>(bare)->sin_port)};
+}
+
+void Gate::born() {
+  const std::lock_guard guard(lock_);
+  if (ended_) throw LaunchFailure(ECANCELED, Stage::kGate, "what is served of its network");
+  Order order{number_, room_.count(), bell_ >= 0 ? 1U : 0U, static_cast<uint32_t>(ports_.size())};
+  std::copy(ports_.begin(), ports_.end(), order.port);
+  std::vector<int> fds = {inner_.get()};
+  if (bell_ >= 0) fds.push_back(bell_);
+  for (const Fd& one : listeners_) fds.push_back(one.get());
+  const long sent = send_message(relay_.orders.get(), &order, sizeof order, fds.data(),
+                                 static_cast<uint32_t>(fds.size()), MSG_NOSIGNAL);
+  if (sent < 0) {
+    throw LaunchFailure(static_cast<int>(-sent), Stage::kGate, "the thread that serves ports");
+  }
+  room_.hand_over();
+  born_ = true;
+  inner_.reset();
+  listeners_.clear();
 }
 
 bool Gate::carry(int one, int other) const {
@@ -393,8 +460,14 @@ bool Gate::carry(int one, int other) const {
 }
 
 void Gate::end(int64_t deadline) {
-  birth_.reset();
-  if (!line_) return;
+  if (relay_.generation != fork_generation()) return;
+  {
+    const std::lock_guard guard(lock_);
+    ended_ = true;
+    inner_.reset();
+    listeners_.clear();
+    if (!born_) return;
+  }
   send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
   constexpr int64_t kMillisecond = 1000000;
   const int64_t left = std::min((deadline - now_ns()) / kMillisecond, int64_t{60000});
