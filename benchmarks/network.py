@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import shutil
@@ -23,6 +24,8 @@ _SERVER = """
 import socket, sys
 piece = memoryview(bytes(1 << 20))
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as s:
+    for control in sys.argv[2:]:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, control.encode())
     print(s.getsockname()[1], flush=True)
     while True:
         with s.accept()[0] as c:
@@ -45,12 +48,23 @@ def _fetch(where: tuple[str, int], size: int) -> None:
 
 
 def _throughput(size: int, rounds: int) -> list[dict[str, Any]]:
-    """The same bytes from the same program, over this machine's loopback and out of a container, in turns."""
+    """The same bytes from the same program, over this machine's loopback and out of a container, in turns.
+
+    A machine's usual congestion control may pace (bbr), which a published port's doesn't: the loopback without is
+    the third.
+    """
     words = [sys.executable, "-c", _SERVER]
-    server = subprocess.Popen([*words, "0"], stdout=subprocess.PIPE, text=True)
-    try:
-        assert server.stdout is not None
-        here = ("127.0.0.1", int(server.stdout.readline()))
+    with contextlib.ExitStack() as stack:
+
+        def served(*control: str) -> tuple[int, tuple[str, int]]:
+            server = stack.enter_context(
+                subprocess.Popen([*words, "0", *control], stdout=subprocess.PIPE, text=True)
+            )
+            stack.callback(server.kill)
+            assert server.stdout is not None
+            return server.pid, ("127.0.0.1", int(server.stdout.readline()))
+
+        here, unpaced = served(), served("reno")
         with pyminicon.start(
             ["python", "-c", _SERVER, str(_PORT)],
             image="python",
@@ -58,14 +72,15 @@ def _throughput(size: int, rounds: int) -> list[dict[str, Any]]:
             stdout=subprocess.DEVNULL,
         ) as c:
             c.wait_port(_PORT, 30)
-            ways = {"this machine's loopback": here, "a published port": c.ports[_PORT]}
+            both = {
+                "this machine's loopback": here,
+                "a published port": (c.pid, c.ports[_PORT]),
+                "this machine's loopback, by reno": unpaced,
+            }
+            ways = {name: way for name, (_, way) in both.items()}
             cases = [Case(name, timed(lambda way=way: _fetch(way, size))) for name, way in ways.items()]  # type: ignore[misc]
             found = in_turns(cases, rounds, budget=60.0, warm_up=2)
-            servers = dict(zip(ways, (server.pid, c.pid), strict=True))
-            price = {name: _processor_seconds(way, size, servers[name]) for name, way in ways.items()}
-    finally:
-        server.kill()
-        server.wait()
+            price = {name: _processor_seconds(way, size, pid) for name, (pid, way) in both.items()}
     least = found["this machine's loopback"].p50
     return [
         {
@@ -161,4 +176,12 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     report.show(report.table(f"{size >> 20} MiB out of a server", header, cells))
     for name, why in missing.items():
         report.show(f"  {name} could not run: {why}")
-    return {"unit": "us", "rows": rows, "throughput": throughput, "bytes": size, "missing": missing}
+    control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
+    return {
+        "unit": "us",
+        "congestion_control": control,
+        "rows": rows,
+        "throughput": throughput,
+        "bytes": size,
+        "missing": missing,
+    }

@@ -162,8 +162,10 @@ def network(body: dict[str, Any]) -> str:
             (f"{body['bytes'] >> 20} MiB out of a server", "GiB/s", "x loopback", "processor s/GiB"), ways
         ),
     ]
-    missing = [f"{name} could not run: {why}.\n" for name, why in body["missing"].items()]
-    return "\n".join([*tables, *missing])
+    notes = [f"{name} could not run: {why}.\n" for name, why in body["missing"].items()]
+    if "congestion_control" in body:
+        notes.insert(0, f"This machine's congestion control is {body['congestion_control']}.\n")
+    return "\n".join([*tables, *notes])
 
 
 def mechanisms(body: dict[str, Any]) -> str:

@@ -98,7 +98,13 @@ def _divided(option: str, item: str) -> tuple[str, str]:
     return host, ports
 
 
+#: What an IPv4 network is spelt with; an IPv6 one has a colon. ipaddress takes long to say no to a name.
+_OF_IPV4 = frozenset("0123456789./")
+
+
 def _network_of(host: str) -> Network | None:
+    if ":" not in host and not _OF_IPV4.issuperset(host):
+        return None
     try:
         network = ipaddress.ip_network(host, strict=False) if "%" not in host else None
     except ValueError:

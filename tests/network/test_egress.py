@@ -486,6 +486,52 @@ for i in range(3000):
         assert asked(c, "127.0.0.1", 80).startswith(b"HTTP/1.1 403")
 
 
+FLOOD = """
+import os, socket
+for _ in range(4):
+    if os.fork() == 0:
+        kept = []
+        for i in range(25000):
+            s = socket.socket()
+            s.setblocking(False)
+            s.connect_ex(("127.0.0.1", 61080))
+            if i % 100: s.close()
+            elif len(kept) < 200: kept.append(s)
+        os._exit(0)
+for _ in range(4):
+    assert os.wait()[1] == 0
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_connections_hold_nobody_up_and_leave_nothing(server: Server) -> None:
+    def resident() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    with (
+        pyminicon.start(image="host", egress=[]) as c,
+        pyminicon.start(image="host", egress=[f"127.0.0.1:{server.port}"]) as other,
+    ):
+        asked(c, "127.0.0.1", 80)
+        assert asked(other, "127.0.0.1", server.port).endswith(b"hi")
+        fds, size = len(os.listdir("/proc/self/fd")), resident()
+        with c.start(["python3", "-c", FLOOD], stderr=pyminicon.PIPE) as flood:
+            answers = 0
+            while flood.poll() is None:
+                assert asked(other, "127.0.0.1", server.port).endswith(b"hi")
+                answers += 1
+                assert len(os.listdir("/proc/self/fd")) < fds + 300
+            assert (flood.returncode, flood.stderr.read()) == (0, b"")
+        assert answers > 0
+        deadline = time.monotonic() + 60
+        while len(os.listdir("/proc/self/fd")) > fds + 4:  # the command's own
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert resident() < size + (64 << 20)
+        assert asked(c, "127.0.0.1", 80).startswith(b"HTTP/1.1 403")
+
+
 def test_containers_of_one_process_have_rules_of_their_own(server: Server) -> None:
     """The proxy's loop hears of each at its first connection, and never of who makes none."""
     rules = [[f"127.0.0.1:{server.port}"], [], ["127.0.0.2"], [f"127.0.0.1:{server.port}"]]
