@@ -124,11 +124,13 @@ print(urllib.request.urlopen("http://127.0.0.2:{server.port}/a").read())
     assert pickle.loads(pickle.dumps(r)).refused == r.refused
 
 
-def _serve_once(listener: socket.socket) -> None:
+def _serve_once(
+    listener: socket.socket, answer: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+) -> None:
     conn, _ = listener.accept()
     with conn:
         read_head(conn)
-        conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        conn.sendall(answer)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +384,72 @@ def test_tunnels_carry_both_ways() -> None:
         conn.settimeout(60)
         with conn, s, contextlib.suppress(ConnectionResetError):
             assert conn.recv(9) == b""  # it has gone with the container
+
+
+def test_a_redirect_is_checked_as_any_other_request(server: Server) -> None:
+    """The client follows it, here as everywhere: to what is allowed, and to nothing else."""
+    forbidden = Server()
+    code = """
+import sys, urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.2:%s/" % sys.argv[1], timeout=60).read())
+except urllib.error.HTTPError as error:
+    print(error.code, error.read())
+"""
+    with pyminicon.start(image="host", egress=["127.0.0.2", f"127.0.0.1:{server.port}"]) as c:
+        for target in (server, forbidden):
+            with socket.create_server(("127.0.0.2", 0)) as first:
+                where = f"http://127.0.0.1:{target.port}/there"
+                answer = f"HTTP/1.1 302 Found\r\nLocation: {where}\r\nContent-Length: 0\r\n\r\n".encode()
+                serving = threading.Thread(target=lambda f=first, a=answer: _serve_once(f, a))
+                serving.start()
+                words = ["python3", "-c", code, str(first.getsockname()[1])]
+                # urllib asks the proxy for what NO_PROXY names as well, once that is empty
+                ran = c.run(
+                    words, env={"NO_PROXY": "", "no_proxy": ""}, capture_output=True, text=True, timeout=90
+                )
+                serving.join()
+            if target is server:
+                assert ran.stdout == "b'hi'\n", ran
+            else:
+                assert ran.stdout.startswith("403 ") and f"egress='127.0.0.1:{target.port}'" in ran.stdout, (
+                    ran
+                )
+    forbidden.listener.close()
+    assert forbidden.heads == []
+    assert server.heads[0].startswith(b"GET /there HTTP/1.1")
+
+
+@pytest.mark.parametrize("half", ["whole", "inner half closed", "outer half closed", "before an answer"])
+def test_a_dying_container_closes_what_it_had_open(half: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pyminicon.start(image="host", egress=[f"127.0.0.1:{port}"]) as c:
+            inner = c.connect(PROXY[1], timeout=30)
+            if half == "before an answer":
+                inner.sendall(f"GET http://127.0.0.1:{port}/ HTTP/1.1\r\n\r\n".encode())
+            else:
+                inner.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+            outer, _ = listener.accept()
+            for s in (inner, outer):
+                s.settimeout(60)
+            assert half == "before an answer" or b" 200 " in read_head(inner)
+            if half == "inner half closed":
+                inner.shutdown(socket.SHUT_WR)
+                assert outer.recv(9) == b""
+            elif half == "outer half closed":
+                outer.shutdown(socket.SHUT_WR)
+                assert inner.recv(9) == b""
+            elif half == "before an answer":
+                assert read_head(outer).startswith(b"GET / ")
+        with inner, outer, contextlib.suppress(ConnectionError):
+            if half != "inner half closed":
+                assert outer.recv(9) == b""
+            until = time.monotonic() + 60
+            while time.monotonic() < until:  # nobody is there who would take it
+                outer.sendall(b"x")
+                time.sleep(0.01)
+            raise AssertionError("somebody still takes it")
 
 
 def socks(c: pyminicon.Container[bytes], request: bytes, hello: bytes = b"\5\1\0") -> bytes:
