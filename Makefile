@@ -86,7 +86,7 @@ soak:
 
 # The adapters, by their frameworks' own tests, each in an environment of its own; the package is built once for all.
 ADAPTERS = build/adapters
-ADAPTER_TEST = bin/python -m pytest -q --rootdir . -p no:cacheprovider
+ADAPTER_TEST = bin/python -m pytest -rs --rootdir . -p no:cacheprovider
 .PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
 adapters: adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
 
@@ -114,7 +114,8 @@ adapter-dask: adapter-wheel
 
 adapter-ray: adapter-wheel
 	$(call with_extra,ray,ray)
-	$(ADAPTERS)/ray/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_ray.py
+	$(ADAPTERS)/ray/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_ray.py \
+	    tests/adapters/with_ray_on_two_nodes.py
 
 # docs/judge.md, as it stands there.
 judge: adapter-wheel

@@ -10,7 +10,6 @@ import collections
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,9 +21,8 @@ from distributed import Client, SchedulerPlugin
 from pyminicon.adapters import dask
 from pyminicon.images.store import Store
 from tests.adapters.clusters import JOBS, kill_the_worker_of, new_mark
-from tests.images import tars
+from tests.adapters.nodes import ADDRESSES, archive, running, wire
 
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
 WORKERS = 2  # a node
 
 
@@ -43,31 +41,6 @@ class Tasks(SchedulerPlugin):  # type: ignore[misc]
 
 def ended(dask_scheduler: Any) -> list[tuple[str, str]]:
     return list(dask_scheduler.plugins["tasks"].ended)
-
-
-@contextlib.contextmanager
-def running(words: list[str], **env: str) -> Iterator[subprocess.Popen[str]]:
-    made = subprocess.Popen(words, env={**os.environ, **env}, stdout=subprocess.PIPE, text=True)
-    try:
-        yield made
-    finally:
-        made.terminate()  # a worker's nanny ends it
-        try:
-            made.wait(20)
-        except subprocess.TimeoutExpired:
-            made.kill()
-        made.communicate()
-
-
-def wire(far: int) -> None:
-    """A cable from this node to that of the process ``far``."""
-    near = f"""
-        ip link set lo up
-        ip link add near type veth peer name far netns {far}
-        ip addr add {ADDRESSES[0]}/24 dev near; ip link set near up
-        nsenter -t {far} -n sh -ec 'ip link set lo up; ip addr add {ADDRESSES[1]}/24 dev far; ip link set far up'
-    """
-    subprocess.run(["sh", "-ec", near], check=True)
 
 
 @contextlib.contextmanager
@@ -108,16 +81,6 @@ def nodes(place: Path) -> Iterator[tuple[str, list[Path]]]:
             words += ["--local-directory", str(place / f"dask-{number}")]
             stack.enter_context(running(words, PYMINICON_STORE=str(store)))
         yield f"tcp://{ADDRESSES[0]}:8786", stores
-
-
-def archive(place: Path) -> str:
-    os.environ["PYMINICON_STORE"] = str(place / "callers")
-    shell = Path("/bin/busybox").read_bytes()
-    members = [tars.directory("bin"), tars.directory("out"), tars.file("bin/busybox", shell, mode=0o755)]
-    members += [tars.symlink(f"bin/{name}", "busybox") for name in ("sh", "echo", "mkdir", "sleep")]
-    path = place / "app.tar"
-    path.write_bytes(tars.tar(*members))
-    return str(path)
 
 
 def main(place: Path) -> dict[str, Any]:

@@ -31,13 +31,15 @@ def places() -> Iterator[tuple[Path, Path]]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
-def test_an_ordinary_user_with_a_range_of_ids_passes_all(places: tuple[Path, Path]) -> None:
+def test_an_ordinary_user_with_a_range_of_ids_passes_all(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     hold, home = places
     words = [
         sys.executable,
         "-m",
         "pytest",
-        "-q",
+        "-rs",
         "-c",
         str(HERE / "inspect_ai.ini"),
         "--rootdir",
@@ -52,4 +54,9 @@ def test_an_ordinary_user_with_a_range_of_ids_passes_all(places: tuple[Path, Pat
     )  # fmt: skip
     failed = set(re.findall(r"^(?:FAILED|ERROR) \S+?::(\w+)", done.stdout, re.MULTILINE))
     assert not failed, done.stdout
-    assert re.search(r"^\d\d passed", done.stdout, re.MULTILINE), done.stdout[-2000:]
+    counts = re.findall(
+        r"^(?:collected .*|inspect_ai\S*: .*|SKIPPED .*|=+ \d\d passed.*)$", done.stdout, re.MULTILINE
+    )
+    with capsys.disabled():
+        print("", *(f"as an ordinary user: {line.strip('= ')}" for line in counts), sep="\n")
+    assert re.search(r"self_check: (\d+) collected, \1 passed", done.stdout), done.stdout[-2000:]
