@@ -14,6 +14,8 @@ def launcher() -> int:
     """The pid of the process that clones in another cgroup for the calling thread, made if need be."""
 
 STAGES: tuple[str, ...]
+ALL_GROUPS: str
+"""net.ipv4.ping_group_range in which every group is."""
 """The steps of a launch in the order in which they run (docs/stages.md)."""
 
 def landlock_version() -> int:
@@ -106,7 +108,7 @@ class Request:
         trace: bool,
         wall_time: float | None,
         cpu_time: float,
-        max_output: int,
+        max_output: int | None,
     ) -> None: ...
     @property
     def exec_spec(self) -> ExecSpec: ...
@@ -122,7 +124,7 @@ class Request:
     def cpu_time(self) -> float: ...
 
     wall_time: float | None
-    max_output: int
+    max_output: int | None
     terminal: bool
     cancel_fd: int
     """Once it is readable, a set-up that waits is given up (LaunchError, ETIMEDOUT), and a run ends as at its timeout;
@@ -146,6 +148,33 @@ class Request:
     files: Sequence[tuple[str, bytes, int]]
     """Of a template's run, to be put in before it: target, bytes, mode."""
     files_owner: tuple[int, int]
+
+class Exchange:
+    """What is said to a running program and what comes of it, a step at a time, on descriptors that don't block and
+    that another has and closes. Outputs are numbered 1 and 2, as descriptors are."""
+
+    def __init__(self, input: bytes, max_output: int | None, trim: bool, /) -> None:
+        """``max_output``: of both outputs together; ``trim``: instead so much is kept of each, its first and its last
+        half."""
+
+    def feed(self, fd: int, /) -> bool:
+        """Writes what ``fd`` takes; False when there is nothing more to write, or nobody who reads."""
+
+    def read(self, which: int, fd: int, /) -> bool:
+        """Reads what is there; False at the end of the stream, and once it is ``full``."""
+
+    def drain(self, which: int, fd: int, /) -> None:
+        """Reads all that is there, and not what comes meanwhile: a process left over may go on writing."""
+
+    @property
+    def full(self) -> bool:
+        """Whether more has come than ``max_output``; no more than that is kept."""
+
+    def output(self, which: int, /) -> bytes:
+        """What was kept so far."""
+
+    def dropped(self, which: int, /) -> int:
+        """How many bytes were not."""
 
 class Outcome:
     """How a run has ended."""
@@ -326,6 +355,9 @@ class Handle:
 
     def give_up(self) -> None:
         """It was killed and hangs in the kernel: nobody waits for it any more, now or when the handle goes."""
+
+    def insist_on_room(self, program: str | bytes, /) -> None:
+        """LaunchError, stage exec, where it was killed for memory and has less than any program needs."""
 
     def usage(self) -> tuple[Any, ...]:
         """wall user system memory_peak pids_peak io_read io_written memory pids."""

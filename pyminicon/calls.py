@@ -160,9 +160,7 @@ def run_plan(
 
         core_plan = plan.core or _core.Plan(plan.fields)
         serving = serve(spec) if spec.serves else None
-        request = run_request(spec, plan.exec_spec, trace, begun)
-        if serving is not None:
-            serving.asked(request)
+        request = run_request(spec, plan.exec_spec, trace, begun, serving)
         try:
             outcome = ask(_core.run, spec, core_plan, request)
         finally:

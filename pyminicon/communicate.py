@@ -14,7 +14,7 @@ import sys
 import termios
 import time
 
-from pyminicon import errors
+from pyminicon import _core, errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ if TYPE_CHECKING:
         def fileno(self) -> int: ...
         def _called(self) -> Any: ...
         def wait(self, timeout: float | None = None) -> int: ...
-
-
-_PIECE = 1 << 16
 
 
 def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
@@ -85,8 +82,8 @@ class Talk:
     def __init__(self, box: Box, input: Any) -> None:
         self.box = box
         self.result: tuple[Any, Any] | None = None
-        self.unsent: memoryview[int] = memoryview(_encode(box, input) if input else b"")
-        self.captured: dict[int, list[bytes]] = {}
+        # What it may write in all is counted elsewhere (`relayed`).
+        self.exchange: _core.Exchange = _core.Exchange(_encode(box, input) if input else b"", None, False)
         # With max_output a relay stands between: what it still holds comes after the container's end,
         # and then the pipe's own end.
         self.relayed: bool = box._spec.max_output is not None
@@ -99,7 +96,6 @@ class Talk:
         for which, stream in ((1, box.stdout), (2, box.stderr)):
             if stream is not None and not stream.closed:
                 self.outputs[stream.fileno()] = which
-                self.captured[which] = []
 
     def _close_input(self) -> None:
         self.input = -1
@@ -139,8 +135,8 @@ class Talk:
             if left is not None and left <= 0 and not self.ended:
                 self._expire(timeout)
         if not self.relayed:  # what the pipes hold is all there will be, or at least all that is waited for
-            for fd in list(self.outputs):
-                self._drain(fd)
+            for fd, which in self.outputs.items():
+                self.exchange.drain(which, fd)
         if self.input >= 0:
             self._close_input()
 
@@ -152,11 +148,12 @@ class Talk:
             if not self._write():
                 poll.unregister(fd)
                 self._close_input()
-        elif not self._read(fd) and fd not in self.outputs:
+        elif not self.exchange.read(self.outputs[fd], fd):
+            del self.outputs[fd]
             poll.unregister(fd)
 
     def _expire(self, timeout: float | None) -> None:
-        so_far = [b"".join(self.captured.get(which, ())) or None for which in (1, 2)]
+        so_far = [self.exchange.output(which) or None for which in (1, 2)]
         raise errors.TimeoutExpired(self.box._called(), timeout or 0.0, output=so_far[0], stderr=so_far[1])
 
     def _write(self) -> bool:
@@ -166,33 +163,11 @@ class Talk:
                 assert self.box.stdin is not None
                 self.box.stdin.flush()
                 self.flushed = True
-            if not self.unsent:
-                return False
-            self.unsent = self.unsent[os.write(self.input, self.unsent[:_PIECE]) :]
         except BlockingIOError:
             return True
         except OSError:  # nobody reads any more
-            self.unsent = memoryview(b"")
-        return bool(self.unsent)
-
-    def _read(self, fd: int) -> bool:
-        """False when there is nothing more there; at its end the stream leaves ``outputs``."""
-        try:
-            data = os.read(fd, _PIECE)
-        except BlockingIOError:
             return False
-        if not data:
-            del self.outputs[fd]
-            return False
-        self.captured[self.outputs[fd]].append(data)
-        return len(data) == _PIECE
-
-    def _drain(self, fd: int) -> None:
-        """What is there: a command may have left somebody who goes on writing."""
-        left = waiting_in(fd)
-        while left > 0 and fd in self.outputs:
-            self._read(fd)
-            left -= _PIECE
+        return self.exchange.feed(self.input)
 
     def _finish(self, which: int) -> Any:
         stream: Any = self.box.stdout if which == 1 else self.box.stderr
@@ -200,7 +175,7 @@ class Talk:
             return None
         if stream.closed:
             return "" if self.box._spec.text else b""
-        data = b"".join(self.captured.get(which, ()))
+        data = self.exchange.output(which)
         with stream:
             if self.box._spec.text:
                 return _read_through(stream, data)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 NOT_RUN = frozenset(("tty", "detach", "name", "labels"))  # a terminal needs somebody at it
-_NO_LIMIT = (1 << 64) - 1
 _CHANGEABLE = frozenset(("memory", "memory_swap", "cpus", "cpu_weight", "cpuset", "pids", "io_weight"))
 _PATIENCE = 5.0  # seconds for a killed container to be gone
 _LOOK_AGAIN = 0.005  # seconds
@@ -86,8 +85,8 @@ def insist_on_wish(spec: Spec, error: BaseException) -> None:
         raise errors.Cancelled("it was cancelled") from None
 
 
-def request_of(spec: Spec, exec_spec: ExecSpec, trace: bool) -> _core.Request:
-    """What the core is asked alike of a start and of a run."""
+def request_of(spec: Spec, exec_spec: ExecSpec, trace: bool, serving: Serving | None = None) -> _core.Request:
+    """What the core is asked alike of a start and of a run. ``serving``: of its network."""
     request = _core.Request(
         exec_spec=exec_spec,
         stdio=(_choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)),
@@ -95,18 +94,26 @@ def request_of(spec: Spec, exec_spec: ExecSpec, trace: bool) -> _core.Request:
         trace=trace,
         wall_time=spec.wall_time,
         cpu_time=spec.cpu_time or 0.0,
-        max_output=_NO_LIMIT if spec.max_output is None else spec.max_output,
+        max_output=spec.max_output,
     )
     if spec.tty:
         request.terminal = True
     if spec.cancel is not None:
         request.cancel_fd = spec.cancel.fileno()
+    if serving is not None:
+        serving.asked(request)
     return request
 
 
-def run_request(spec: Spec, exec_spec: ExecSpec, trace: bool, begun: float | None = None) -> _core.Request:
+def run_request(
+    spec: Spec,
+    exec_spec: ExecSpec,
+    trace: bool,
+    begun: float | None = None,
+    serving: Serving | None = None,
+) -> _core.Request:
     """What the core is asked of a run. ``begun``: when the timeout has, if not just now."""
-    request = request_of(spec, exec_spec, trace)
+    request = request_of(spec, exec_spec, trace, serving)
     if spec.input is not None:
         request.input = input_bytes(spec)
     if spec.timeout is not None:
@@ -153,9 +160,7 @@ def start_plan(spec: Spec, plan: Plan, args: Any, trace: bool = False) -> Contai
     try:
         if spec.serves:
             serving = serve(spec)
-        request = request_of(spec, plan.exec_spec, trace)
-        if serving is not None:
-            serving.asked(request)
+        request = request_of(spec, plan.exec_spec, trace, serving)
         handle = _core.start(plan.core or _core.Plan(plan.fields), request)
         begun_with(spec, handle)
     except BaseException as error:

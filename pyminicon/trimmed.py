@@ -11,39 +11,8 @@ _LONGEST = 4  # bytes of a character, in the encodings that have several
 
 
 def first_half(most: int) -> int:
-    """How many bytes of the beginning are kept; csrc/parent/supervise/supervise.cc counts likewise."""
+    """How many bytes of the beginning are kept; csrc/parent/supervise/exchange.cc counts likewise."""
     return most - most // 2
-
-
-class Trimmed:
-    """One stream on a loop: takes all and keeps the first and the last half of ``most``."""
-
-    def __init__(self, most: int) -> None:
-        self._first = first_half(most)
-        self._last = most // 2
-        self._head = bytearray()
-        self._tail = bytearray()
-        self._taken = 0
-
-    def add(self, data: bytes) -> None:
-        self._taken += len(data)
-        room = self._first - len(self._head)
-        self._head += data[:room]
-        self._tail += data[room:]
-        if len(self._tail) > 2 * self._last + (1 << 16):  # not at each piece: that moves it all
-            self._cut()
-
-    def _cut(self) -> None:
-        del self._tail[: max(len(self._tail) - self._last, 0)]
-
-    def value(self) -> bytes:
-        self._cut()
-        return bytes(self._head + self._tail)
-
-    @property
-    def dropped(self) -> int:
-        self._cut()
-        return self._taken - len(self._head) - len(self._tail)
 
 
 def as_text(

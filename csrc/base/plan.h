@@ -165,6 +165,9 @@ struct TimePlan {
   uint64_t latest;      // the monotonic clock (s) must read less than this inside
 };
 
+// net.ipv4.ping_group_range in which every group is.
+constexpr char kAllGroups[] = "0 2147483647";
+
 // A setting of the container's own network.
 struct SysctlPlan {
   const char* path;  // below /proc/sys

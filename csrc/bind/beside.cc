@@ -16,7 +16,7 @@ struct Launch {
   std::optional<StartRequest> start;
   Seconds wall_time;
   double cpu_time = 0;
-  uint64_t max_output = UINT64_MAX;
+  MostOutput max_output;
   std::unique_ptr<Handle> handle = std::make_unique<Handle>();
   std::exception_ptr error;
   std::atomic<bool> over{false};  // written last: all else is the asker's from then on

@@ -160,7 +160,7 @@ class Begun {
   CommandSpec command_;
   Seconds wall_time_;
   double cpu_time_;
-  uint64_t max_output_;
+  MostOutput max_output_;
   std::unique_ptr<Handle> handle_ =
       std::make_unique<Handle>();  // let go of without the GIL, as this
 };

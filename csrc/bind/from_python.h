@@ -15,7 +15,8 @@ namespace pyminicon::bind {
 
 namespace py = pybind11;
 
-using Seconds = std::optional<double>;  // None: as long as it takes
+using Seconds = std::optional<double>;       // None: as long as it takes
+using MostOutput = std::optional<uint64_t>;  // bytes; None: no limit
 
 std::string bytes_of(py::handle value);
 std::optional<std::string> optional_bytes(py::handle value);  // nothing for None

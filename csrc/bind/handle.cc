@@ -9,6 +9,7 @@
 #include "base/kernel.h"
 #include "bind/from_python.h"
 #include "bind/to_python.h"
+#include "parent/launch/job.h"
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/reopen.h"
@@ -104,13 +105,20 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
   }
 }
 
-void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t max_output) {
+void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput max_output) {
   parent::Guarded& guarded = *handle.guarded;
   guarded.limits.wall = deadline_in(wall_time, guarded.container.started);
   guarded.limits.cpu = cpu_time;
-  guarded.limits.output = max_output;
-  if (max_output != UINT64_MAX) count_output(handle);
+  guarded.limits.output = max_output.value_or(UINT64_MAX);
+  if (max_output) count_output(handle);
   if (guarded.needs_limit_thread()) parent::watch_over(handle.guarded);
+}
+
+void insist_on_room(const Handle& handle, const std::string& program) {
+  const uint64_t limit = handle.container().memory_limit;
+  if (limit == 0 || limit >= parent::kSmallestMemory) return;
+  throw parent::LaunchFailure(ENOMEM, Stage::kExec, program,
+                              "killed for memory: below 1M nothing may start");
 }
 
 py::object collected(const Handle& handle, const py::object& paths, uint64_t max,

@@ -49,7 +49,10 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
                 parent::Streams& streams);
 
 // The limits hold without anybody waiting.
-void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, uint64_t max_output);
+void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput max_output);
+
+// Throws where the container, which was killed for memory, has less than any program needs.
+void insist_on_room(const Handle& handle, const std::string& program);
 
 // ({path: bytes}, {path: (errno, what it means here)}), or None where nothing was asked for.
 py::object collected(const Handle& handle, const py::object& paths, uint64_t max, int64_t deadline);

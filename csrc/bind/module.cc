@@ -5,6 +5,7 @@
 
 #include "bind/beside.h"
 #include "bind/command.h"
+#include "bind/exchange.h"
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/inside.h"
@@ -49,6 +50,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("keep", &PlanCache::keep)
       .def("__len__", &PlanCache::size);
   bind_requests(module);
+  bind_exchange(module);
   py::class_<Handle, Released<Handle>> handle(module, "Handle");
   handle.def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
@@ -72,6 +74,8 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
              return h.container().hopeless(static_cast<int64_t>(killed_for * 1e9));
            })
       .def("give_up", &give_up)
+      .def("insist_on_room",
+           [](const Handle& h, py::handle program) { insist_on_room(h, bytes_of(program)); })
       .def("usage", &handle_usage)
       .def("release", &release)
       .def("freeze", &freeze)
@@ -122,4 +126,5 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
     stages.append(stage_name(static_cast<Stage>(i)));
   }
   module.attr("STAGES") = py::tuple(stages);
+  module.attr("ALL_GROUPS") = kAllGroups;
 }

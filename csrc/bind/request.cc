@@ -4,7 +4,7 @@ namespace pyminicon::bind {
 namespace {
 
 Request make_request(py::tuple exec_spec, std::array<int, 3> stdio, std::vector<int> pass_fds,
-                     bool trace, Seconds wall_time, double cpu_time, uint64_t max_output) {
+                     bool trace, Seconds wall_time, double cpu_time, MostOutput max_output) {
   return {.exec_spec = std::move(exec_spec),
           .stdio = stdio,
           .pass_fds = std::move(pass_fds),

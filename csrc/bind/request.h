@@ -24,7 +24,7 @@ struct Request {
   bool trace;
   Seconds wall_time;
   double cpu_time;
-  uint64_t max_output;
+  MostOutput max_output;
 
   bool terminal = false;
   bool undo_later = false;

@@ -78,7 +78,7 @@ Outcome finish_run(Released<Handle> handle, const Request& request, int64_t begu
   limits.timeout = deadline_in(request.timeout, begun);
   limits.wall = deadline_in(request.wall_time, container.started);
   limits.cpu = request.cpu_time;
-  limits.output = request.max_output;
+  limits.output = request.max_output.value_or(UINT64_MAX);
   limits.cancel = request.cancel_fd;
   limits.trim = request.trim;
   if (warm_pool != nullptr) limits.lasting = [warm_pool] { warm_pool->refill(true); };
@@ -97,9 +97,8 @@ Outcome finish_run(Released<Handle> handle, const Request& request, int64_t begu
     if (check) check(container, outcome);
     if (container.cgroup) usage = container.cgroup->usage();
   }
-  if (outcome.limit == parent::Limit::kMemory && container.memory_limit < parent::kSmallestMemory) {
-    throw parent::LaunchFailure(ENOMEM, Stage::kExec, program_of(request.exec_spec),
-                                "killed for memory: below 1M nothing may start");
+  if (outcome.limit == parent::Limit::kMemory) {
+    insist_on_room(*handle, program_of(request.exec_spec));
   }
   // Of what still hangs nothing is taken: it could change what is looked at.
   const bool over = !container.given_up && !outcome.timed_out;
@@ -107,15 +106,16 @@ Outcome finish_run(Released<Handle> handle, const Request& request, int64_t begu
       over ? collected(*handle, request.collect, request.collect_max, limits.timeout) : py::none();
   Outcome result;
   result.returncode = container.returncode;
-  if (piped_out) result.output = bytes_from(outcome.output);
-  if (piped_err) result.error = bytes_from(outcome.error);
+  if (piped_out) result.output = bytes_from(outcome.exchange.of(parent::Exchange::kOutput));
+  if (piped_err) result.error = bytes_from(outcome.exchange.of(parent::Exchange::kError));
   if (outcome.limit != parent::Limit::kNone) result.limit = limit_name(outcome.limit);
   result.timed_out = outcome.timed_out;
   result.usage = usage_of(container, usage);
   result.startup = startup_of(container);
   result.trace = trace_of(container);
   result.files = files;
-  result.dropped = {outcome.output.dropped(), outcome.error.dropped()};
+  result.dropped = {outcome.exchange.of(parent::Exchange::kOutput).dropped(),
+                    outcome.exchange.of(parent::Exchange::kError).dropped()};
   if (warm_pool != nullptr) {
     const NoGil nogil;
     warm_pool->discard(std::move(container.root), std::move(container.mount_namespace));

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include "base/directory.h"
 #include "base/text.h"
 
 namespace pyminicon::child {
@@ -33,14 +34,6 @@ bool parse(char* text, long size, Process& process) {
              false};
   return true;
 }
-
-struct DirectoryEntry {  // getdents64(2)
-  uint64_t inode;
-  int64_t offset;
-  unsigned short size;
-  unsigned char type;
-  char name[1];
-};
 
 // Hands the numbers that a directory has for names to `each`, until that answers less than 0.
 template <typename Each>

@@ -32,9 +32,20 @@ long keep_descriptors(const LaunchPlan& plan, const Report& report) {
   return keep_each(plan.stdio.pass);
 }
 
-// Exec takes every capability from a process whose uid has no name in its user namespace yet,
-// unless they are ambient (capabilities(7)); the helper needs them to write what the maps allow and
-// to mount.
+long exec_helper(const LaunchPlan& plan, const Report& report) {
+  if (const long result = keep_descriptors(plan, report); result < 0) return result;
+  if (plan.namespaces & kernel::kCloneNewuser) keep_capabilities_across_exec();
+  char number[12];
+  append_number(number, 0, plan.plan_fd);
+  char name[] = "pyminicon-init";
+  char* argv[] = {name, number, nullptr};
+  char* envp[] = {nullptr};
+  return sys::call(SYS_execveat, plan.helper_fd, sys::arg(""), sys::arg(argv), sys::arg(envp),
+                   kernel::kAtEmptyPath);
+}
+
+}  // namespace
+
 void keep_capabilities_across_exec() {
   struct Header {
     uint32_t version;
@@ -51,20 +62,6 @@ void keep_capabilities_across_exec() {
     if (sys::prctl(kPrCapAmbient, kPrCapAmbientRaise, number) < 0) break;
   }
 }
-
-long exec_helper(const LaunchPlan& plan, const Report& report) {
-  if (const long result = keep_descriptors(plan, report); result < 0) return result;
-  if (plan.namespaces & kernel::kCloneNewuser) keep_capabilities_across_exec();
-  char number[12];
-  append_number(number, 0, plan.plan_fd);
-  char name[] = "pyminicon-init";
-  char* argv[] = {name, number, nullptr};
-  char* envp[] = {nullptr};
-  return sys::call(SYS_execveat, plan.helper_fd, sys::arg(""), sys::arg(argv), sys::arg(envp),
-                   kernel::kAtEmptyPath);
-}
-
-}  // namespace
 
 void enter(const LaunchPlan& plan, Report& report) {
   if (plan.helper_fd < 0) become(plan, report);

@@ -3,6 +3,7 @@
 // there are descriptors, what lies too deep is moved to the top first.
 #include "child/file_tree.h"
 
+#include "base/directory.h"
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/mount.h"
@@ -13,18 +14,6 @@ namespace {
 constexpr int kRemoveDir = 0x200;  // AT_REMOVEDIR
 constexpr int kDeepest = 16;
 constexpr uint32_t kPiece = 2048;  // names, some milliseconds
-
-struct Entry {  // getdents64(2)
-  uint64_t inode;
-  int64_t offset;
-  unsigned short size;
-  unsigned char type;
-  char name[1];
-};
-
-bool is_dots(const char* name) {
-  return name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
-}
 
 class Remover {
  public:
@@ -39,9 +28,9 @@ class Remover {
       if (got < 0) return got;
       bool nothing = true;
       for (long at = 0; at < got;) {
-        const auto* entry = reinterpret_cast<const Entry*>(buffer_ + at);
+        const auto* entry = reinterpret_cast<const DirectoryEntry*>(buffer_ + at);
         at += entry->size;
-        if (is_dots(entry->name)) continue;
+        if (entry->is_dots()) continue;
         nothing = false;
         if (++done_ > kPiece) return 1;
         const long r = remove(dir, *entry, depth);
@@ -55,7 +44,7 @@ class Remover {
 
  private:
   // 0: gone. 1: it was a directory with something in it, of which a piece is gone.
-  long remove(int dir, const Entry& entry, int depth) {
+  long remove(int dir, const DirectoryEntry& entry, int depth) {
     char name[256];
     uint32_t i = 0;
     for (; entry.name[i] != 0 && i + 1 < sizeof name; ++i) name[i] = entry.name[i];

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/vfs.h>
 
+#include "base/directory.h"
 #include "base/kernel.h"
 #include "base/message.h"
 #include "base/syscall.h"
@@ -40,14 +41,6 @@ long type_of(int fd) {
 }
 
 int64_t nanoseconds(const statx_timestamp& time) { return time.tv_sec * 1000000000 + time.tv_nsec; }
-
-struct Entry {  // getdents64(2)
-  uint64_t inode;
-  int64_t offset;
-  unsigned short size;
-  unsigned char type;
-  char name[1];
-};
 
 class Server {
  public:
@@ -196,7 +189,7 @@ class Server {
       if (got < 0 && size_ == 0) return got;
       if (got <= 0) return 0;
       for (long at = 0; at < got;) {
-        const auto* entry = reinterpret_cast<const Entry*>(entries_ + at);
+        const auto* entry = reinterpret_cast<const DirectoryEntry*>(entries_ + at);
         at += entry->size;
         put_entry(*entry);
       }
@@ -205,9 +198,9 @@ class Server {
     return 0;
   }
 
-  void put_entry(const Entry& entry) {
+  void put_entry(const DirectoryEntry& entry) {
     const char* const name = entry.name;
-    if (name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0))) return;
+    if (entry.is_dots()) return;
     char* to = body() + size_;
     *to++ = static_cast<char>(entry.type);
     uint32_t i = 0;

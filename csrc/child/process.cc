@@ -4,13 +4,13 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
+#include "base/signals.h"
 #include "base/syscall.h"
 #include "child/child.h"
 
 namespace pyminicon::child {
 namespace {
 
-constexpr int kSignals = 64;
 constexpr unsigned kRlimitCore = 4, kRlimitNofile = 7;
 
 struct Rlimit {
@@ -77,26 +77,13 @@ long level(const FavourPlan& favour) {
 
 }  // namespace
 
-// CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN, which exec keeps as well, and Python
-// ignores SIGPIPE and SIGXFSZ. The mask stays full until exec.
+// CLONE_CLEAR_SIGHAND resets handlers but keeps SIG_IGN. The mask stays full until exec.
 long reset_signals(Child& child) {
   if (const long result = level(child.plan.favour); result < 0) return result;
   // The modes of the set-up are meant as they stand.
   if (const long result = sys::call(SYS_umask, 0); result < 0) return result;
   if (const long result = forbid_cores(child.plan); result < 0) return result;
-  struct {
-    void* handler;
-    unsigned long flags;
-    void* restorer;
-    uint64_t mask;
-  } action{};
-  for (int number = 1; number <= kSignals; ++number) {
-    if (number == SIGKILL || number == SIGSTOP) continue;
-    const long result =
-        sys::call(SYS_rt_sigaction, number, sys::arg(&action), 0, sizeof(action.mask));
-    if (result < 0) return result;
-  }
-  return 0;
+  return reset_signal_actions();
 }
 
 long set_rlimits(Child& child) {

@@ -14,6 +14,10 @@ namespace pyminicon::child {
 // In the child of clone3: goes on in this memory or, where the plan says so, in the helper's.
 [[noreturn]] void enter(const LaunchPlan& plan, Report& report);
 
+// Exec takes every capability from a process whose uid has no name in its user namespace yet,
+// unless they are ambient (capabilities(7)).
+void keep_capabilities_across_exec();
+
 // Stage: where the plan asks for an init, forks; pid 1 stays behind as init, the program goes on.
 long split_init(Child&);
 

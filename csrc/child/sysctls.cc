@@ -46,10 +46,9 @@ long keep_settings(Child& child, int proc) {
 }
 
 bool write_usual() {
-  // pyminicon/plan/build.py has the same.
-  constexpr char kNone[] = "0", kAll[] = "0 2147483647";
+  constexpr char kNone[] = "0";
   return write_at_once("/proc/sys/net/ipv4/ip_unprivileged_port_start", kNone, sizeof kNone - 1) &&
-         write_at_once("/proc/sys/net/ipv4/ping_group_range", kAll, sizeof kAll - 1);
+         write_at_once("/proc/sys/net/ipv4/ping_group_range", kAllGroups, sizeof kAllGroups - 1);
 }
 
 bool write_unpaced() {

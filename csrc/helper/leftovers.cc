@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/directory.h"
 #include "base/syscall.h"
 #include "base/text.h"
 
@@ -15,30 +16,20 @@ constexpr int kRemoveDirectory = 0x200;  // AT_REMOVEDIR
 constexpr int kDeepest = 8;              // cgroups that something inside has made
 constexpr uint8_t kIsDirectory = 4;      // DT_DIR
 
-struct Entry {
-  uint64_t inode;
-  int64_t offset;
-  uint16_t size;
-  uint8_t type;
-  char name[1];
-};
-
 // The names in a directory, as the kernel gives them out.
 class Listing {
  public:
   explicit Listing(int fd) : fd_(fd) { sys::call(SYS_lseek, fd, 0, 0); }
-  const Entry* next() {
+  const DirectoryEntry* next() {
     for (;;) {
       if (at_ >= got_) {
         got_ = sys::call(SYS_getdents64, fd_, sys::arg(text_), sizeof text_);
         at_ = 0;
         if (got_ <= 0) return nullptr;
       }
-      const auto* entry = reinterpret_cast<const Entry*>(text_ + at_);
+      const auto* entry = reinterpret_cast<const DirectoryEntry*>(text_ + at_);
       at_ += entry->size;
-      const char* name = entry->name;
-      const bool itself = name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0));
-      if (!itself) return entry;
+      if (!entry->is_dots()) return entry;
     }
   }
 
@@ -76,7 +67,8 @@ bool remove_cgroup(int dir, const char* name, int depth) {
   const int fd = static_cast<int>(sys::openat(dir, name, kDirectory));
   if (fd < 0) return fd == -ENOENT;
   Listing listing(fd);
-  for (const Entry* entry = nullptr; depth < kDeepest && (entry = listing.next()) != nullptr;) {
+  for (const DirectoryEntry* entry = nullptr;
+       depth < kDeepest && (entry = listing.next()) != nullptr;) {
     if (entry->type == kIsDirectory) remove_cgroup(fd, entry->name, depth + 1);
   }
   sys::close(fd);
@@ -88,7 +80,7 @@ bool remove_cgroups(const WatchPlace& place) {
   if (dir < 0) return true;  // nothing that we could do
   bool gone = true;
   Listing listing(dir);
-  while (const Entry* entry = listing.next()) {
+  while (const DirectoryEntry* entry = listing.next()) {
     if (is_named(entry->name, place.name)) gone = remove_cgroup(dir, entry->name, 0) && gone;
   }
   sys::close(dir);
@@ -114,7 +106,7 @@ void lift(int top, const char* name, uint32_t& number) {
   const int fd = open_for_change(top, name);
   if (fd < 0) return;
   Listing listing(fd);
-  while (const Entry* entry = listing.next()) {
+  while (const DirectoryEntry* entry = listing.next()) {
     if (unlink(fd, entry->name, 0) || unlink(fd, entry->name, kRemoveDirectory)) continue;
     char lifted[16] = ".lift-00000000";
     uint32_t rest = number++;
@@ -134,7 +126,7 @@ bool empty(int top) {
     progress = false;
     bool any = false;
     Listing listing(top);
-    while (const Entry* entry = listing.next()) {
+    while (const DirectoryEntry* entry = listing.next()) {
       any = true;
       if (unlink(top, entry->name, 0) || unlink(top, entry->name, kRemoveDirectory)) {
         progress = true;
@@ -164,7 +156,7 @@ int find_layer(int dir, char (&name)[64]) {
   if (!lock_place(dir)) return -1;
   int found = -1;
   Listing listing(dir);
-  for (const Entry* entry = nullptr; found < 0 && (entry = listing.next()) != nullptr;) {
+  for (const DirectoryEntry* entry = nullptr; found < 0 && (entry = listing.next()) != nullptr;) {
     if (!begins_with(entry->name, "layer-") || entry->size > sizeof name) continue;
     const int fd = static_cast<int>(sys::openat(dir, entry->name, kDirectory));
     if (fd < 0) continue;

@@ -7,6 +7,7 @@
 
 #include "base/kernel.h"
 #include "base/message.h"
+#include "base/signals.h"
 #include "base/syscall.h"
 
 namespace pyminicon::helper {
@@ -30,15 +31,7 @@ struct Talk {
   sys::call(kernel::kSysCloseRange, 3, ~0U, kernel::kCloseRangeCloexec);
   // What a program ignores (Python: SIGPIPE) is inherited, and pasta of 2023 takes the answer
   // "ignored before" for a failure.
-  struct {
-    void* handler;
-    unsigned long flags;
-    void* restorer;
-    uint64_t mask;
-  } action{};
-  for (int number = 1; number <= 64; ++number) {
-    sys::call(SYS_rt_sigaction, number, sys::arg(&action), 0, sizeof action.mask);
-  }
+  reset_signal_actions();
   const uint64_t none = 0;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&none), 0, sizeof none);
   const char* const environment[] = {nullptr};

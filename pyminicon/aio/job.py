@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import select
 
-from pyminicon import _core, errors, result
+from pyminicon import _core, result
 from pyminicon.aio.ending import Ending
-from pyminicon.aio.launching import NO_LIMIT
-from pyminicon.aio.streams import PIECE
 from pyminicon.aio.thread import in_thread
-from pyminicon.communicate import waiting_in
-from pyminicon.trimmed import Trimmed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,8 +17,6 @@ if TYPE_CHECKING:
     from pyminicon.aio.loop import Watch
     from pyminicon.options import Spec
     from pyminicon.result import Result
-
-_SMALLEST_MEMORY = 1 << 20  # bytes; below it nothing may start
 
 
 class Job(Ending):
@@ -45,11 +38,9 @@ class Job(Ending):
         self.deadline = deadline
         self.timed_out: bool = False
         self.limit: str | None = None
-        self.room: int = NO_LIMIT if spec.max_output is None else spec.max_output
-        self.pieces: dict[int, list[bytes]] = {}
-        self.trimmed: dict[int, Trimmed] = {}  # instead, where no more than so much is kept
+        self.exchange: _core.Exchange = _core.Exchange(data, spec.max_output, spec.overflow == "trim")
+        self.piped: set[int] = set()
         self.open: dict[int, int] = {}  # descriptor: 1 or 2
-        self.unsent: memoryview[int] = memoryview(data)
         self.input: int = handle.take_stream(0)
         self.timers: list[asyncio.TimerHandle] = []
         if deadline is not None:
@@ -60,9 +51,7 @@ class Job(Ending):
             fd = handle.take_stream(which)
             if fd >= 0:
                 os.set_blocking(fd, False)
-                self.pieces[which] = []
-                if spec.overflow == "trim":
-                    self.trimmed[which] = Trimmed(self.room)
+                self.piped.add(which)
                 self.open[fd] = which
                 watch.add(fd, self._read)
         self.cancel: int = -1 if spec.cancel is None else os.dup(spec.cancel.fileno())
@@ -70,19 +59,14 @@ class Job(Ending):
             watch.add(self.cancel, self._cancelled)
         if self.input >= 0:
             os.set_blocking(self.input, False)
-            self._feed()
+            if self.exchange.feed(self.input):
+                watch.add(self.input, self._feed, select.EPOLLOUT)
+            else:
+                self._close_input()
 
-    def _feed(self, watched: int = -1) -> None:
-        try:
-            while self.unsent:
-                self.unsent = self.unsent[os.write(self.input, self.unsent[:PIECE]) :]
-        except (BlockingIOError, InterruptedError):
-            if watched < 0:
-                self.watch.add(self.input, self._feed, select.EPOLLOUT)
-            return
-        except OSError:  # nobody reads any more: as in subprocess, no error
-            pass
-        self._close_input()
+    def _feed(self, fd: int) -> None:
+        if not self.exchange.feed(fd):
+            self._close_input()
 
     def _close_input(self) -> None:
         if self.input >= 0:
@@ -90,27 +74,17 @@ class Job(Ending):
             os.close(self.input)
             self.input = -1
 
-    def _read(self, fd: int) -> bool:
-        try:
-            data = os.read(fd, PIECE)
-        except (BlockingIOError, InterruptedError):
-            return False
-        if not data:
+    def _read(self, fd: int) -> None:
+        if not self.exchange.read(self.open[fd], fd):
             self._close_output(fd)
-            return False
-        if self.trimmed:
-            self.trimmed[self.open[fd]].add(data)
-            return len(data) == PIECE
-        full = len(data) > self.room
-        kept = data[: self.room] if full else data
-        self.room -= len(kept)
-        self.pieces[self.open[fd]].append(kept)
-        if full:
+        self._stop_if_full()
+
+    def _stop_if_full(self) -> None:
+        if self.exchange.full:
             self.limit = self.limit or "output"
             self.kill()
             for one in list(self.open):  # nothing more is read: what still comes would only wake us
                 self._close_output(one)
-        return len(data) == PIECE and not full
 
     def _close_output(self, fd: int) -> None:
         self.watch.remove(fd)
@@ -136,11 +110,9 @@ class Job(Ending):
         # a worker forked meanwhile may hold a write end, and may even write.
         if not self.is_over():
             return
-        for fd in list(self.open):
-            left = waiting_in(fd)
-            while left > 0 and fd in self.open:
-                self._read(fd)
-                left -= PIECE
+        for fd, which in self.open.items():
+            self.exchange.drain(which, fd)
+        self._stop_if_full()
         super().ended()
 
     def release(self) -> None:
@@ -169,15 +141,7 @@ class Job(Ending):
             self.release()
 
     def output(self, which: int) -> bytes | None:
-        pieces = self.pieces.get(which)
-        if which in self.trimmed:
-            return self.trimmed[which].value()
-        if pieces is None:
-            return None
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def _dropped(self, which: int) -> int:
-        return self.trimmed[which].dropped if which in self.trimmed else 0
+        return self.exchange.output(which) if which in self.piped else None
 
     async def _collected(self) -> Any:
         """Before the burial, which removes what is on disk."""
@@ -205,11 +169,8 @@ class Job(Ending):
             raise cancelled
         returncode, own = handle.poll() or (-9, None)
         limit = self.limit or own or limit
-        if limit == "memory" and spec.limits and (spec.limits.memory or _SMALLEST_MEMORY) < _SMALLEST_MEMORY:
-            program = os.fsdecode((spec.args or [""])[0])
-            raise errors.LaunchError(
-                errno.ENOMEM, "exec", program, "killed for memory: below 1M nothing may start"
-            )
+        if limit == "memory":
+            handle.insist_on_room((spec.args or [""])[0])
         outcome = _core.Outcome(
             returncode=returncode,
             stdout=self.output(1),
@@ -218,7 +179,7 @@ class Job(Ending):
             timed_out=self.timed_out,
             usage=handle.usage(),
             startup=handle.startup,
-            dropped=(self._dropped(1), self._dropped(2)),
+            dropped=(self.exchange.dropped(1), self.exchange.dropped(2)),
         )
         outcome.trace, outcome.files = handle.trace, files
         return result.make_result(spec, args, outcome, refused)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-NO_LIMIT = (1 << 64) - 1
 _A_MOMENT = 0.2  # seconds
 #: Images that need nothing of the store's code.
 _ASSEMBLED = ("host", "python")
@@ -79,12 +78,11 @@ class Limits:
         self.trace: bool = trace
         self.undo_later: bool = spec is None
         self.wall_time: float | None = spec.wall_time if spec is not None else None
-        most = spec.max_output if spec is not None else None
-        self.max_output: int = NO_LIMIT if most is None else most
+        self.max_output: int | None = spec.max_output if spec is not None else None
 
-    def request(self, spec: Spec, exec_spec: ExecSpec) -> _core.Request:
+    def request(self, spec: Spec, exec_spec: ExecSpec, serving: Serving | None = None) -> _core.Request:
         """What the core is asked, which hears of a Cancel from whoever waits on the loop."""
-        request = container.request_of(spec, exec_spec, self.trace)
+        request = container.request_of(spec, exec_spec, self.trace, serving)
         request.wall_time, request.max_output = self.wall_time, self.max_output
         request.cancel_fd = -1
         return request
@@ -104,9 +102,7 @@ async def launch(
     ``core``, ``exec_spec``: of one of many of a kind. ``serving``: of its network."""
     loop = watch.loop
     core = core or plan.core or _core.Plan(plan.fields)
-    request = limits.request(spec, exec_spec or plan.exec_spec)
-    if serving is not None:
-        serving.asked(request)
+    request = limits.request(spec, exec_spec or plan.exec_spec, serving)
     if watch.going == 1 and not core.may_hang:
         request.undo_later = limits.undo_later
         return _core.start(core, request)

@@ -34,8 +34,8 @@ def enter(loop: asyncio.AbstractEventLoop) -> Watch:
 
 
 class Watch:
-    """One epoll for the pidfds and pipes of all containers of a loop, and only that watched by the loop,
-    whose bookkeeping costs ten times what the kernel's does.
+    """One epoll for the pidfds and pipes of all containers of a loop, and only that watched by the loop: a loop has
+    one reader for each descriptor, and a container's pidfd is the caller's to watch.
 
     It is there as long as somebody is in it, and leaves nothing. In a forked process, which shares the
     epoll with us, it does nothing.

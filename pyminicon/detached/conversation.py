@@ -6,8 +6,7 @@ import os
 import select
 import time
 
-from pyminicon.communicate import waiting_in
-from pyminicon.trimmed import Trimmed
+from pyminicon import _core
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,42 +25,24 @@ if TYPE_CHECKING:
         def release(self) -> None: ...
 
 
-_PIECE = 1 << 16
-
-
-class Whole:
-    """All that comes."""
-
-    dropped = 0
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def add(self, data: bytes) -> None:
-        self._data += data
-
-    def value(self) -> bytes:
-        return bytes(self._data)
-
-
 class Conversation:
     """``trim``: bytes that are kept of each stream. ``relayed``: what it wrote comes also after its end."""
 
     def __init__(self, command: Going, input: bytes | None, trim: int | None, relayed: bool) -> None:
         self.command = command
         self.timed_out: bool = False
-        self._unsent = memoryview(input or b"")
+        self.exchange: _core.Exchange = _core.Exchange(input or b"", trim, trim is not None)
         self._relayed = relayed
         self._poll = select.poll()
         self._input = command.take_stream(0)
-        self.captured: dict[int, Any] = {}
+        self.piped: set[int] = set()
         self._outputs: dict[int, int] = {}
         for which in (1, 2):
             fd = command.take_stream(which)
             if fd >= 0:
                 os.set_blocking(fd, False)
                 self._outputs[fd] = which
-                self.captured[which] = Whole() if trim is None else Trimmed(trim)
+                self.piped.add(which)
                 self._poll.register(fd, select.POLLIN)
         if self._input >= 0:
             os.set_blocking(self._input, False)
@@ -88,8 +69,8 @@ class Conversation:
                 ended = self.command.poll() if ended is None else ended
                 if ended is not None and self._relayed:
                     self._forget_command()
-            for fd in list(self._outputs):
-                self._drain(fd)
+            for fd, which in self._outputs.items():
+                self.exchange.drain(which, fd)
             return self.command.poll() or (-9, None)
         finally:
             for fd in (self._input, *self._outputs):
@@ -108,39 +89,13 @@ class Conversation:
 
     def _serve(self, fd: int) -> None:
         if fd == self._input:
-            self._feed()
-        elif fd in self._outputs:
-            self._read(fd)
+            if not self.exchange.feed(fd):
+                self._close(fd)
+                self._input = -1
+        elif fd in self._outputs and not self.exchange.read(self._outputs[fd], fd):
+            self._close(fd)
+            del self._outputs[fd]
 
-    def _feed(self) -> None:
-        try:
-            if self._unsent:
-                self._unsent = self._unsent[os.write(self._input, self._unsent[:_PIECE]) :]
-            if self._unsent:
-                return
-        except BlockingIOError:
-            return
-        except OSError:  # nobody reads any more: as in subprocess no error
-            pass
-        self._poll.unregister(self._input)
-        os.close(self._input)
-        self._input = -1
-
-    def _drain(self, fd: int) -> None:
-        """What is there: a command may have left somebody who goes on writing."""
-        left = waiting_in(fd)
-        while left > 0 and self._read(fd):
-            left -= _PIECE
-
-    def _read(self, fd: int) -> bool:
-        try:
-            data = os.read(fd, _PIECE)
-        except BlockingIOError:
-            return False
-        if data:
-            self.captured[self._outputs[fd]].add(data)
-            return True
+    def _close(self, fd: int) -> None:
         self._poll.unregister(fd)
         os.close(fd)
-        del self._outputs[fd]
-        return False

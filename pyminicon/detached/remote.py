@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from pyminicon.result import Refusal
 
-_NO_LIMIT = (1 << 64) - 1
-
 
 class Container(Far):
     """The container whose state lies in ``directory``. ``about``: what its keeper has told on the line ``to``; it may
@@ -137,21 +135,21 @@ class Container(Far):
         deadline = None if request.timeout is None else time.monotonic() + request.timeout
         trimmed = request.max_output if request.trim else None
         if request.trim:
-            request.max_output = _NO_LIMIT
+            request.max_output = None
         made = self.start_command(request)
-        talk = Conversation(made, request.input, trimmed, request.max_output != _NO_LIMIT)
+        talk = Conversation(made, request.input, trimmed, request.max_output is not None)
         try:
             code, limit = talk.go_on(deadline, request.cancel_fd)
-            out, err = (talk.captured.get(which) for which in (1, 2))
+            out, err = (talk.exchange.output(which) if which in talk.piped else None for which in (1, 2))
             return _core.Outcome(
                 returncode=code,
-                stdout=None if out is None else out.value(),
-                stderr=None if err is None else err.value(),
+                stdout=out,
+                stderr=err,
                 limit=limit,
                 timed_out=talk.timed_out,
                 usage=made.usage(),
                 startup=made.startup,
-                dropped=(0 if out is None else out.dropped, 0 if err is None else err.dropped),
+                dropped=(talk.exchange.dropped(1), talk.exchange.dropped(2)),
             )
         except BaseException:
             made.end()

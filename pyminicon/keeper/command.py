@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from pyminicon.keeper.kinds import Client, Keeper
     from pyminicon.options.users import Identity
 
-_NO_LIMIT = (1 << 64) - 1
 _PIECE = 1 << 16
 _FULL = 0.001  # seconds until a full socket is tried again
 
@@ -201,7 +200,7 @@ def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list
     candidates = [program] if "/" in program else [f"{directory or '.'}/{program}" for directory in path]
     variables = [f"{key}={value}" for key, value in environment.items()]
     exec_spec = candidates, list(args), variables, options.get("cwd") or box.cwd
-    return asked(exec_spec, streams, who, tty, None, 0.0, _NO_LIMIT)
+    return asked(exec_spec, streams, who, tty, None, 0.0, None)
 
 
 def asked(
@@ -211,7 +210,7 @@ def asked(
     terminal: bool,
     wall_time: float | None,
     cpu_time: float,
-    max_output: int,
+    max_output: int | None,
 ) -> _core.Request:
     """What the core is asked for a command: the words that come over a line."""
     request = _core.Request(

@@ -26,9 +26,6 @@ _NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-#: For net.ipv4.ping_group_range; csrc/child/sysctls.cc has the same.
-ALL_GROUPS = "0 2147483647"
-
 #: docker's fourteen, as a mask by the kernel's numbers; capabilities.DEFAULT_MASK is held to it by a test.
 DEFAULT_CAPABILITIES = 0xA80425FB
 _CAP_SYS_PTRACE, _CAP_SYS_ADMIN = 19, 21
@@ -174,14 +171,14 @@ class _Builder(Draft):
         """Of its own network: docker's two, so that port 80 and ping work for any user inside, then what was asked for."""
         usual: list[tuple[str, str, bool]] = []
         if self.spec.network in ("none", "pasta"):
-            groups = ALL_GROUPS
+            groups = _core.ALL_GROUPS
             if self.single_map:
                 groups = f"{self.gid} {self.gid}"
             elif self.private_users or self.rootless:
                 from pyminicon.plan import id_maps as plan_ids
 
                 groups = plan_ids.mapped_groups(self)
-            self.fields["usual_settings"] = groups == ALL_GROUPS
+            self.fields["usual_settings"] = groups == _core.ALL_GROUPS
             usual = [
                 ("net.ipv4.ip_unprivileged_port_start", "0", True),
                 ("net.ipv4.ping_group_range", groups, True),
@@ -264,7 +261,7 @@ class _Builder(Draft):
 
             fields["own_seccomp"] = spec.seccomp != "default"
             fields["seccomp"], fields["new_keyring"] = program_and_keys(
-                spec.seccomp, self.filtered_by, no_new_privs=spec.no_new_privileges, once=self.once
+                spec.seccomp, self.filtered_by, no_new_privs=spec.no_new_privileges
             )
             self._filter_init()
         # Landlock needs no_new_privs and forbids all mounting for good: so does the default filter, unless

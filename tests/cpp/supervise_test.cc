@@ -81,7 +81,7 @@ Outcome supervised(Child& child, std::string_view input, const RunLimits& limits
 void both_streams_and_the_status_come_back() {
   Child child = start([] { return write_text(1, "out") + write_text(2, "err") + 3; });
   const Outcome outcome = supervised(child, {}, {});
-  CHECK(text_of(outcome.output) == "out" && text_of(outcome.error) == "err");
+  CHECK(text_of(outcome.exchange.of(1)) == "out" && text_of(outcome.exchange.of(2)) == "err");
   CHECK(child.container.returncode == 3);
   CHECK(outcome.limit == Limit::kNone && !outcome.timed_out);
 }
@@ -91,7 +91,7 @@ void megabytes_go_through_both_ways_at_once() {
   for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 2654435761U >> 13);
   Child child = start(copy_stdin);
   const Outcome outcome = supervised(child, data, {});
-  CHECK(text_of(outcome.output) == data);
+  CHECK(text_of(outcome.exchange.of(1)) == data);
   CHECK(child.container.returncode == 0);
 }
 
@@ -131,7 +131,7 @@ void a_timeout_kills_and_keeps_what_came() {
   const Outcome outcome = supervised(child, {}, limits);
   CHECK(outcome.timed_out && outcome.limit == Limit::kNone);
   CHECK(child.container.returncode == -SIGKILL);
-  CHECK(text_of(outcome.output) == "so far");
+  CHECK(text_of(outcome.exchange.of(1)) == "so far");
 }
 
 void a_wall_time_limit_is_no_timeout() {
@@ -152,7 +152,7 @@ void output_beyond_its_limit_ends_it_with_exactly_the_limit() {
   limits.output = 1000;
   const Outcome outcome = supervised(child, {}, limits);
   CHECK(outcome.limit == Limit::kOutput);
-  CHECK(outcome.output.size() + outcome.error.size() == 1000);
+  CHECK(outcome.exchange.of(1).size() + outcome.exchange.of(2).size() == 1000);
 }
 
 void output_of_exactly_the_limit_is_fine() {
@@ -160,7 +160,7 @@ void output_of_exactly_the_limit_is_fine() {
   RunLimits limits;
   limits.output = 10;
   const Outcome outcome = supervised(child, {}, limits);
-  CHECK(outcome.limit == Limit::kNone && text_of(outcome.output) == "0123456789");
+  CHECK(outcome.limit == Limit::kNone && text_of(outcome.exchange.of(1)) == "0123456789");
 }
 
 void somebody_else_who_holds_the_pipe_doesnt_keep_us() {
@@ -176,7 +176,7 @@ void somebody_else_who_holds_the_pipe_doesnt_keep_us() {
   });
   const int64_t begun = now_ns();
   const Outcome outcome = supervised(child, {}, {});
-  CHECK(text_of(outcome.output) == "quick");
+  CHECK(text_of(outcome.exchange.of(1)) == "quick");
   CHECK(now_ns() - begun < 20 * kSecond);
   pid_t other = 0;
   if (::read(tell.read.get(), &other, sizeof other) == sizeof other) ::kill(other, SIGKILL);

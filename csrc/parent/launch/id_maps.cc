@@ -52,9 +52,7 @@ void end_mapper(const Fd& pidfd) {
   pollfd ended{pidfd.get(), POLLIN, 0};
   constexpr int kPatienceMs = 1000;
   poll(&ended, 1, kPatienceMs);
-  siginfo_t info{};
-  waitid(static_cast<idtype_t>(3), static_cast<id_t>(pidfd.get()), &info,
-         WEXITED | WNOHANG | __WALL);
+  reap(pidfd.get(), WNOHANG);
 }
 
 // Its status isn't asked for: exec makes SIGCHLD its exit signal again, so a program that ignores
@@ -78,9 +76,7 @@ void run_to_end(Mapper& mapper, const Patience& patience) {
     end_mapper(pidfd);
     throw SetupTimeout{};
   }
-  siginfo_t info{};
-  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
-  waitid(kPidfd, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG | __WALL);
+  reap(pidfd.get(), WNOHANG);
   if (mapper.error < 0) {
     throw LaunchFailure(static_cast<int>(-mapper.error), Stage::kUserns, mapper.path);
   }

@@ -2,7 +2,6 @@
 
 #include <sched.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <atomic>
 #include <cerrno>
@@ -74,11 +73,7 @@ void NetnsHelper::dismiss() {
   if (!pidfd_ || generation_ != fork_generation()) return;
   // As a rule it has ended; it may be slow, or stopped, and nobody needs it any more.
   syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
-  siginfo_t info{};
-  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
-  const auto id = static_cast<id_t>(pidfd_.get());
-  while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
-  }
+  reap(pidfd_.get());
   stack_taken_in = kFree;
   pidfd_.reset();
 }

@@ -14,14 +14,13 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
+#include "child/separate_memory.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
 
 namespace pyminicon::parent {
 namespace {
-
-constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
 
 struct Start {
   int helper, container, netns, report;
@@ -31,25 +30,6 @@ struct Start {
   int error = 0;
 };
 
-// Exec takes every capability from a process whose uid has no name in its user namespace, unless
-// they are ambient (capabilities(7)).
-void keep_capabilities() {
-  struct Header {
-    uint32_t version;
-    int32_t pid;
-  } header{0x20080522, 0};
-  struct Data {
-    uint32_t effective, permitted, inheritable;
-  } data[2]{};
-  if (sys::call(SYS_capget, sys::arg(&header), sys::arg(data)) < 0) return;
-  for (Data& word : data) word.inheritable = word.permitted;
-  sys::call(SYS_capset, sys::arg(&header), sys::arg(data));
-  constexpr int kPrCapAmbient = 47, kPrCapAmbientRaise = 2;
-  for (int number = 0; number < 64; ++number) {
-    if (sys::prctl(kPrCapAmbient, kPrCapAmbientRaise, number) < 0) break;
-  }
-}
-
 // In borrowed memory: raw system calls only, as in csrc/child.
 void exec_keeper(void* argument) {
   auto& start = *static_cast<Start*>(argument);
@@ -58,7 +38,7 @@ void exec_keeper(void* argument) {
   sys::call(SYS_chdir, sys::arg("/"));
   sys::call(kernel::kSysCloseRange, 0, ~0U, kernel::kCloseRangeCloexec);
   for (const int fd : {start.container, start.netns, start.report}) sys::fcntl(fd, F_SETFD, 0);
-  if (start.joins) keep_capabilities();
+  if (start.joins) child::keep_capabilities_across_exec();
   start.error =
       static_cast<int>(-sys::call(SYS_execveat, start.helper, sys::arg(""), sys::arg(start.argv),
                                   sys::arg(envp), kernel::kAtEmptyPath));
@@ -102,9 +82,7 @@ Fd run_keeper(Start& start) {
   if (between < 0) throw LaunchFailure(static_cast<int>(-between), Stage::kNetwork, "clone3");
   Fd keeper(start.pidfd);
   const Fd ended(pidfd);
-  siginfo_t info{};
-  while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
-  }
+  reap(pidfd);
   if (start.error != 0) throw LaunchFailure(start.error, Stage::kNetwork, "pyminicon-pasta");
   return keeper;
 }
@@ -153,8 +131,7 @@ void WayOut::end() {
   if (!pidfd_) return;
   syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);  // it may be stopped
   // The child of whoever takes up orphans; as a rule not of this process.
-  siginfo_t info{};
-  waitid(kPidfd, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | __WALL);
+  reap(pidfd_.get(), WNOHANG);
   pidfd_.reset();
 }
 

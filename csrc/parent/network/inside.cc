@@ -2,7 +2,6 @@
 
 #include <netinet/in.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,13 +16,6 @@ namespace pyminicon::parent {
 namespace {
 
 void enter(void* wish) { child::make_inside(*static_cast<child::SocketInside*>(wish)); }
-
-void reap(int pidfd) {
-  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
-  siginfo_t info{};
-  while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
-  }
-}
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 
 #include <cerrno>
 
@@ -93,6 +94,15 @@ long clone_sharing(const ChildStack& stack, kernel::CloneArgs& args, void (*entr
 }
 
 }  // namespace
+
+pid_t reap(int pidfd, int options) {
+  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
+  siginfo_t info{};
+  while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL | options) < 0) {
+    if (errno != EINTR) return -1;
+  }
+  return info.si_pid;
+}
 
 long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argument) {
   thread_local const ChildStack stack;

@@ -1,6 +1,8 @@
 // clone3 with a stack of the child's own, in the caller's memory.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 
 #include "base/kernel.h"
@@ -16,6 +18,11 @@ long clone_and_wait(kernel::CloneArgs& args, void (*entry)(void*), void* argumen
 // The same beside the calling thread, which goes on. One at a time in a thread, and `argument` has
 // to stay until it has ended.
 long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument);
+
+// Waits for the end of a child, whatever signals come, and takes its status; WNOHANG, WNOWAIT in
+// `options`: as waitid(2) has them. Answers its pid, 0 where it still runs, -1 where it is no
+// child.
+pid_t reap(int pidfd, int options = 0);
 
 // The system call itself, on args' stack. Touches no libc: a child may call it too.
 long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument);

@@ -27,8 +27,6 @@
 namespace pyminicon::parent {
 namespace {
 
-constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
-
 // What a child inherits and can't be given afterwards.
 struct Likeness {
   int policy = 0, nice = 0;
@@ -80,12 +78,7 @@ class Launcher {
   }
 
  private:
-  bool has_ended() const {
-    siginfo_t info{};
-    const int options = WEXITED | WNOHANG | WNOWAIT | __WALL;
-    const auto id = static_cast<id_t>(pidfd_.get());
-    return !socket_.there() || waitid(kPidfd, id, &info, options) < 0 || info.si_pid != 0;
-  }
+  bool has_ended() const { return !socket_.there() || reap(pidfd_.get(), WNOHANG | WNOWAIT) != 0; }
   void end();
   void start(const Likeness& like);
   bool send(child::BirthOrder& order, const std::vector<int>& fds) const;
@@ -101,10 +94,7 @@ class Launcher {
 void Launcher::end() {
   socket_.reset();  // its sign to end
   syscall(kernel::kSysPidfdSendSignal, pidfd_.get(), SIGKILL, nullptr, 0);
-  siginfo_t info{};
-  const auto id = static_cast<id_t>(pidfd_.get());
-  while (waitid(kPidfd, id, &info, WEXITED | __WALL) < 0 && errno == EINTR) {
-  }
+  reap(pidfd_.get());
   pidfd_.reset();
   pid_ = 0;
 }
@@ -169,12 +159,7 @@ bool Launcher::receive(Fd& pidfd) const {
 
 Launcher& the_launcher() {
   static std::atomic<Launcher*> current{nullptr};  // never destroyed: threads launch until the end
-  Launcher* known = current.load();
-  if (known != nullptr && known->generation == fork_generation()) return *known;
-  auto* fresh = new Launcher;
-  if (current.compare_exchange_strong(known, fresh)) return *fresh;
-  delete fresh;
-  return *current.load();
+  return of_this_process(current);
 }
 
 // What a child inherits and can be given: the launcher's own are as old as it is.
@@ -212,8 +197,7 @@ long clone_by_launcher(kernel::CloneArgs& args, void (*entry)(void*), void* argu
   const long pid = the_launcher().clone(order, all, pidfd);
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&before), 0, 8);
   if (pid < 0 && pidfd) {  // it ended before it was the container
-    siginfo_t info{};
-    waitid(kPidfd, static_cast<id_t>(pidfd.get()), &info, WEXITED | __WALL);
+    reap(pidfd.get());
     pidfd.reset();
   }
   return pid;

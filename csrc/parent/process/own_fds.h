@@ -6,12 +6,26 @@
 // them all before anything else runs in it. No lock is held while a launch is going on.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace pyminicon::parent {
 
 // Grows by one in every child of fork(2): what was made before belongs to another process.
 uint64_t fork_generation();
+
+// What a process has one of, made at first need and never destroyed: threads launch until the end.
+// After a fork a new one is made and the parent's left alone, whose lock may be held by a thread
+// that isn't here.
+template <typename T>
+T& of_this_process(std::atomic<T*>& current) {
+  T* known = current.load();
+  if (known != nullptr && known->generation == fork_generation()) return *known;
+  auto* fresh = new T;
+  if (current.compare_exchange_strong(known, fresh)) return *fresh;
+  delete fresh;
+  return *current.load();
+}
 
 void note_fd(int fd);
 void forget_fd(int fd);  // before it is closed or handed on

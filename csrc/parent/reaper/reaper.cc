@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <atomic>
 #include <cerrno>
@@ -71,10 +70,7 @@ void run_and_reap(Start& start) {
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
   const long between = clone_and_wait(args, clone_reaper, &start);
   if (between < 0) throw LaunchFailure(static_cast<int>(-between), Stage::kWatch, "clone3");
-  siginfo_t info{};
-  constexpr auto kPidfd = static_cast<idtype_t>(3);  // P_PIDFD, Linux 5.4
-  while (waitid(kPidfd, static_cast<id_t>(pidfd), &info, WEXITED | __WALL) < 0 && errno == EINTR) {
-  }
+  reap(pidfd);
   ::close(pidfd);
   if (start.error != 0) throw LaunchFailure(start.error, Stage::kWatch, "pyminicon-watch");
 }
@@ -198,12 +194,7 @@ void Reaper::await_announcement() const {
 Reaper& reaper() {
   static std::atomic<Reaper*> current{
       nullptr};  // never destroyed: threads launch until the very end
-  Reaper* known = current.load();
-  if (known != nullptr && known->generation == fork_generation()) return *known;
-  auto* fresh = new Reaper;
-  if (current.compare_exchange_strong(known, fresh)) return *fresh;
-  delete fresh;
-  return *current.load();
+  return of_this_process(current);
 }
 
 }  // namespace

@@ -3,12 +3,10 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "base/syscall.h"
 
@@ -59,16 +57,8 @@ class Supervisor {
  public:
   Supervisor(Launched& container, Streams& streams, std::string_view input, const RunLimits& limits,
              Outcome& outcome)
-      : container_(container),
-        streams_(streams),
-        input_(input),
-        limits_(limits),
-        outcome_(outcome) {
-    // One byte more than allowed is read, to tell a full output from one that is too long.
-    room_ = limits.trim || limits.output == UINT64_MAX ? UINT64_MAX : limits.output + 1;
-    for (Output* output : {&outcome.output, &outcome.error}) {
-      if (limits.trim) output->trim(limits.output);
-    }
+      : container_(container), streams_(streams), limits_(limits), outcome_(outcome) {
+    outcome.exchange = Exchange(input, limits.output, limits.trim);
     for (const int fd : {streams.input.get(), streams.output.get(), streams.error.get()}) {
       if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     }
@@ -96,8 +86,8 @@ class Supervisor {
     // Everything in the container is dead: what the pipes hold now is all that it will ever have
     // written. Their end need not come: a process forked meanwhile by another thread may hold the
     // write side, and may even write.
-    drain(streams_.output, outcome_.output);
-    drain(streams_.error, outcome_.error);
+    drain(streams_.output, Exchange::kOutput);
+    drain(streams_.error, Exchange::kError);
   }
 
  private:
@@ -116,43 +106,34 @@ class Supervisor {
   }
 
   void serve() {
-    if (polls_[kInput].revents != 0) feed();
-    if (polls_[kOutput].revents != 0) read(streams_.output, outcome_.output);
-    if (polls_[kError].revents != 0) read(streams_.error, outcome_.error);
+    if (polls_[kInput].revents != 0 && !outcome_.exchange.feed(streams_.input.get())) {
+      streams_.input.reset();
+    }
+    if (polls_[kOutput].revents != 0) read(streams_.output, Exchange::kOutput);
+    if (polls_[kError].revents != 0) read(streams_.error, Exchange::kError);
     if (polls_[kOom].revents != 0) check_memory();
     if (polls_[kPidfd].revents != 0) ended_ = container_.reap(true);
     if (polls_[kCancel].revents != 0 && !ended_) time_out();
   }
 
-  void feed() {
-    const ssize_t written = ::write(streams_.input.get(), input_.data(), input_.size());
-    if (written > 0) input_.remove_prefix(static_cast<size_t>(written));
-    const bool gone = written < 0 && errno != EAGAIN && errno != EINTR;
-    if (gone || input_.empty()) streams_.input.reset();
+  void read(Fd& fd, int which) {
+    if (!fd) return;  // the other stream has just reached the limit
+    if (!outcome_.exchange.read(which, fd.get())) fd.reset();
+    stop_if_full();
   }
 
-  void read(Fd& fd, Output& output) {
-    if (!fd) return;  // the other stream has just reached the limit
-    if (!output.read_from(fd.get(), room_)) fd.reset();
-    if (room_ != 0) return;
-    over_ = true;
-    output.drop_last();
+  void drain(Fd& fd, int which) {
+    if (fd) outcome_.exchange.drain(which, fd.get());
+    fd.reset();
+    stop_if_full();
+  }
+
+  void stop_if_full() {
+    if (!outcome_.exchange.full()) return;
     // Nothing more is read: what still comes would only wake us.
     streams_.output.reset();
     streams_.error.reset();
     stop(Limit::kOutput);
-  }
-
-  void drain(Fd& fd, Output& output) {
-    int there = 0;
-    if (fd && ioctl(fd.get(), FIONREAD, &there) < 0) there = 0;
-    for (auto left = static_cast<uint64_t>(there); fd && left > 0;) {
-      const uint64_t before = output.taken();
-      read(fd, output);
-      const uint64_t got = over_ ? 0 : output.taken() - before;
-      left = got == 0 ? 0 : left - std::min(left, got);
-    }
-    fd.reset();
   }
 
   void check_memory() {
@@ -213,79 +194,15 @@ class Supervisor {
 
   Launched& container_;
   Streams& streams_;
-  std::string_view input_;
   const RunLimits& limits_;
   Outcome& outcome_;
   pollfd polls_[kWatched];
-  uint64_t room_;
   int64_t cpu_check_ = 0, killed_at_ = 0, look_at_ = 0, lasting_ = kNever;
   int oom_ = -1;
-  bool ended_ = false, killed_ = false, over_ = false;
+  bool ended_ = false, killed_ = false;
 };
 
 }  // namespace
-
-bool Output::read_from(int fd, uint64_t& room) {
-  char buffer[65536];
-  const size_t want = std::min<uint64_t>(sizeof buffer, room);
-  const ssize_t got = ::read(fd, buffer, want);
-  if (got < 0) return errno == EAGAIN || errno == EINTR;
-  if (got == 0) return false;
-  const auto count = static_cast<uint64_t>(got);
-  taken_ += count;
-  room -= count;
-  const uint64_t first = most_ == UINT64_MAX ? count : std::min(count, most_ - most_ / 2 - size_);
-  keep(buffer, first);
-  if (first < count) keep_last(buffer + first, count - first);
-  return true;
-}
-
-void Output::keep(const char* bytes, size_t count) {
-  size_ += count;
-  while (count > 0) {
-    if (pieces_.empty() || pieces_.back().capacity() == pieces_.back().size()) {
-      // Small first: most outputs are a line, and a fresh page costs more than the read.
-      const size_t piece = pieces_.empty() ? 4096 : pieces_.size() == 1 ? 65536 : kPiece;
-      pieces_.emplace_back().reserve(piece);
-    }
-    std::string& piece = pieces_.back();
-    const size_t part = std::min(count, piece.capacity() - piece.size());
-    piece.append(bytes, part);
-    bytes += part;
-    count -= part;
-  }
-}
-
-void Output::keep_last(const char* bytes, size_t count) {
-  const auto room = static_cast<size_t>(most_ / 2);
-  if (count > room) {  // of these alone only the last count
-    bytes += count - room;
-    count = room;
-  }
-  const size_t grown = std::min(count, room - ring_.size());
-  ring_.append(bytes, grown);
-  for (size_t at = grown; at < count;) {
-    const size_t part = std::min(count - at, ring_.size() - ring_at_);
-    ring_.replace(ring_at_, part, bytes + at, part);
-    ring_at_ = (ring_at_ + part) % ring_.size();
-    at += part;
-  }
-}
-
-void Output::drop_last() {
-  pieces_.back().pop_back();
-  --size_;
-  --taken_;
-}
-
-void Output::copy_to(char* to) const {
-  for (const std::string& piece : pieces_) {
-    std::memcpy(to, piece.data(), piece.size());
-    to += piece.size();
-  }
-  std::memcpy(to, ring_.data() + ring_at_, ring_.size() - ring_at_);
-  std::memcpy(to + ring_.size() - ring_at_, ring_.data(), ring_at_);
-}
 
 bool killed_for_memory(Cgroup& cgroup) {
   constexpr int kPatienceUs = 20000;

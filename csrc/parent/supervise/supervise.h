@@ -3,11 +3,10 @@
 
 #include <functional>
 #include <optional>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include "parent/launch/launch.h"
+#include "parent/supervise/exchange.h"
 
 namespace pyminicon::parent {
 
@@ -35,36 +34,12 @@ bool killed_for_memory(Cgroup& cgroup);
 // `look_at`, which becomes the soonest at which they could be.
 bool out_of_cpu_time(const Cgroup& cgroup, double seconds, int64_t now, int64_t& look_at);
 
-// What has come through a pipe so far, in pieces: a gigabyte must not be copied at each growth.
-class Output {
- public:
-  // From now on no more than so much is kept, its first and its last half.
-  void trim(uint64_t most) { most_ = most; }
-  uint64_t taken() const { return taken_; }
-  uint64_t dropped() const { return taken_ - size_ - ring_.size(); }
-  static constexpr size_t kPiece = 1 << 20;
-  // Reads what is there, `room` bytes at the most; false at the end of the stream.
-  bool read_from(int fd, uint64_t& room);
-  void drop_last();
-  uint64_t size() const { return size_ + ring_.size(); }
-  void copy_to(char* to) const;
-
- private:
-  void keep(const char* bytes, size_t count);
-  void keep_last(const char* bytes, size_t count);
-
-  std::vector<std::string> pieces_;
-  uint64_t size_ = 0, taken_ = 0, most_ = UINT64_MAX;
-  std::string ring_;  // of what is trimmed the last half, its beginning at ring_at_
-  size_t ring_at_ = 0;
-};
-
 struct Streams {
   Fd input, output, error;  // the parent's ends; empty where there is no pipe
 };
 
 struct Outcome {
-  Output output, error;
+  Exchange exchange;
   Limit limit = Limit::kNone;
   bool timed_out = false;
 };

@@ -1,0 +1,10 @@
+// The conversation with a running program, for who waits in Python.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace pyminicon::bind {
+
+void bind_exchange(pybind11::module_& module);
+
+}  // namespace pyminicon::bind

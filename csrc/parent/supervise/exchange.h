@@ -1,0 +1,62 @@
+// What is said to a running program and what comes of it: its input, and its outputs, counted. A
+// step at a time, of what is ready; who waits for that (poll, an event loop) and closes it is
+// another's matter.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace pyminicon::parent {
+
+// What has come through a pipe so far, in pieces: a gigabyte must not be copied at each growth.
+class Output {
+ public:
+  // From now on no more than so much is kept, its first and its last half.
+  void trim(uint64_t most) { most_ = most; }
+  uint64_t taken() const { return taken_; }
+  uint64_t dropped() const { return taken_ - size_ - ring_.size(); }
+  // Reads what is there, `room` bytes at the most; false at the end of the stream.
+  bool read_from(int fd, uint64_t& room);
+  void drop_last();
+  uint64_t size() const { return size_ + ring_.size(); }
+  void copy_to(char* to) const;
+
+ private:
+  void keep(const char* bytes, size_t count);
+  void keep_last(const char* bytes, size_t count);
+
+  std::vector<std::string> pieces_;
+  uint64_t size_ = 0, taken_ = 0, most_ = UINT64_MAX;
+  std::string ring_;  // of what is trimmed the last half, its beginning at ring_at_
+  size_t ring_at_ = 0;
+};
+
+class Exchange {
+ public:
+  static constexpr int kOutput = 1, kError = 2;  // as the descriptors are numbered
+
+  Exchange() = default;
+  // `input` must outlive it. `most`: bytes of both outputs together, or, trimmed, that are kept of
+  // each.
+  Exchange(std::string_view input, uint64_t most, bool trim);
+
+  // Writes what `fd` takes; false when there is nothing more to write, or nobody who reads.
+  bool feed(int fd);
+  // Reads what is there; false at the end of the stream, and once more has come than may.
+  bool read(int which, int fd);
+  // Reads what is there in all, and not what comes meanwhile: who has the write end may go on.
+  void drain(int which, int fd);
+  bool full() const { return full_; }
+  const Output& of(int which) const { return outputs_[which - 1]; }
+
+ private:
+  std::string_view input_;
+  Output outputs_[2];
+  uint64_t room_ = UINT64_MAX;
+  bool full_ = false;
+};
+
+}  // namespace pyminicon::parent
