@@ -34,9 +34,7 @@ LATE_CALLS = (
 
 _KEY_CALLS = ("add_key", "keyctl", "request_key")
 
-_programs: dict[
-    tuple[str | None, int, bool, bool], tuple[bytes, bool]
-] = {}  # and whether it opens the key rings
+_programs: dict[tuple[str | None, int, bool], tuple[bytes, bool]] = {}  # and whether it opens the key rings
 _lock = allocate_lock()
 _library: Library | None = None
 
@@ -72,21 +70,17 @@ def program_and_keys(
     caps: int,
     *,
     no_new_privs: bool = True,
-    once: bool = False,
 ) -> tuple[bytes | None, bool]:
     """:func:`program`'s answer, and whether any of add_key, keyctl and request_key may be called under it:
-    then the container needs a session key ring of its own.
-
-    ``once``: the program is loaded one time, and to lay it out would take longer than that gains.
-    """
+    then the container needs a session key ring of its own."""
     if isinstance(profile, str) and profile == "unconfined":
         return None, True
     content = content_of(profile)
-    key = (content, caps, no_new_privs, once)
+    key = (content, caps, no_new_privs)
     made = _programs.get(key)
     if made is None:
         with _lock:
-            made = _programs.get(key) or _compile(content, caps, no_new_privs, once)
+            made = _programs.get(key) or _compile(content, caps, no_new_privs)
             while len(_programs) >= _MOST_KEPT:
                 del _programs[next(iter(_programs))]
             _programs[key] = made
@@ -136,7 +130,7 @@ def _file(path: str) -> str:
         raise SpecError("seccomp", f"{path!r}: {error}") from None
 
 
-def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> tuple[bytes, bool]:
+def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes, bool]:
     from pyminicon.seccomp import rules as seccomp_rules
 
     library = loaded_library()
@@ -145,12 +139,7 @@ def _compile(content: str | None, caps: int, no_new_privs: bool, once: bool) -> 
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
     keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
-    program = library.compile(profile.default, rules, profile.absent)
-    if not once:
-        from pyminicon.seccomp.layout import compact
-
-        program = compact(program)
-    return program, keys
+    return library.compile(profile.default, rules, profile.absent), keys
 
 
 def loaded_library() -> Library:

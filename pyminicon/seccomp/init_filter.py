@@ -39,7 +39,6 @@ _programs: dict[tuple[str, int], bytes] = {}
 
 def _compile(content: str, caps: int) -> bytes:
     from pyminicon.seccomp import rules as seccomp_rules
-    from pyminicon.seccomp.layout import compact
 
     library = seccomp.loaded_library()
     ours, theirs = seccomp.built_in_profile(caps, library), seccomp.read(content, caps, library)
@@ -49,7 +48,7 @@ def _compile(content: str, caps: int) -> bytes:
     if theirs.default & _ACTION not in (ALLOW, LOG, TRACE):
         absent = [each for each in ours.absent if not any(each[0] <= number <= each[1] for number in passing)]
     rules = sorted(seccomp_rules.prepared(refused, ALLOW))
-    return compact(library.compile(ALLOW, rules, absent))
+    return library.compile(ALLOW, rules, absent)
 
 
 def _passing(profile: Profile) -> set[int]:

@@ -22,6 +22,7 @@ from pyminicon import seccomp
 from pyminicon.errors import SpecError
 from pyminicon.options import capabilities
 from pyminicon.seccomp import oci_profile as seccomp_profile
+from pyminicon.seccomp import rules as seccomp_rules
 from tests.support.filtered import ALLOW, ERRNO, KILL_PROCESS, answer, in_child, raw
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are x86-64's")
@@ -489,3 +490,38 @@ def test_the_build_says_what_to_install(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert "install the package libseccomp2" in done.stderr
     assert not (tmp_path / "out.h").exists()
+
+
+def test_rules_that_overlap_in_too_many_ways_are_soon_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts = 0
+    real = seccomp_rules._without
+
+    def count(*boxes: seccomp_rules.Box) -> list[seccomp_rules.Box]:
+        nonlocal cuts
+        cuts += 1
+        return real(*boxes)
+
+    monkeypatch.setattr(seccomp_rules, "_without", count)
+    rules = [
+        seccomp_rules.Rule("mmap", MMAP, ERRNO | 1 + n, tuple((i, "NE", 11 * n + i, 0) for i in range(3)))
+        for n in range(9)
+    ]
+    with pytest.raises(ValueError, match=r"overlap in too many ways|come to more"):
+        seccomp_rules.prepared(rules, ALLOW)
+    assert cuts < 1_000_000
+
+
+def test_the_kernel_takes_it() -> None:
+    made = seccomp.program({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": ["personality"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95,
+             "args": [{"index": 0, "op": "SCMP_CMP_NE", "value": 0xFFFFFFFF}]},
+            {"names": ["getpriority", "getuid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 96},
+        ],
+    }, 0)  # fmt: skip
+
+    def tried() -> list[int]:
+        return [raw(135, 0), raw(135, 0xFFFFFFFF) >= 0, raw(140, 0, 0), raw(102), raw(39) > 0]
+
+    assert in_child(tried, made) == [-95, True, -96, -96, True]
