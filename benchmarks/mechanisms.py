@@ -1,7 +1,8 @@
 """``mechanisms``: the whole, and without each clever part, in turns: what does that part gain?
 
-Each variant is this tree with a few lines replaced, in a temporary directory. A replacement whose line isn't there any
-more ends the benchmark: the source has moved, and ``MECHANISMS`` has to follow it.
+Each variant is this tree with a few lines replaced. A replacement whose line isn't there any more ends the benchmark:
+the source has moved, and ``MECHANISMS`` has to follow it. The builds can be made ahead and kept (``--builds``,
+``--build``), and the mechanisms be measured one at a time (``--only``, ``--add``), each when the machine is quiet.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Mechanism(NamedTuple):
 
 
 _RUNS = 16  # in one turn
-_LEAST = 6  # turns, however long they take
 _WATCH = "pyminicon/aio/loop.py"
+_LEAST = 6  # turns, however long they take
 MECHANISMS = (
     Mechanism("nothing (the same again)", ("run", "aio 16"), ()),
     Mechanism(
@@ -74,8 +75,41 @@ MECHANISMS = (
         ),
     ),
     Mechanism(
+        "shared memory",
+        ("run", "run read-only"),
+        (
+            (
+                "csrc/parent/launch/memory_mode.cc",
+                "return unsafe || allows_cores(spec)",
+                "return true || unsafe || allows_cores(spec)",
+            ),
+        ),
+    ),
+    Mechanism(
+        "warm pool",
+        ("template", "template of host"),
+        (
+            (
+                "csrc/parent/pool/warm_pool.cc",
+                "const bool fill = !failed && ready.size() < size && direct == 0;",
+                "const bool fill = false;",
+            ),
+        ),
+    ),
+    Mechanism(
+        "changes of /etc told by the kernel",
+        ("run host",),
+        (
+            (
+                "csrc/parent/plan/hidden.cc",
+                "return Fd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));",
+                "return Fd();",
+            ),
+        ),
+    ),
+    Mechanism(
         "launch pool",
-        ("aio 2", "aio 16"),
+        ("aio 2", "aio 16", "loop beside 16"),
         (
             (
                 "pyminicon/aio/launching.py",
@@ -137,38 +171,44 @@ def _compiled(mechanism: Mechanism) -> bool:
     return any(name.startswith("csrc") for name, _, _ in mechanism.without)
 
 
-def variants(folder: Path, wanted: list[Mechanism], installed: bool) -> tuple[Path, dict[str, Path]]:
-    """The whole, and without each, installed beneath ``folder``; those of Python alone share the whole's core."""
+def whole_build(folder: Path, installed: bool) -> Path:
+    """The whole, installed beneath ``folder`` unless it is there."""
     whole = folder / "whole"
-    if installed:
+    if installed and not whole.exists():
         shutil.copytree(Path(pyminicon.__file__).parent, whole / "pyminicon")
-    else:
+    elif not whole.exists():
         _install(_copy(folder), whole)
         shutil.rmtree(folder / "tree")
-    made = {}
-    for number, mechanism in enumerate(wanted):
-        place = made[mechanism.name] = folder / f"without-{number}"
-        if _compiled(mechanism):
-            tree = _copy(folder)
-            taken_out(tree, mechanism)
-            _install(tree, place)
-            shutil.rmtree(tree)
-        else:
-            shutil.copytree(whole, place)
-            taken_out(place, mechanism)
-    return whole, made
+    return whole
+
+
+def variant(folder: Path, mechanism: Mechanism) -> Path:
+    """The same without one; of Python alone, it has the whole's core."""
+    place = folder / "".join(c if c.isalnum() else "-" for c in mechanism.name)
+    if place.exists():
+        return place
+    if _compiled(mechanism):
+        tree = _copy(folder)
+        taken_out(tree, mechanism)
+        _install(tree, place)
+        shutil.rmtree(tree)
+    else:
+        shutil.copytree(folder / "whole", place)
+        taken_out(place, mechanism)
+    return place
 
 
 # In a process of its own, with one variant: a line of JSON [case, runs, idle] is answered by one of
-# [[nanoseconds of each launch], processor time of all]. Processor time is that of the process, of what it has
-# waited for, and of the children that it keeps: the reaper.
+# [[nanoseconds of each launch], processor time of one]. Processor time is that of the process, of what it has
+# waited for, and of the children that it keeps: the reaper. "loop beside 16" has, instead of the launches', the time
+# by which a timer of the loop is late meanwhile.
 _WORKER = """
 import asyncio, gc, json, os, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 import pyminicon
 from pyminicon import aio
 assert pyminicon.__file__.startswith(sys.argv[1])
-command, options = [sys.argv[3]], {"image": sys.argv[2]}
+command, image = [sys.argv[3]], {"image": sys.argv[2]}
 clock = time.perf_counter_ns
 def on_processor():
     both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -186,33 +226,55 @@ def on_processor():
                         continue
                     waiting.append(int(child))
     return spent
-def run(runs, idle):
-    took = []
+kinds, templates = {"run": image, "run read-only": image | {"read_only": True}, "run host": {}}, {}
+for kind, options in {"template": image, "template of host": {}}.items():
+    kinds[kind] = options
+def called(kind):
+    if not kind.startswith("template"):
+        return lambda: pyminicon.run(command if "image" in kinds[kind] else ["/bin/true"], **kinds[kind])
+    if kind not in templates:
+        templates[kind] = pyminicon.Template(**kinds[kind])
+    return lambda: templates[kind].run(command if "image" in kinds[kind] else ["/bin/true"])
+def run(kind, runs, idle):
+    took, call = [], called(kind)
     for _ in range(runs):
         time.sleep(idle)
         begun = clock()
-        assert pyminicon.run(command, **options).returncode == 0
+        assert call().returncode == 0
         took.append(clock() - begun)
     return took
-async def on_loop(at_once, runs, idle):
-    took = []
+async def lateness(late):
+    while True:
+        begun = clock()
+        await asyncio.sleep(0.001)
+        late.append(max(clock() - begun - 1_000_000, 0))
+async def on_loop(at_once, runs, idle, beside=False):
+    took, late = [], []
+    ticking = asyncio.ensure_future(lateness(late)) if beside else None
     async def one():
         begun = clock()
-        assert (await aio.run(command, **options)).returncode == 0
+        assert (await aio.run(command, **image)).returncode == 0
         took.append(clock() - begun)
     for _ in range(max(runs // at_once, 1)):
         await asyncio.sleep(idle)
         await asyncio.gather(*(one() for _ in range(at_once)))
-    return took
+    if ticking is not None:
+        ticking.cancel()
+    return (late if beside else took), len(took)
 loop = asyncio.new_event_loop()
 gc.disable()
 for line in sys.stdin:
     case, runs, idle = json.loads(line)
     before = on_processor()
-    kind, _, at_once = case.partition(" ")
-    took = run(runs, idle) if kind == "run" else loop.run_until_complete(on_loop(int(at_once), runs, idle))
+    if case in kinds:
+        took = run(case, runs, idle)
+        launched = len(took)
+    else:
+        beside = case.startswith("loop")
+        many = on_loop(int(case.rpartition(" ")[2]), runs, idle, beside)
+        took, launched = loop.run_until_complete(many)
     time.sleep(0.01)
-    print(json.dumps([took, on_processor() - before]), flush=True)
+    print(json.dumps([took, (on_processor() - before) / launched]), flush=True)
 """
 
 
@@ -226,7 +288,7 @@ class _Worker:
         self._process.stdin.write(json.dumps([case, runs, idle]) + "\n")
         self._process.stdin.flush()
         took, spent = json.loads(self._process.stdout.readline())
-        return took, spent / len(took)
+        return took, spent
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -285,6 +347,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "build nothing: the installed package is the whole, and only parts in Python are taken out"
     parser.add_argument("--installed", action="store_true", help=text)
     parser.add_argument("--seconds", type=float, default=10.0, help="for each mechanism, case and mode")
+    text = "where the builds are, and stay; what isn't there is built (default: a temporary directory)"
+    parser.add_argument("--builds", type=Path, help=text)
+    parser.add_argument(
+        "--build", action="store_true", help="build only, measure nothing; goes with --builds"
+    )
+    text = "the rows of the others stay in the file: to measure one after the other"
+    parser.add_argument("--add", action="store_true", help=text)
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
@@ -293,27 +362,50 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         wanted = [one for one in wanted if not _compiled(one)]
     seconds = 1.0 if options.quick else options.seconds
     rows = []
-    with tempfile.TemporaryDirectory(prefix="mechanisms-") as name, contextlib.ExitStack() as stack:
-        whole, places = variants(Path(name), wanted, options.installed)
+    with contextlib.ExitStack() as stack:
+        folder = options.builds or Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="mechanisms-"))
+        )
+        whole = whole_build(folder, options.installed)
+        places = [variant(folder, mechanism) for mechanism in wanted]
+        if options.build:
+            sys.exit(0)
         base = _Worker(whole)
         stack.callback(base.close)
-        for mechanism in wanted:
-            other = _Worker(places[mechanism.name])
+        for mechanism, place in zip(wanted, places, strict=True):
+            other = _Worker(place)
             try:
                 for case in mechanism.cases:
-                    row: dict[str, Any] = {"mechanism": mechanism.name, "case": case}
-                    # After idleness: what waits for the kernel's grace periods shows only then.
-                    two = base, other
-                    row["idle"] = _compared(case, two, _RUNS // 4, IDLE_SECONDS, seconds)
-                    row["busy"] = _compared(case, two, _RUNS, 0.0, seconds)
-                    with _load():
-                        row["loaded"] = _compared(case, two, _RUNS, 0.0, seconds)
-                    rows.append(row)
+                    rows.append(
+                        {"mechanism": mechanism.name, "case": case, **_modes(case, (base, other), seconds)}
+                    )
                     _show(rows[-1:])
             finally:
                 other.close()
+    kept = _rows_before(options) if options.add else []
+    new = {(row["mechanism"], row["case"]) for row in rows}
+    rows += [row for row in kept if (row["mechanism"], row["case"]) not in new]
+    order = [(one.name, case) for one in MECHANISMS for case in one.cases]
+    rows = [row for row in rows if (row["mechanism"], row["case"]) in order]
+    rows.sort(key=lambda row: order.index((row["mechanism"], row["case"])))
     _show(rows)
     return {"rows": rows, "seconds": seconds, "runs": _RUNS}
+
+
+def _rows_before(options: argparse.Namespace) -> list[dict[str, Any]]:
+    path = options.results / ("mechanisms.quick.json" if options.quick else "mechanisms.json")
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.exists() else []
+    return rows
+
+
+def _modes(case: str, two: tuple[_Worker, _Worker], seconds: float) -> dict[str, Any]:
+    # After idleness: what waits for the kernel's grace periods shows only then. So few runs fit in
+    # there that it lasts twice as long.
+    found = {"idle": _compared(case, two, _RUNS // 4, IDLE_SECONDS, 2 * seconds)}
+    found["busy"] = _compared(case, two, _RUNS, 0.0, seconds)
+    with _load():
+        found["loaded"] = _compared(case, two, _RUNS, 0.0, seconds)
+    return found
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
