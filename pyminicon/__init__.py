@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyminicon.result import Usage as Usage
     from pyminicon.template import Template as Template
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # subprocess's own numbers, so that subprocess needn't be imported to use them.
 PIPE = -1
