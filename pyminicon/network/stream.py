@@ -24,6 +24,8 @@ class Stream:
 
     def __init__(self, socket: socket.socket) -> None:
         self.socket: sockets.socket = socket
+        # What is small and isn't the first goes at once, and doesn't wait until the other side acknowledges that.
+        socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
         self._held = b""
 
     async def _more(self) -> bool:

@@ -33,10 +33,14 @@ bool is_near(int fd) {
   return std::memcmp(one, reinterpret_cast<const char*>(&there) + at, count) == 0;
 }
 
-// A congestion control that paces (bbr) keeps bytes waiting for a bottleneck, which there is none
-// between two programs of one machine. Reno is in every kernel, and anybody's to choose.
+// Who has written it has waited for more already (Nagle's algorithm): to wait once more would be
+// for an acknowledgement that the reader delays. And a congestion control that paces (bbr) keeps
+// bytes waiting for a bottleneck, of which there is none between two programs of one machine. Reno
+// is in every kernel, and anybody's to choose.
 void send_at_once(int fd) {
+  constexpr int kOn = 1;
   constexpr char kUnpaced[] = "reno";
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &kOn, sizeof kOn);
   if (is_near(fd)) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced, sizeof kUnpaced - 1);
 }
 
