@@ -62,6 +62,7 @@ struct CommandReply {
 enum class InitOrder : uint32_t {
   kEnd,        // all that descends from the command `number`
   kTerminate,  // signal `number` to every process, and then the end of the container
+  kCompany,    // another command comes, the `number`th in all, while there may be one that runs
 };
 
 // Through the control socket, to init itself.

@@ -11,6 +11,7 @@ namespace pyminicon::child {
 long change_directory(Child& child) {
   const char* cwd = child.exec->cwd;
   if (const long result = sys::call(SYS_chdir, sys::arg(cwd)); result < 0) return result;
+  if (cwd[0] == '/' && cwd[1] == 0) return 0;  // the root itself
   char path[4096];
   const long size = sys::call(SYS_getcwd, sys::arg(path), sizeof path);
   if (size < 0) return size;

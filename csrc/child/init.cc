@@ -30,7 +30,7 @@ long be_continued(int pipe) {
 // user's own.
 long try_duties(long program, const InitFds& fds) {
   int none = 0;
-  Taken nobody{};
+  char note;
   pollfd watched{fds.parent, POLLIN, 0};
   constexpr timespec kAtOnce{0, 0};
   const long waited = sys::call(SYS_wait4, -1, sys::arg(&none), WNOHANG | WUNTRACED | __WALL, 0);
@@ -40,8 +40,7 @@ long try_duties(long program, const InitFds& fds) {
   if (program != 0) {
     if (const long r = sys::call(SYS_kill, program, 0); r < 0) return r;
   }
-  if (const long r = sys::read(fds.taken_read, &nobody, sizeof nobody); r < 0 && r != -EAGAIN)
-    return r;
+  if (const long r = sys::read(fds.notes_read, &note, sizeof note); r < 0 && r != -EAGAIN) return r;
   return sys::write(fds.status, &none, 0);
 }
 
@@ -67,8 +66,8 @@ long let_go_of_streams(const InitFds& fds) {
                       fds.commands,
                       fds.control,
                       fds.proc,
-                      fds.taken_read,
-                      fds.taken_write,
+                      fds.notes_read,
+                      fds.notes_write,
                       failure,
                       0,
                       1,
@@ -126,12 +125,12 @@ long split_init(Child& child) {
   const long signals =
       sys::call(SYS_signalfd4, -1, sys::arg(&all), sizeof all, SFD_CLOEXEC | SFD_NONBLOCK);
   if (signals < 0) return signals;
-  int taken[2] = {-1, -1};
-  if (const long r = sys::call(SYS_pipe2, sys::arg(taken), O_CLOEXEC); r < 0) return r;
-  if (const long r = sys::fcntl(taken[0], F_SETFL, O_NONBLOCK); r < 0) return r;
+  int notes[2] = {-1, -1};
+  if (const long r = sys::call(SYS_pipe2, sys::arg(notes), O_CLOEXEC); r < 0) return r;
+  if (const long r = sys::fcntl(notes[0], F_SETFL, O_NONBLOCK); r < 0) return r;
   const LaunchPlan& plan = child.plan;
   const InitFds fds{static_cast<int>(signals), plan.status_fd, plan.parent_pidfd, plan.commands_fd,
-                    plan.control_fd,           child.proc,     taken[0],          taken[1]};
+                    plan.control_fd,           child.proc,     notes[0],          notes[1]};
   if (child.lives()) become_init(child, 0, fds);
   const long program = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (program < 0) return program;

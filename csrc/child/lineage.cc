@@ -26,7 +26,7 @@ struct Doom {
     if (ancestor != 0) return process.parent == ancestor;
     if (process.parent != 1) return false;
     for (uint32_t i = 0; i < known->count; ++i) {
-      if (known->workers[i].worker == process.pid) return false;
+      if (known->workers[i].pid == process.pid) return false;
     }
     return true;
   }

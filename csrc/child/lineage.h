@@ -7,7 +7,7 @@ namespace pyminicon::child {
 
 // Those of pid 1's children that aren't to be ended, nor what descends from them.
 struct KnownChildren {
-  const Taken* workers;
+  const Worker* workers;
   uint32_t count;
 };
 

@@ -15,8 +15,8 @@
 namespace pyminicon::child {
 namespace {
 
-constexpr uint32_t kMostWorkers = 8192;
 constexpr int64_t kGrace = 1000000000;  // ns from a stop signal to the end
+constexpr int64_t kWary = 1000000000;   // ns
 
 int64_t now() {
   timespec time{};
@@ -29,76 +29,78 @@ class Init {
   Init(long program, const InitFds& fds) : program_(program), fds_(fds) {}
 
   [[noreturn]] void serve() {
+    share();
     if (program_ == 0) hire();
     for (;;) {
-      listen();  // before the dead are looked at: whether one of them was at work
       const bool more = bury();
-      if (stopping_ != 0 && (idle() || now() > stopping_)) sys::exit_group(0);
-      wait(more);
+      if (stopping_ != 0 && (waiting() == count_ || now() > stopping_)) sys::exit_group(0);
+      const bool nobody = stopping_ == 0 && waiting() == 0;
+      wait(more, nobody && (!hires_ahead() || hire() < 0));
     }
   }
 
  private:
-  enum { kParent, kSignals, kTaken, kControl, kCommands, kWatched };
+  enum { kParent, kSignals, kNotes, kControl, kCommands, kWatched };
 
   // After a full batch of the dead a pause: whoever forks without end would have a processor for
   // it.
-  void wait(bool more) {
+  void wait(bool more, bool nobody) {
     pollfd watched[kWatched] = {{fds_.parent, POLLIN, 0},
                                 {more ? -1 : fds_.signals, POLLIN, 0},
-                                {fds_.taken_read, POLLIN, 0},
+                                {fds_.notes_read, POLLIN, 0},
                                 {fds_.control, POLLIN, 0},
-                                {idle_ == 0 ? fds_.commands : -1, POLLIN, 0}};
+                                {nobody ? fds_.commands : -1, POLLIN, 0}};
     const timespec pause{0, more ? 1000000 : 10000000};
     const bool soon = more || stopping_ != 0;
     sys::call(SYS_ppoll, sys::arg(watched), kWatched, soon ? sys::arg(&pause) : 0, 0, 0);
     if (watched[kParent].revents != 0) sys::exit_group(137);  // the caller has died
     if (watched[kSignals].revents != 0) forward();
-    if (watched[kTaken].revents != 0) listen();
+    if (watched[kNotes].revents != 0) read_notes();
     if (watched[kControl].revents != 0) obey();
-    if (watched[kCommands].revents != 0 && idle_ == 0) {
+    if (watched[kCommands].revents != 0 && waiting() == 0) {
       if (const long hired = hire(); hired < 0) {
         refuse_command(fds_.commands, static_cast<int>(-hired));
+        __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
       }
     }
   }
 
-  bool idle() const { return count_ == idle_; }
-
-  // Without it a worker takes one command.
-  void share() {
-    const long at = sys::call(SYS_mmap, 0, sizeof(uint32_t), PROT_READ | PROT_WRITE,
-                              MAP_ANONYMOUS | MAP_SHARED, -1, 0);
-    shared_ = at > 0 ? reinterpret_cast<uint32_t*>(at) : nullptr;
+  // Whether somebody is to wait before a command comes. For a program that has an init there is
+  // nobody without any command, and where workers are killed, or find no room to begin, one for
+  // each command is enough for a while.
+  bool hires_ahead() {
+    if (wary_ != 0 && now() >= wary_) wary_ = 0;
+    return wary_ == 0 && (count_ > 0 || program_ == 0);
   }
 
-  void count_shared(int32_t change) {
-    if (shared_ != nullptr) __atomic_fetch_add(shared_, change, __ATOMIC_ACQ_REL);
+  uint32_t waiting() const { return workers_ == nullptr ? 0 : count_waiting(*workers_); }
+
+  void share() {
+    const long at = sys::call(SYS_mmap, 0, sizeof(Workers), PROT_READ | PROT_WRITE,
+                              MAP_ANONYMOUS | MAP_SHARED, -1, 0);
+    workers_ = at > 0 ? reinterpret_cast<Workers*>(at) : nullptr;
   }
 
   long hire() {
-    if (idle_ != 0) return 0;
-    if (count_ == kMostWorkers) return -EAGAIN;
-    if (shared_ == nullptr) share();
-    count_shared(1);
+    if (workers_ == nullptr) return -ENOMEM;
+    uint32_t slot = 0;
+    while (slot < workers_->used && load(&workers_->at[slot]) != kNobody) ++slot;
+    if (slot == kMostWorkers || count_ == kMostWorkers) return -EAGAIN;
+    if (slot == workers_->used) store(&workers_->used, slot + 1);
+    store(&workers_->at[slot], kWaits);
     const long pid = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (pid == 0) work(fds_, shared_);
-    if (pid < 0) count_shared(-1);
-    if (pid < 0) return pid;
-    workers_[count_++] = {static_cast<int32_t>(pid), 0};
-    ++idle_;
+    if (pid == 0) work(fds_, *workers_, slot);
+    if (pid < 0) {
+      store(&workers_->at[slot], kNobody);
+      return pid;
+    }
+    known_[count_++] = {static_cast<int32_t>(pid), slot};
     return 0;
   }
 
-  // All that the workers have said so far.
-  void listen() {
-    Taken taken{};
-    while (sys::read(fds_.taken_read, &taken, sizeof taken) == static_cast<long>(sizeof taken)) {
-      Taken* worker = find(taken.worker);
-      if (worker == nullptr) continue;
-      if (worker->number == 0 && taken.number != 0) --idle_;
-      if (worker->number != 0 && taken.number == 0) ++idle_;
-      worker->number = taken.number;
+  void read_notes() {
+    char notes[64];
+    while (sys::read(fds_.notes_read, notes, sizeof notes) == static_cast<long>(sizeof notes)) {
     }
   }
 
@@ -109,6 +111,7 @@ class Init {
     while (sys::read(fds_.signals, &info, sizeof info) == static_cast<long>(sizeof info)) {
       const int number = static_cast<int>(info.ssi_signo);
       if (number == SIGCHLD || (program_ == 0 && info.ssi_pid != 0)) continue;
+      if (number == SIGPIPE && info.ssi_pid == 1) continue;  // nobody heard a word of ours
       sys::call(SYS_kill, program_ != 0 ? program_ : -1, number);
     }
   }
@@ -119,7 +122,16 @@ class Init {
                                 MSG_DONTWAIT, 0, 0);
     if (size == 0) sys::exit_group(0);  // the caller has let go of the container
     if (size != static_cast<long>(sizeof message)) return;
+    if (message.order == InitOrder::kCompany) {
+      // Never back: two that send at once may tell it in either order.
+      const uint32_t known = workers_ != nullptr ? workers_->company : message.number;
+      if (static_cast<int32_t>(message.number - known) > 0) {
+        store(&workers_->company, message.number);
+      }
+      return;
+    }
     if (message.order == InitOrder::kTerminate) {
+      if (workers_ != nullptr) store(&workers_->stopping, uint32_t{1});
       sys::call(SYS_kill, -1, message.number);
       if (stopping_ == 0) stopping_ = now() + kGrace;
       return;
@@ -131,20 +143,20 @@ class Init {
   // it looks whether it may. So it can't have taken another command when what it has is ended.
   void end(uint32_t number) {
     for (uint32_t i = 0; i < count_; ++i) {
-      if (workers_[i].number != number) continue;
-      sys::call(SYS_kill, workers_[i].worker, kLastCommand);
-      listen();
+      const uint32_t* at = &workers_->at[known_[i].slot];
+      if (load(at) != number) continue;
+      sys::call(SYS_kill, known_[i].pid, kLastCommand);
       // Where its processes can't be found everything has to end.
-      if (workers_[i].number == number && end_descendants(fds_.proc, workers_[i].worker) < 0) {
+      if (load(at) == number && end_descendants(fds_.proc, known_[i].pid) < 0) {
         sys::exit_group(137);
       }
       return;
     }
   }
 
-  Taken* find(int32_t worker) {
+  Worker* find(int32_t pid) {
     for (uint32_t i = 0; i < count_; ++i) {
-      if (workers_[i].worker == worker) return &workers_[i];
+      if (known_[i].pid == pid) return &known_[i];
     }
     return nullptr;
   }
@@ -162,15 +174,15 @@ class Init {
         break;
       }
       if (pid < 0) continue;  // not counted on; to miss an end would be to hang
-      Taken* worker = find(static_cast<int32_t>(pid));
+      Worker* worker = find(static_cast<int32_t>(pid));
       if ((status & 0xff) == 0x7f) {  // a worker that somebody has stopped goes on
         if (worker != nullptr) sys::call(SYS_kill, pid, SIGCONT);
       } else if (pid == program_) {
         report(status);
       } else if (worker != nullptr) {
-        lost |= status != 0 && worker->number != 0;
-        // Who waited and was killed couldn't say that it doesn't any more.
-        if (status != 0 && worker->number == 0) count_shared(-1);
+        const uint32_t at = load(&workers_->at[worker->slot]);
+        if (status != 0) wary_ = now() + kWary;
+        lost |= status != 0 && at != kWaits && at != kNobody;
         forget(worker);
       }
     }
@@ -185,24 +197,24 @@ class Init {
     sys::exit_group(told == static_cast<long>(sizeof status) ? 0 : 255);
   }
 
-  void forget(Taken* worker) {
-    if (worker->number == 0) --idle_;
-    *worker = workers_[--count_];
+  void forget(Worker* worker) {
+    store(&workers_->at[worker->slot], kNobody);
+    *worker = known_[--count_];
   }
 
   // What a killed worker was in charge of has become init's own children. Where there is a program
   // that has orphans as well these can't be told apart, and all has to end.
   void end_orphans() {
-    if (program_ != 0 || end_strays(fds_.proc, {workers_, count_}) < 0) sys::exit_group(137);
+    if (program_ != 0 || end_strays(fds_.proc, {known_, count_}) < 0) sys::exit_group(137);
   }
 
   const long program_;
   const InitFds fds_;
-  uint32_t* shared_ = nullptr;  // how many workers wait, as they know it themselves
-  uint32_t idle_ = 0;           // the same, as they have said
-  int64_t stopping_ = 0;        // when patience with who was told to stop is over
+  Workers* workers_ = nullptr;
+  int64_t wary_ = 0;      // until when no worker is forked ahead
+  int64_t stopping_ = 0;  // when patience with who was told to stop is over
   uint32_t count_ = 0;
-  Taken workers_[kMostWorkers];
+  Worker known_[kMostWorkers];
 };
 
 }  // namespace

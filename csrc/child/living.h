@@ -3,9 +3,9 @@
 // A worker waits for a command. It takes one, forks the command's first process and is whose
 // children that process's orphans become (PR_SET_CHILD_SUBREAPER), until none is left: so all that
 // descends from a command is to be found beneath its worker. Then it waits for the next, unless
-// kMostIdle do already: so a command costs one fork, of a process of a few pages. Where a command
-// comes and nobody waits init forks a worker. Init is out of reach of every signal from inside. A
-// worker isn't: where one is killed, what it was in charge of is ended.
+// kMostIdle do already: so a command costs one clone, of a process of a few pages. Where nobody
+// waits init forks a worker. Init is out of reach of every signal from inside. A worker isn't:
+// where one is killed, what it was in charge of is ended.
 #pragma once
 
 #include "child/child.h"
@@ -18,15 +18,52 @@ struct InitFds {
   int parent;  // pidfd of the caller
   int commands, control;
   int proc;                     // the container's procfs, or -1
-  int taken_read, taken_write;  // a worker says what it has taken, or that it waits (Taken)
+  int notes_read, notes_write;  // a worker wakes init: it may be that nobody waits for commands
 };
 
 // In the order of their numbers in `all`: what init keeps open.
 constexpr int kInitFds = 8;
 
-struct Taken {
-  int32_t worker;
-  uint32_t number;  // the command's; 0: it waits
+constexpr uint32_t kMostWorkers = 8192;
+// Instead of a command's number: it waits for one; there is no such worker.
+constexpr uint32_t kWaits = ~0U, kNobody = 0;
+
+// In memory that init and its workers share, so that a command need not wake init to tell it who
+// has it. Each worker writes what it is at, and init where there is none any more.
+//
+// Init forks a worker when it is woken and none waits. So somebody has to wake it wherever a
+// command may come that nobody waits for: the caller before it sends one beside others
+// (InitOrder::kCompany), a worker whose command has ended and left processes, and, while not all of
+// what init was told of has been taken, a worker that is the last to take one.
+struct Workers {
+  uint32_t at[kMostWorkers];
+  uint32_t used;      // how many of these have ever been anybody's
+  uint32_t taken;     // commands, by all workers
+  uint32_t company;   // so many had been sent when init was last told of company
+  uint32_t stopping;  // none is to wait any more
+};
+
+template <typename T>
+T load(const T* from) {
+  return __atomic_load_n(from, __ATOMIC_SEQ_CST);
+}
+template <typename T>
+void store(T* to, T value) {
+  __atomic_store_n(to, value, __ATOMIC_SEQ_CST);
+}
+
+inline uint32_t count_waiting(const Workers& workers) {
+  uint32_t count = 0;
+  for (uint32_t i = 0, used = load(&workers.used); i < used; ++i) {
+    count += load(&workers.at[i]) == kWaits ? 1 : 0;
+  }
+  return count;
+}
+
+// A worker, as init knows it: its pid, and which of Workers::at is its.
+struct Worker {
+  int32_t pid;
+  uint32_t slot;
 };
 
 // Workers that wait beside each other, as after commands that ran at once.
@@ -39,8 +76,7 @@ constexpr int kLastCommand = 12;  // SIGUSR2
 [[noreturn]] void serve(long program, const InitFds& fds);
 
 // A worker's whole life. It is forked from init and inherits its filter, capabilities and limits.
-// `idle`: in memory that all of them share, how many wait; null: there is none.
-[[noreturn]] void work(const InitFds& fds, uint32_t* idle);
+[[noreturn]] void work(const InitFds& fds, Workers& workers, uint32_t slot);
 
 // Tells the sender of a command that it can't begin, and lets go of its descriptors.
 void refuse_command(int commands, int error);

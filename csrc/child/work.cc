@@ -15,6 +15,7 @@
 #include "child/files.h"
 #include "child/handed.h"
 #include "child/living.h"
+#include "child/own_stack.h"
 #include "child/separate_memory.h"
 
 namespace pyminicon::child {
@@ -113,9 +114,10 @@ long map_file(Command& command) {
   return at == static_cast<long>(kCommandAddress) ? 0 : at < 0 ? at : -ENOMEM;
 }
 
+// What comes without a descriptor may go through a pipe.
 long tell(int reply, const CommandReply& word, int pidfd) {
-  return send_message(reply, &word, sizeof word, &pidfd, pidfd >= 0 ? 1 : 0,
-                      MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (pidfd < 0) return sys::write(reply, &word, sizeof word);
+  return send_message(reply, &word, sizeof word, &pidfd, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {
@@ -145,15 +147,27 @@ uint64_t microseconds(const timeval& time) {
   return static_cast<uint64_t>(time.tv_sec) * 1000000 + static_cast<uint64_t>(time.tv_usec);
 }
 
+void wake_init(const InitFds& fds) {
+  constexpr char kNote = 0;
+  sys::write(fds.notes_write, &kNote, sizeof kNote);
+}
+
 // Reaps what ends until nothing that descends from the command is left. Only an end is an end: one
-// that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well.
-void attend(int32_t program, int reply, const Report& report, bool quiet) {
-  for (;;) {
+// that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well. Where it has
+// left processes this worker waits for no command, and init has to know that.
+void attend(int32_t program, int reply, const Report& report, bool quiet, const InitFds& fds) {
+  for (bool look = false;;) {
     CommandReply word{};
     rusage used{};
-    const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), __WALL, sys::arg(&used));
+    const int flags = look ? WNOHANG | __WALL : __WALL;
+    const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), flags, sys::arg(&used));
     if (pid == -ECHILD) return;
+    if (pid == 0) {
+      wake_init(fds);
+      look = false;
+    }
     if (pid != program || (word.status & 0xff) == 0x7f) continue;
+    look = true;
     if (report.error != 0) {
       if (quiet) tell_failure(reply, report);
       continue;
@@ -166,13 +180,37 @@ void attend(int32_t program, int reply, const Report& report, bool quiet) {
   }
 }
 
-// Until exec, or the end of a command that failed: the kernel wakes who waits for a vfork then.
+struct Birth {
+  const Command* command;
+  int proc;
+};
+
+// In the worker's memory, which the worker goes on with at once: from a copy of what is its.
+[[noreturn]] void enter_command(void* birth) {
+  const auto* const begun = static_cast<const Birth*>(birth);
+  Command own = *begun->command;
+  become_command(own, begun->proc);
+}
+
+// Until it executes its program it borrows the worker's memory, as a fork would copy the tables of
+// it only for exec to drop them. Where somebody waits for its beginning the kernel wakes the worker
+// at exec, or at the end of a command that failed (CLONE_VFORK). A quiet one goes on beside its
+// worker, which touches nothing of it before it has ended; the room of one that came in a file is
+// unmapped sooner, so that one has a copy.
 long fork_program(Command& command, int proc, int* pidfd) {
-  constexpr long kFlags = SIGCHLD | CLONE_VFORK | static_cast<long>(kernel::kClonePidfd);
-  const long flags = command.plan->quiet != 0 ? long{SIGCHLD} : kFlags;
-  const long pid = sys::call(SYS_clone, flags, 0, sys::arg(pidfd), 0, 0);
-  if (pid == 0) become_command(command, proc);
-  return pid;
+  const bool quiet = command.plan->quiet != 0;
+  constexpr unsigned long kWatched = CLONE_VFORK | kernel::kClonePidfd;
+  const unsigned long flags = SIGCHLD | (quiet ? 0 : kWatched);
+  if (quiet && command.plan->in_file != 0) {
+    const long pid = sys::call(SYS_clone, static_cast<long>(flags), 0, 0, 0, 0);
+    if (pid == 0) become_command(command, proc);
+    return pid;
+  }
+  constexpr unsigned long kStack = 64 << 10;
+  alignas(16) static char stack[kStack];
+  static Birth birth;
+  birth = {&command, proc};
+  return clone_onto(flags | CLONE_VM, stack + kStack, pidfd, enter_command, &birth);
 }
 
 // What never executes anything closes a pipe instead, when it begins to serve and when it fails.
@@ -203,12 +241,12 @@ bool make_room() {
 }
 
 // From the message to the last process. False: there is no room for another command.
-bool see_through(Command& command, int proc) {
+bool see_through(Command& command, const InitFds& fds) {
   Handed& got = command.got;
   const int reply = got.fds[kReplyFd];
   int pidfd = -1;
   long pid = map_file(command);
-  if (pid == 0) pid = fork_command(command, proc, &pidfd);
+  if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
   if (pid < 0) tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
   const bool quiet = command.plan->quiet != 0;
   if (pid > 0 && !quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
@@ -217,26 +255,20 @@ bool see_through(Command& command, int proc) {
   if (pidfd >= 0) sys::close(pidfd);
   const bool in_file = command.plan->in_file != 0;
   if (in_file) sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
-  if (pid > 0) attend(static_cast<int32_t>(pid), reply, *command.report, quiet);
+  if (pid > 0) attend(static_cast<int32_t>(pid), reply, *command.report, quiet, fds);
   sys::close(reply);
   return !in_file || make_room();
 }
 
 // Whether it waits for another command: it says so first and asks then (see Init::end).
-bool stays(const InitFds& fds, uint32_t* idle) {
-  if (idle == nullptr) return false;
-  const uint32_t others = __atomic_fetch_add(idle, 1, __ATOMIC_ACQ_REL);
-  bool may = others < kMostIdle;
-  if (may) {
-    const Taken waits{static_cast<int32_t>(sys::call(SYS_getpid)), 0};
-    const long told = sys::write(fds.taken_write, &waits, sizeof waits);
-    constexpr uint64_t kLast = uint64_t{1} << (kLastCommand - 1);
-    constexpr timespec kAtOnce{0, 0};
-    may = told == static_cast<long>(sizeof waits) &&
-          sys::call(SYS_rt_sigtimedwait, sys::arg(&kLast), 0, sys::arg(&kAtOnce), sizeof kLast) ==
-              -EAGAIN;
-  }
-  if (!may) __atomic_fetch_sub(idle, 1, __ATOMIC_ACQ_REL);
+bool stays(Workers& workers, uint32_t slot) {
+  store(&workers.at[slot], kWaits);
+  constexpr uint64_t kLast = uint64_t{1} << (kLastCommand - 1);
+  constexpr timespec kAtOnce{0, 0};
+  const bool may = load(&workers.stopping) == 0 && count_waiting(workers) <= kMostIdle &&
+                   sys::call(SYS_rt_sigtimedwait, sys::arg(&kLast), 0, sys::arg(&kAtOnce),
+                             sizeof kLast) == -EAGAIN;
+  if (!may) store(&workers.at[slot], kNobody);
   return may;
 }
 
@@ -246,7 +278,7 @@ bool make_ready(const InitFds& fds, Command& command) {
   sys::close(fds.control);
   sys::close(fds.signals);
   sys::close(fds.status);
-  sys::close(fds.taken_read);
+  sys::close(fds.notes_read);
   sys::close(fds.parent);
   // Whose parent has ended becomes this process's child, and not init's.
   sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -258,15 +290,16 @@ bool make_ready(const InitFds& fds, Command& command) {
 
 // The next command. False: nobody is left who could send one, or descriptors were lost on the way,
 // for want of room.
-bool await_command(const InitFds& fds, Command& command, uint32_t* idle) {
+bool await_command(const InitFds& fds, Command& command, Workers& workers, uint32_t slot) {
   command.got.count = 0;
   command.rest = kFirstFd;
   command.report->error = 0;
   const long size =
       receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
-  if (idle != nullptr) __atomic_fetch_sub(idle, 1, __ATOMIC_ACQ_REL);
-  const Taken taken{static_cast<int32_t>(sys::call(SYS_getpid)), command.plan->number};
-  sys::write(fds.taken_write, &taken, sizeof taken);
+  store(&workers.at[slot], command.plan->number);
+  const uint32_t taken = __atomic_add_fetch(&workers.taken, 1, __ATOMIC_SEQ_CST);
+  const bool more = static_cast<int32_t>(load(&workers.company) - taken) > 0;
+  if (more && count_waiting(workers) == 0) wake_init(fds);
   if (size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd) return true;
   if (command.got.count > kReplyFd) {
     tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
@@ -276,12 +309,12 @@ bool await_command(const InitFds& fds, Command& command, uint32_t* idle) {
 
 }  // namespace
 
-void work(const InitFds& fds, uint32_t* idle) {
+void work(const InitFds& fds, Workers& workers, uint32_t slot) {
   Command command;
   if (!make_ready(fds, command)) sys::exit_group(1);
   do {
-    if (!await_command(fds, command, idle)) break;
-  } while (see_through(command, fds.proc) && stays(fds, idle));
+    if (!await_command(fds, command, workers, slot)) break;
+  } while (see_through(command, fds) && stays(workers, slot));
   sys::exit_group(0);
 }
 

@@ -65,8 +65,8 @@ CommandGroup group_for_command(Launched& container) {
 Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
                       const LaunchOptions& options, CommandGroup group) {
   reap_abandoned();
-  Pipe ends = make_socketpair();
-  Launched made(container, std::move(ends.read), group.number);
+  Pipe ends = command.quiet ? make_pipe(O_NONBLOCK) : make_socketpair();
+  Launched made(container, std::move(ends.read), command.quiet, group.number);
   if (group.cgroup) {
     made.counted = group.cgroup.has_directory();
     made.memory_limit = group.memory_limit;
@@ -81,7 +81,8 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   arena.at<CommandPlan>(0).number = group.number;
   made.reaped = true;  // until it was sent there is nothing to be ended
   try {
-    container->send(arena, fds_of(ends.write.get(), options, cgroup), patience_of(options));
+    const auto fds = fds_of(ends.write.get(), options, cgroup);
+    made.command->begun(container->send(arena, fds, patience_of(options)));
   } catch (const LaunchFailure& failure) {
     if (failure.error == EBADF) insist_on_open(options);
     throw;

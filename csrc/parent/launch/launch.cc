@@ -14,10 +14,10 @@ Launched::Launched(const PlanSpec& spec)
       watch_(lease_watch_slot()),
       generation_(fork_generation()) {}
 
-Launched::Launched(const std::shared_ptr<Living>& container, Fd reply, uint32_t number)
+Launched::Launched(const std::shared_ptr<Living>& container, Fd reply, bool piped, uint32_t number)
     : pidfd(std::move(reply)),
       begun(now_ns()),
-      command(std::make_unique<CommandEnd>(container, pidfd.get(), number)),
+      command(std::make_unique<CommandEnd>(container, pidfd.get(), piped, number)),
       generation_(fork_generation()) {}
 
 namespace {

@@ -46,7 +46,7 @@ class Launched {
   Launched() = default;
   explicit Launched(const PlanSpec& spec);  // the beginning of one: leased, not yet cloned
   // A command in a container, which all below is about then, and of the container nothing.
-  Launched(const std::shared_ptr<Living>& container, Fd reply, uint32_t number);
+  Launched(const std::shared_ptr<Living>& container, Fd reply, bool piped, uint32_t number);
   Launched(Launched&&) = default;
   Launched& operator=(Launched&&) = default;
   ~Launched();

@@ -63,26 +63,70 @@ long receive(int socket, CommandReply& word, Fd& pidfd, int flags) {
   return got < 0 && got != -EAGAIN && got != -EINTR ? 0 : got;
 }
 
+long read_word(int pipe, CommandReply& word) {
+  const ssize_t got = ::read(pipe, &word, sizeof word);
+  if (got == static_cast<ssize_t>(sizeof word)) return got;
+  return got < 0 && (errno == EAGAIN || errno == EINTR) ? -errno : 0;
+}
+
 }  // namespace
 
-void Living::send(Arena& arena, const std::vector<int>& fds, const Patience& patience) {
-  const Fd file = settle(arena);
-  std::vector<int> all = fds;
-  if (file) all.insert(all.begin() + kFirstFd, file.get());
-  const size_t size = file ? sizeof(CommandPlan) : arena.size();
-  const auto count = static_cast<uint32_t>(all.size());
+Living::Turn Living::take_turn() {
+  const std::lock_guard guard(lock_);
+  const bool company = untold_ > 0;
+  if (company) {
+    untold_ = 0;
+    ++turn_;
+  }
+  ++untold_;
+  return {++sent_, turn_, company};
+}
+
+void Living::give_back(uint32_t turn) {
+  const std::lock_guard guard(lock_);
+  --sent_;
+  if (turn == turn_) --untold_;
+}
+
+void Living::heard_end(uint32_t turn) {
+  const std::lock_guard guard(lock_);
+  if (turn == turn_) --untold_;
+}
+
+void Living::send_whole(int socket, const void* bytes, size_t size, const std::vector<int>& fds,
+                        const Patience& patience) {
+  const auto count = static_cast<uint32_t>(fds.size());
   constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
   long sent = 0;
-  while ((sent = send_message(commands_.get(), arena.data(), size, all.data(), count, kAtOnce)) <
-         0) {
+  while ((sent = send_message(socket, bytes, size, fds.data(), count, kAtOnce)) < 0) {
     const int error = static_cast<int>(-sent);
     if (error == EAGAIN || error == ETOOMANYREFS) {
-      await_room(commands_.get(), error, patience);
+      await_room(socket, error, patience);
     } else if (error != EINTR) {
       const bool gone = error == EPIPE || error == ECONNRESET || error == ENOTCONN;
       throw LaunchFailure(gone ? ESHUTDOWN : error, Stage::kClone, "");
     }
   }
+}
+
+// A worker takes one command after the other, and init sleeps meanwhile. Who sends one that may
+// have to wait for another tells init first, and only that: for one after the other nobody is
+// woken.
+uint32_t Living::send(Arena& arena, const std::vector<int>& fds, const Patience& patience) {
+  const Fd file = settle(arena);
+  std::vector<int> all = fds;
+  if (file) all.insert(all.begin() + kFirstFd, file.get());
+  const size_t size = file ? sizeof(CommandPlan) : arena.size();
+  const Turn turn = take_turn();
+  try {
+    const ControlMessage company{InitOrder::kCompany, turn.sent};
+    if (turn.company) send_whole(control_.get(), &company, sizeof company, {}, patience);
+    send_whole(commands_.get(), arena.data(), size, all, patience);
+  } catch (...) {
+    give_back(turn.turn);
+    throw;
+  }
+  return turn.turn;
 }
 
 void Living::order(InitOrder what, uint32_t number) {
@@ -117,7 +161,13 @@ bool Living::ended() const {
 
 std::optional<bool> CommandEnd::heard(CommandReply& word) {
   const ssize_t got = receive(reply_, word, pidfd_, 0);
+  if (got == 0 || (got > 0 && word.word == CommandWord::kFailed)) hear_end();
   return got < 0 ? std::nullopt : std::optional(got > 0);
+}
+
+void CommandEnd::hear_end() {
+  if (turn_) container_->heard_end(*turn_);
+  turn_.reset();
 }
 
 void CommandEnd::end(bool killed) {
@@ -128,11 +178,13 @@ void CommandEnd::end(bool killed) {
 void CommandEnd::remind() { container_->order(InitOrder::kEnd, number_); }
 
 std::optional<CommandEnd::Ended> CommandEnd::look() {
+  if (piped_ && end_.known && !asked_) return end_;
   for (;;) {
     CommandReply word{};
     Fd pidfd;
-    const ssize_t got = receive(reply_, word, pidfd, MSG_PEEK);
+    const long got = piped_ ? read_word(reply_, word) : receive(reply_, word, pidfd, MSG_PEEK);
     if (got < 0) return std::nullopt;
+    if (got == 0 || word.word != CommandWord::kBegan) hear_end();
     if (got == 0) return end_;
     if (word.word == CommandWord::kEnded) {
       end_ = {true, word.status, static_cast<double>(word.user_us) * 1e-6,
@@ -143,7 +195,7 @@ std::optional<CommandEnd::Ended> CommandEnd::look() {
       failure_ = word;
       return Ended{};
     }
-    receive(reply_, word, pidfd_, 0);
+    if (!piped_) receive(reply_, word, pidfd_, 0);
   }
 }
 

@@ -36,9 +36,11 @@ class Living {
   const CommandGround& ground() const { return ground_; }
   uint32_t next_number() { return ++number_; }
 
-  // Sends a command that is laid out in `arena`, with its descriptors. Throws LaunchFailure
-  // (ESHUTDOWN where init has ended), SetupTimeout.
-  void send(Arena& arena, const std::vector<int>& fds, const Patience& patience);
+  // Sends a command that is laid out in `arena`, with its descriptors. Answers what heard_end() is
+  // to be told when it has ended. Throws LaunchFailure (ESHUTDOWN where init has ended),
+  // SetupTimeout.
+  uint32_t send(Arena& arena, const std::vector<int>& fds, const Patience& patience);
+  void heard_end(uint32_t turn);
 
   void order(InitOrder what, uint32_t number);
   // A command's cgroup, in which it has left processes: removed when these have gone.
@@ -48,21 +50,34 @@ class Living {
   bool ended() const;
 
  private:
+  struct Turn {
+    uint32_t sent, turn;
+    bool company;
+  };
+  Turn take_turn();
+  void give_back(uint32_t turn);
+  void send_whole(int socket, const void* bytes, size_t size, const std::vector<int>& fds,
+                  const Patience& patience);
+
   const bool lives_;
   Fd commands_, control_;
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
   std::mutex lock_;
   std::deque<Cgroup> kept_;  // under lock_
+  // Under lock_: how many commands were sent, and how many of those that may still run init hasn't
+  // been told of as company of another. Each telling begins another turn.
+  uint32_t sent_ = 0, untold_ = 0, turn_ = 0;
 };
 
 // The caller's end of one command: init is asked to end it, its worker tells what becomes of it
 // through `reply`, which is readable when its first process has ended, and from then on.
 class CommandEnd {
  public:
-  CommandEnd(std::shared_ptr<Living> container, int reply, uint32_t number)
-      : container_(std::move(container)), reply_(reply), number_(number) {}
+  CommandEnd(std::shared_ptr<Living> container, int reply, bool piped, uint32_t number)
+      : container_(std::move(container)), reply_(reply), piped_(piped), number_(number) {}
 
+  void begun(uint32_t turn) { turn_ = turn; }
   int pidfd() const { return pidfd_.get(); }  // of its first process
 
   // The first word, that it executes its program or can't; false: there will be none. It has ended
@@ -87,8 +102,12 @@ class CommandEnd {
   std::optional<Ended> look();
 
  private:
+  void hear_end();
+
   std::shared_ptr<Living> container_;
-  int reply_;  // Launched has it
+  std::optional<uint32_t> turn_;  // until its end was heard of
+  int reply_;                     // Launched has it
+  bool piped_;  // a quiet one's reply is a pipe: no descriptor comes with its words
   Fd pidfd_;
   uint32_t number_;
   std::optional<CommandReply> failure_;

@@ -22,10 +22,10 @@ Fd KeptFd::release() {
   return Fd(ours ? fd : -1);
 }
 
-Pipe make_pipe() {
+Pipe make_pipe(int flags) {
   int ends[2];
   const MakingFds making;
-  if (pipe2(ends, O_CLOEXEC) < 0) throw LaunchFailure(errno, Stage::kPrepare, "pipe2");
+  if (pipe2(ends, O_CLOEXEC | flags) < 0) throw LaunchFailure(errno, Stage::kPrepare, "pipe2");
   return {Fd(ends[0]), Fd(ends[1])};
 }
 

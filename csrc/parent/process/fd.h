@@ -79,7 +79,7 @@ struct Pipe {
 };
 
 // pipe2(2) and socketpair(2, SEQPACKET) with O_CLOEXEC; they throw LaunchFailure.
-Pipe make_pipe();
+Pipe make_pipe(int flags = 0);
 Pipe make_socketpair();
 
 }  // namespace pyminicon::parent
