@@ -182,7 +182,7 @@ class Init {
       } else if (worker != nullptr) {
         const uint32_t at = load(&workers_->at[worker->slot]);
         if (status != 0) wary_ = now() + kWary;
-        lost |= status != 0 && at != kWaits && at != kNobody;
+        lost |= status != 0 && at != kWaits && at != kLeaves;
         forget(worker);
       }
     }

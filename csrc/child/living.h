@@ -25,11 +25,12 @@ struct InitFds {
 constexpr int kInitFds = 8;
 
 constexpr uint32_t kMostWorkers = 8192;
-// Instead of a command's number: it waits for one; there is no such worker.
-constexpr uint32_t kWaits = ~0U, kNobody = 0;
+// Instead of a command's number: it waits for one; it is about to end; there is no such worker,
+// which init alone says, when it has buried the one that was.
+constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kNobody = 0;
 
 // In memory that init and its workers share, so that a command need not wake init to tell it who
-// has it. Each worker writes what it is at, and init where there is none any more.
+// has it. Each worker writes what it is at.
 //
 // Init forks a worker when it is woken and none waits. So somebody has to wake it wherever a
 // command may come that nobody waits for: the caller before it sends one beside others

@@ -268,7 +268,7 @@ bool stays(Workers& workers, uint32_t slot) {
   const bool may = load(&workers.stopping) == 0 && count_waiting(workers) <= kMostIdle &&
                    sys::call(SYS_rt_sigtimedwait, sys::arg(&kLast), 0, sys::arg(&kAtOnce),
                              sizeof kLast) == -EAGAIN;
-  if (!may) store(&workers.at[slot], kNobody);
+  if (!may) store(&workers.at[slot], kLeaves);
   return may;
 }
 

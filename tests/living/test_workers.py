@@ -33,6 +33,51 @@ def test_one_after_the_other_are_carried_out_by_one() -> None:
         assert soon(lambda: len(workers(c.pid)) in (1, 2) and bool(before & set(workers(c.pid))))
 
 
+def times_asleep(pid: int | str) -> int:
+    """How often it has gone to sleep, and so been woken."""
+    (line,) = [
+        line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("voluntary")
+    ]
+    return int(line.split()[1])
+
+
+def test_init_sleeps_through_commands_one_after_the_other() -> None:
+    with pyminicon.start() as c:
+        c.run(["true"])
+        assert soon(lambda: len(workers(c.pid)) in (1, 2))
+        before = times_asleep(c.pid)
+        for _ in range(20):
+            assert c.run(["true"]).returncode == 0
+        assert times_asleep(c.pid) - before <= 2
+
+
+def test_init_wakes_for_a_command_beside_another() -> None:
+    with pyminicon.start() as c, c.start(["sleep", "100"]):
+        before = times_asleep(c.pid)
+        assert c.run(["echo", "x"], capture_output=True).stdout == b"x\n"
+        assert times_asleep(c.pid) > before
+
+
+def test_a_command_never_waits_for_another_or_what_that_has_left() -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for turn in range(15):
+            line = "sleep 100 >/dev/null 2>&1 & echo x" if (turn + number) % 3 else "echo x"
+            r = c.run(["sh", "-c", line], capture_output=True, timeout=60)
+            if r.stdout != b"x\n":
+                wrong.append(r)
+
+    with pyminicon.start() as c:
+        work(0)  # one after the other, each beside what the former has left
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
 def test_of_many_at_once_two_stay() -> None:
     with pyminicon.start() as c:
         many = [c.start(["sleep", "100"]) for _ in range(12)]
