@@ -18,7 +18,8 @@ from typing import Any
 import pyminicon
 
 from . import bundles, report, rootfs
-from .measure import Case, in_turns, timed
+from .flat import compare, workers
+from .measure import Case, Figures, in_turns, timed
 
 _THREADS = 32
 
@@ -91,13 +92,33 @@ def _ends(rounds: int) -> dict[str, float]:
     return found
 
 
+def _flat(rounds: int, crowd: int) -> dict[str, float]:
+    """A command from callers of several sizes, asked in turns, and beside a crowd of containers: p50 in
+    microseconds."""
+    small = {"commands": True, "cases": ["c.run"]}
+    setups: dict[str, dict[str, Any]] = {
+        "a small caller": {**small},
+        "4 GB": {**small, "megabytes": 4000},
+        "10,000 descriptors": {**small, "descriptors": 10000},
+    }
+    found: dict[str, Figures] = {}
+    with workers(setups) as alive:
+        found.update(compare(alive, rounds, 15.0)["c.run"])
+    with contextlib.ExitStack() as stack:
+        alive = stack.enter_context(workers({f"{crowd:,} containers": {**small}}))
+        for _ in range(crowd):
+            stack.enter_context(pyminicon.start(image=str(rootfs.minimal())))
+        found.update(compare(alive, rounds, 15.0)["c.run"])
+    return {level: round(figures.p50, 1) for level, figures in found.items()}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``exec`` has no options of its own."""
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
-    rounds, budget, seconds = (50, 20.0, 1.0) if options.quick else (500, 180.0, 5.0)
+    rounds, budget, seconds = (50, 20.0, 1.0) if options.quick else (500, 60.0, 5.0)
     root = str(rootfs.minimal())
     program = root + rootfs.PROGRAM
     missing: dict[str, str] = {}
@@ -124,6 +145,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         found = in_turns(cases, rounds, budget=budget)
         rates = _rates(program, box, root, seconds)
     ends = _ends(5 if options.quick else 31)
+    flat = _flat(20, 100) if options.quick else _flat(200, 1000)
     bare = found["subprocess.run bare"].p50
     rows = [
         {"name": name, **one.as_dict(), "times_bare": round(one.p50 / bare, 2)} for name, one in found.items()
@@ -135,6 +157,7 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         report.table(f"{_THREADS} threads (commands a second)", ("where", "rate"), list(rates.items()))
     )
     report.show(report.table("the end of 100 processes (ms)", ("where", "p50"), list(ends.items())))
+    report.show(report.table("c.run, by its caller (microseconds)", ("caller", "p50"), list(flat.items())))
     for name, why in missing.items():
         report.show(f"  {name} could not run: {why}")
-    return {"unit": "us", "rows": rows, "rates": rates, "ends": ends, "missing": missing}
+    return {"unit": "us", "rows": rows, "rates": rates, "ends": ends, "flat": flat, "missing": missing}

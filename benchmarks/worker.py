@@ -93,6 +93,9 @@ def _cases(setup: dict[str, Any], stack: contextlib.ExitStack) -> dict[str, Case
         cases.append(product_case(ground, "run"))
         template = stack.enter_context(pyminicon.Template(image=ground.root))
         cases.append(Case("Template.run", timed(checked(template.run, [rootfs.PROGRAM]))))
+        if setup.get("commands"):
+            box = stack.enter_context(pyminicon.start(image=ground.root))
+            cases.append(Case("c.run", timed(checked(box.run, [rootfs.PROGRAM]))))
     except (ImportError, AttributeError) as error:
         print(f"worker: {error}", file=sys.stderr)
     wanted = setup.get("cases")
