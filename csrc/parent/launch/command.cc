@@ -81,8 +81,8 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   arena.at<CommandPlan>(0).number = group.number;
   made.reaped = true;  // until it was sent there is nothing to be ended
   try {
-    const auto fds = fds_of(ends.write.get(), options, cgroup);
-    made.command->begun(container->send(arena, fds, patience_of(options)));
+    const auto sent = fds_of(ends.write.get(), options, cgroup);
+    made.command->begun(container->send(arena, sent, patience_of(options)));
   } catch (const LaunchFailure& failure) {
     if (failure.error == EBADF) insist_on_open(options);
     throw;
