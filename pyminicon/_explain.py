@@ -22,7 +22,19 @@ def launch_error(number: int, stage: str, subject: str, hint: str | None) -> Lau
         # A filter may forbid any call of the set-up; the program's own file and directory are no such call.
         if hint is None and number in (errno.EPERM, errno.ENOSYS) and stage not in ("exec", "cwd"):
             hint = filtered()
+        hint = hint or _own_limit(number)
     return LaunchError(number, stage, subject, hint)
+
+
+def _own_limit(number: int) -> str | None:
+    """A limit of the caller's own that the steps of a launch are under as well."""
+    import resource
+
+    if number == errno.EMFILE:
+        return "raise the limit of descriptors: ulimit -n 8192"
+    if number == errno.EFBIG and resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+        return "raise the limit of a file's size: ulimit -f unlimited"
+    return None
 
 
 def _text(path: str) -> str:
@@ -180,7 +192,7 @@ def _exec(number: int, subject: str) -> str | None:
     if number == errno.ENOENT and "/" in subject:
         return "the program, or the interpreter it names, isn't in the image"
     if number == errno.ENOENT:
-        return "not found in the PATH of the image"
+        return "not in the PATH of the image, or the interpreter it names isn't in the image"
     return None
 
 

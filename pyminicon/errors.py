@@ -39,6 +39,9 @@ if TYPE_CHECKING:
         ) -> None: ...
 
 
+_LONGEST_SPEC = 800
+
+
 class SpecError(Error, ValueError):
     """An option that can't be what it was given as; nothing has been started.
 
@@ -48,6 +51,8 @@ class SpecError(Error, ValueError):
     __module__ = "pyminicon"
 
     def __init__(self, option: str, message: str) -> None:
+        if len(message) > _LONGEST_SPEC:  # it shows what was given, which may be a megabyte
+            message = f"{message[: _LONGEST_SPEC // 2]}…{message[-_LONGEST_SPEC // 2 :]}"
         super().__init__(f"{option}: {message}")
         self.option = option
 

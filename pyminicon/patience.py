@@ -32,7 +32,9 @@ class _Held:
         self.gone = gone
 
     def __del__(self) -> None:
-        self.gone()
+        gone = getattr(self, "gone", None)  # a signal's handler may have raised before it had one
+        if gone is not None:
+            gone()
 
 
 def begin(act: Callable[[], None], gone: Callable[[], None]) -> None:

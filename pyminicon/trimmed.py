@@ -62,13 +62,18 @@ def _whole_beginning(tail: bytes, at: int, encoding: str) -> int:
         return next((place for place, byte in enumerate(tail) if byte < 0x30), 0)
     else:
         starts = range(_LONGEST)
+    # The one from which it can be read the furthest: there may be bytes that are no character at all.
+    best, furthest = 0, -1
     for skipped in starts:
         try:
             decoder("strict").decode(tail[skipped : skipped + _LONGEST * 4])
             return skipped
+        except UnicodeDecodeError as error:
+            if skipped + error.start > max(furthest, skipped):
+                best, furthest = skipped, skipped + error.start
         except UnicodeError:
             continue
-    return 0
+    return best
 
 
 def _is_multibyte(decoder: Any) -> bool:

@@ -68,6 +68,7 @@ async def in_thread(
     try:
         patient.begin(act, gone)
     except RuntimeError:  # no more threads for this user
+        abandoned = True  # nobody asks what `gone` delivers
         raise errors.LaunchError(errno.EAGAIN, "prepare", "thread") from None
     try:
         return await asyncio.shield(outcome)

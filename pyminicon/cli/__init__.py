@@ -14,13 +14,17 @@ _PIPE, _STDOUT, _NULL = -1, -2, -3  # subprocess's numbers
 
 
 def say(message: str) -> None:
-    """``message`` as one line on stderr, whatever a path or an argument in it contains."""
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    """``message`` as one line on stderr."""
     # A caller without stderr must still get its exit status.
     try:
-        os.write(2, f"pyminicon: {line}\n".encode(errors="surrogateescape"))
+        os.write(2, f"{one_line(message)}\n".encode(errors="surrogateescape"))
     except OSError:
         pass
+
+
+def one_line(message: str) -> str:
+    """As it is said, whatever a path or an argument in it contains."""
+    return "pyminicon: " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def sentence(error: Exception) -> str:

@@ -16,6 +16,7 @@ from ..images import config, limits, lookup, progress, reference, remove
 from ..images.assemble import Job, Stopped
 from ..images.errors import ImageError, Missing
 from ..images.store import Store
+from . import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except (SpecError, Stopped, OSError) as error:
-        print(f"pyminicon: {error}", file=sys.stderr)
+        print(one_line(str(error)), file=sys.stderr)
         return _OWN_FAILURE
 
 
@@ -188,7 +189,7 @@ def _ls(options: argparse.Namespace) -> int:
         except Missing:  # removed meanwhile
             continue
         except ImageError as error:
-            print(f"pyminicon: {error}", file=sys.stderr)
+            print(one_line(str(error)), file=sys.stderr)
             status = _OWN_FAILURE
             continue
         keys = ("platform", "size", "created_here", "source")
@@ -283,14 +284,14 @@ def _rm(options: argparse.Namespace) -> int:
         try:
             print("\n".join(remove.remove(store, name)))
         except SpecError as error:
-            print(f"pyminicon: {error}", file=sys.stderr)
+            print(one_line(str(error)), file=sys.stderr)
             status = _OWN_FAILURE
     return status
 
 
 def _prune(options: argparse.Namespace) -> int:
     for digest, source in remove.prune(Store(), options.all):
-        print(f"pyminicon: removed {digest[7:19]}, from {source}", file=sys.stderr)
+        print(one_line(f"removed {digest[7:19]}, from {source}"), file=sys.stderr)
         print(digest)
     return 0
 

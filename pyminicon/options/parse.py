@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from pyminicon.errors import SpecError, not_loaded
+from pyminicon.errors import Error, SpecError, not_loaded
 from pyminicon.options import (
     ASIDE,
     DEVNULL,
@@ -70,7 +70,12 @@ def _parse(args: Any, options: dict[str, Any], refused: frozenset[str]) -> Spec:
                 limits[name] = value
             continue
         check = _CHECKS.get(name) or _rare(name)
-        check(spec, name, value)
+        try:
+            check(spec, name, value)
+        except (ValueError, OverflowError) as error:  # as a number of 5,000 digits that is to be shown
+            if isinstance(error, Error):
+                raise
+            raise SpecError(name, str(error)) from error
     if spec.pid == "host" and (spec.init or options.get("init")):
         raise SpecError("init", "there is no pid 1 to be with pid='host'")
     elsewhere = spec.volumes or spec.tmpfs or spec.host_etc or spec.sysctls

@@ -21,7 +21,7 @@ def _entrypoint(spec: Spec, name: str, value: Any) -> None:
     # docker's `--entrypoint ""` takes the image's away and puts nothing in its place.
     if value is not None:
         words = [value] if isinstance(value, (str, bytes)) else _sequence(name, value)
-        spec.entrypoint = [text(name, word) for word in words if word]
+        spec.entrypoint = [word for word in (text(name, word) for word in words) if word]
 
 
 def _cancel(spec: Spec, name: str, value: Any) -> None:
@@ -154,7 +154,7 @@ def _dns(spec: Spec, name: str, value: Any) -> None:
 def _sysctls(spec: Spec, name: str, value: Any) -> None:
     from pyminicon.options.network import sysctls
 
-    spec.sysctls = sysctls(name, value or {})
+    spec.sysctls = sysctls(name, {} if value is None else value)
 
 
 def _executable(spec: Spec, name: str, value: Any) -> None:
@@ -248,7 +248,7 @@ def _sequence(name: str, value: Any) -> list[Any]:
 def _files(spec: Spec, name: str, value: Any) -> None:
     from pyminicon.options.files import files
 
-    spec.files = files(value) if value else ()
+    spec.files = () if value is None else files(value)
 
 
 def _collect(spec: Spec, name: str, value: Any) -> None:
@@ -304,7 +304,7 @@ def _egress(spec: Spec, name: str, value: Any) -> None:
 def _egress_headers(spec: Spec, name: str, value: Any) -> None:
     from pyminicon.options.network import headers
 
-    spec.egress_headers = headers(name, value or {})
+    spec.egress_headers = headers(name, {} if value is None else value)
 
 
 def _pass_fds(spec: Spec, name: str, value: Any) -> None:

@@ -203,3 +203,12 @@ def test_trace_tells_the_stages_in_order() -> None:
     times = [at for _, at in r.trace]
     assert times == sorted(times)
     assert pyminicon.run(["true"]).trace is None
+
+
+def test_a_bare_name_whose_interpreter_is_missing_isnt_said_to_be_nowhere(own_rootfs: Path) -> None:
+    tool = own_rootfs / "bin" / "lost"
+    tool.write_text("#!/no/such/interpreter\n")
+    tool.chmod(0o755)
+    for name in ("lost", "nowhere"):
+        with pytest.raises(FileNotFoundError, match="or the interpreter it names"):
+            pyminicon.run([name], image=str(own_rootfs))

@@ -466,3 +466,10 @@ def test_quiet_says_nothing() -> None:
 def test_sizes_are_for_people() -> None:
     shown = [progress.size(n) for n in (0, 999, 1000, 1500, 99_900, 123_456, 999_600, 5 * 10**9, 10**13)]
     assert shown == ["0 B", "999 B", "1.0 kB", "1.5 kB", "99.9 kB", "123 kB", "1.0 MB", "5.0 GB", "10.0 TB"]
+
+
+def test_a_failure_is_one_line_whatever_the_name(store: Store, capsys: Out) -> None:
+    for words in (["import", "/no\nsuch\x1b[31m"], ["rm", "no\nsuch"]):
+        assert main(words) == 125
+        err = capsys.readouterr().err
+        assert err.startswith("pyminicon: ") and err.count("\n") == 1 and "\x1b" not in err

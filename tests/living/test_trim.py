@@ -112,3 +112,14 @@ def test_text_of_any_encoding_is_cut_at_whole_characters(encoding: str) -> None:
         assert (text * 100).endswith(r.stdout[head:])
         mark = len("".encode(encoding))
         assert len(r.stdout.encode(encoding)) + sum(r.dropped) == len(whole), (most, mark)
+
+
+def test_bytes_that_are_no_text_leave_no_part_of_a_character_at_the_cut() -> None:
+    unit = "\u20ac\u20ac".encode() + b"\xff"
+    for most in range(8, 20):
+        r = pyminicon.run(
+            ["sh", "-c", r"for i in 1 2 3 4 5 6 7 8 9; do printf '\342\202\254\342\202\254\377'; done"],
+            capture_output=True, text=True, errors="surrogateescape", max_output=most, overflow="trim",
+        )  # fmt: skip
+        assert set(r.stdout) <= {"\u20ac", "\udcff"}, most
+        assert len(r.stdout.encode(errors="surrogateescape")) + r.dropped[0] == 9 * len(unit)

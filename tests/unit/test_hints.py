@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,3 +78,19 @@ def test_a_path_without_a_remedy_is_whole() -> None:
 def test_what_fits_is_whole() -> None:
     error = pyminicon.LaunchError(errno.EPERM, "mount", "/a/path/of/some/length", "a remedy")
     assert str(error) == "mount: /a/path/of/some/length: Operation not permitted (a remedy)"
+
+
+@pytest.mark.parametrize("stage", ["clone", "prepare", "mount", "helper"])
+def test_a_limit_of_the_callers_own_is_named_whatever_stage_meets_it(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        _explain.launch_error(errno.EMFILE, stage, "", None).hint
+        == "raise the limit of descriptors: ulimit -n 8192"
+    )
+    for limit, hint in (
+        (0, "raise the limit of a file's size: ulimit -f unlimited"),
+        (resource.RLIM_INFINITY, None),
+    ):
+        monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, limit))
+        assert _explain.launch_error(errno.EFBIG, stage, "memfd_create", None).hint == hint

@@ -227,3 +227,32 @@ def test_errors_read_as_sentences() -> None:
     assert str(error) == "mount: /data: No such file or directory (look there)"
     assert str(LaunchError(1, "clone")) == "clone: Operation not permitted"
     assert (error.errno, error.stage, error.subject, error.hint) == (2, "mount", "/data", "look there")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"entrypoint": [None]}, {"files": ""}, {"sysctls": ""}, {"sysctls": []}, {"egress_headers": 0}, {"group": 10**5000},
+     {"extra_groups": [10**5000]}, {"stop_signal": 10**5000}],
+    ids=lambda given: next(iter(given)),
+)  # fmt: skip
+def test_what_is_empty_or_without_measure_is_refused_by_its_options_name(given: dict[str, Any]) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(["x"], given)
+    assert caught.value.option == next(iter(given))
+    for nothing in (
+        {"entrypoint": ""},
+        {"entrypoint": [""]},
+        {"files": {}},
+        {"sysctls": {}},
+        {"sysctls": None},
+    ):
+        parse(["x"], nothing)
+
+
+def test_an_error_shows_the_ends_of_what_was_given_and_no_megabyte() -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(["x"], {"cwd": "x" * 1_000_000})
+    assert len(str(caught.value)) < 1000
+    assert str(caught.value).startswith("cwd: takes an absolute path inside the container, not 'xxx")
+    with pytest.raises(SpecError, match=r"not 'x{300}'$"):
+        parse(["x"], {"cwd": "x" * 300})

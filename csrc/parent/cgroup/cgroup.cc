@@ -126,7 +126,9 @@ bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
 
 void Cgroup::write_limits(const CgroupSpec& spec) {
   for (const auto& write : spec.writes) {
-    const std::string path = places_.at(write.directory).path + "/" + write.file;
+    const std::string& directory = places_.at(write.directory).path;
+    if (directory.empty()) continue;  // it goes without
+    const std::string path = directory + "/" + write.file;
     const int error = write_file(path, write.value);
     if (error != 0 && !(write.optional && error == ENOENT)) {
       throw LaunchFailure(error, Stage::kCgroup, path + ": " + write.value,
