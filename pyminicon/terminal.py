@@ -10,6 +10,8 @@ CAP_SYS_ADMIN, type words of his own (TIOCSTI, ioctl_tty(2)).
 
 from __future__ import annotations
 
+import _thread
+import errno
 import fcntl
 import os
 import termios
@@ -32,6 +34,11 @@ class Terminal:
         """``pair``: its two sides, if they are there already."""
         self.inner: int
         self._outer, self.inner = pair or os.openpty()
+        # Its number must not be given out again while another thread is about to use it: that would read and write
+        # a file that it has nothing to do with.
+        self._lock: Any = _thread.RLock()  # a signal's handler may close it
+        self._inside: int = 0
+        self._left: int = -1  # the descriptor, closed while somebody is inside
         self.resize(24, 80)
 
     def fileno(self) -> int:
@@ -43,25 +50,40 @@ class Terminal:
 
         Raises BlockingIOError on a non-blocking descriptor where there is none yet.
         """
+        fd = self._enter()
         try:
-            return os.read(self._outer, most)
+            return os.read(fd, most)
         except OSError as error:
-            if error.errno == 5:  # EIO: the inner side is closed, or hung up with its session
+            if error.errno == errno.EIO:  # the inner side is closed, or hung up with its session
                 return b""
             raise
+        finally:
+            self._leave()
 
     def write(self, data: bytes) -> int:
         """Types ``data``; the number of bytes that were taken (as os.write)."""
-        return os.write(self._outer, data)
+        fd = self._enter()
+        try:
+            return os.write(fd, data)
+        finally:
+            self._leave()
 
     def resize(self, rows: int, columns: int) -> None:
         """Sets the window's size; the foreground programs inside get SIGWINCH."""
         size = rows.to_bytes(2, "little") + columns.to_bytes(2, "little") + bytes(4)
-        fcntl.ioctl(self._outer, termios.TIOCSWINSZ, size)
+        fd = self._enter()
+        try:
+            fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
+        finally:
+            self._leave()
 
     def size(self) -> tuple[int, int]:
         """(rows, columns), as programs inside see it or have set it."""
-        return size_of(self._outer)
+        fd = self._enter()
+        try:
+            return size_of(fd)
+        finally:
+            self._leave()
 
     def give_to(self, uid: int) -> None:
         """It belongs to the user ``uid`` of this machine, or he couldn't open /dev/console or change its modes."""
@@ -77,15 +99,46 @@ class Terminal:
     def close(self) -> None:
         """Closes it; programs inside get SIGHUP, as when a window is closed."""
         self.close_inner()
-        if self._outer >= 0:
+        with self._lock:
             fd, self._outer = self._outer, -1
-            os.close(fd)
+            if fd < 0:
+                return
+            if self._inside:
+                self._left = fd
+                _make_dead(fd)
+            else:
+                os.close(fd)
+
+    def _enter(self) -> int:
+        with self._lock:
+            if self._outer < 0:
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+            self._inside += 1
+            return self._outer
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._left >= 0 and not self._inside:
+                fd, self._left = self._left, -1
+                os.close(fd)
 
     def __enter__(self) -> Terminal:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _make_dead(fd: int) -> None:
+    """The terminal goes, its number stays: what is still read there is at its end, and nothing can be written."""
+    try:
+        reading, writing = os.pipe()
+    except OSError:  # no descriptor is left: it goes with the last who uses it
+        return
+    os.close(writing)
+    os.dup2(reading, fd, inheritable=False)
+    os.close(reading)
 
 
 def size_of(fd: int) -> tuple[int, int]:

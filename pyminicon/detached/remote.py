@@ -303,9 +303,9 @@ class Container(Far):
             for command in going:  # its keeper doesn't answer
                 command.give_up()
         self._line.close()
-        if self.pidfd >= 0:
-            os.close(self.pidfd)
-            self.pidfd = -1
+        pidfd, self.pidfd = self.pidfd, -1  # before it is closed: another thread may come by
+        if pidfd >= 0:
+            os.close(pidfd)
 
     def __del__(self) -> None:
         if getattr(self, "pidfd", -1) >= 0 and self.owned:

@@ -1,0 +1,75 @@
+"""The outer side of a terminal, used and closed by several threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+
+import pytest
+
+from pyminicon.terminal import Terminal
+
+
+def held_in(call: object) -> bool:
+    """Whether a thread is in ``call`` by now."""
+    for _ in range(2000):
+        if call():  # type: ignore[operator]
+            return True
+        time.sleep(0.005)
+    return False
+
+
+@pytest.mark.parametrize("no_descriptor", [False, True])
+def test_the_number_of_a_closed_one_isnt_given_out_while_somebody_is_inside(
+    no_descriptor: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or what is written there would be another file's: of whoever opened one in that moment."""
+    terminal = Terminal()
+    inner = os.dup(terminal.inner)
+    number = terminal.fileno()
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(terminal.read()))
+    reader.start()
+    try:
+        assert held_in(lambda: terminal._inside)
+        with monkeypatch.context() as patch:
+            if no_descriptor:
+                patch.setattr(os, "pipe", lambda: os.open("/no/such", 0))
+            terminal.close()
+        assert terminal.fileno() == -1
+        others = [os.open("/dev/null", os.O_RDWR) for _ in range(50)]
+        assert number not in others
+        for other in others:
+            os.close(other)
+        for use in (
+            terminal.read,
+            lambda: terminal.write(b"x"),
+            terminal.size,
+            lambda: terminal.resize(1, 1),
+        ):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                use()
+        terminal.close()
+    finally:
+        with contextlib.suppress(OSError):  # gone already, where the reader came after the end
+            os.write(inner, b"bye")
+        os.close(inner)
+        reader.join(20)
+    assert not reader.is_alive()
+    assert got in ([b"bye"], [b""])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+
+
+def test_one_that_nobody_uses_is_closed_at_once_and_only_once() -> None:
+    terminal = Terminal()
+    number = terminal.fileno()
+    terminal.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    taken = os.open("/dev/null", os.O_RDONLY)
+    terminal.close()
+    os.fstat(taken)
+    os.close(taken)
