@@ -67,6 +67,8 @@ def _user_namespaces_forbidden() -> str | None:
         return remedy
     if _in_chroot():
         return "in a chroot the kernel refuses user namespaces: enter it by unshare --mount and pivot_root"
+    if not _text("/proc/self/uid_map").strip():
+        return "the caller's own uid isn't mapped in its user namespace: unshare --map-root-user"
     sys_admin = 21
     if not _lacks(sys_admin):
         return None

@@ -7,6 +7,7 @@ own buffer isn't lost.
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import os
 import select
@@ -14,7 +15,7 @@ import sys
 import termios
 import time
 
-from pyminicon import _core, errors
+from pyminicon import _core, errors, patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
     """See Container.communicate."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    if not box._talking.acquire(timeout=-1 if timeout is None else max(timeout, 0.0)):
+    most = -1 if timeout is None else min(max(timeout, 0.0), _thread.TIMEOUT_MAX)
+    if not box._talking.acquire(timeout=most):
         raise errors.TimeoutExpired(box._called(), timeout or 0.0)
     try:
         return _communicate(box, input, deadline, timeout)
@@ -129,8 +131,7 @@ class Talk:
             poll.register(fd, select.POLLIN)
         while not self.ended or (self.relayed and self.outputs):
             left = None if deadline is None else deadline - time.monotonic()
-            wait = None if left is None else max(left * 1000 + 1, 0)
-            for fd, _ in poll.poll(wait):
+            for fd, _ in poll.poll(patience.poll_ms(left)):
                 self._serve(poll, fd)
             if left is not None and left <= 0 and not self.ended:
                 self._expire(timeout)

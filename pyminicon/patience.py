@@ -23,6 +23,11 @@ def given(options: dict[str, Any]) -> float | None:
     return min(numbers) if numbers else None
 
 
+def poll_ms(seconds: float | None) -> float | None:
+    """As poll(2) takes it, which counts in an int: who waits for longer than twelve days asks again."""
+    return None if seconds is None else min(max(seconds * 1000 + 1, 0.0), 1 << 30)
+
+
 class _Held:
     """What a thread holds; it goes with the thread, also where that ended before its first line (no memory)."""
 

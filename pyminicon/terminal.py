@@ -38,6 +38,7 @@ class Terminal:
         # a file that it has nothing to do with.
         self._lock: Any = _thread.RLock()  # a signal's handler may close it
         self._inside: int = 0
+        self._maker: int = os.getpid()
         self._left: int = -1  # the descriptor, closed while somebody is inside
         self.resize(24, 80)
 
@@ -99,6 +100,8 @@ class Terminal:
     def close(self) -> None:
         """Closes it; programs inside get SIGHUP, as when a window is closed."""
         self.close_inner()
+        if os.getpid() != self._maker:  # forked: whoever held the lock, or was inside, isn't here
+            self._lock, self._inside = _thread.RLock(), 0
         with self._lock:
             fd, self._outer = self._outer, -1
             if fd < 0:

@@ -272,6 +272,7 @@ std::shared_ptr<PlanSpec> limited(const PlanSpec& plan, py::handle cgroup, uint6
 int64_t deadline_in(Seconds seconds, int64_t from) {
   if (!seconds) return parent::kNever;
   const double wait = *seconds * 1e9;
+  if (!(wait > 0)) return from;  // nor is there a time that is no number
   return wait > 9e18 ? parent::kNever : from + static_cast<int64_t>(wait);
 }
 

@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from pyminicon import _core
+from pyminicon import _core, patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Conversation:
                 if left is not None and left <= 0 and ended is None:
                     self._give_up()
                     break
-                for fd, _ in self._poll.poll(None if left is None else max(left * 1000 + 1, 0)):
+                for fd, _ in self._poll.poll(patience.poll_ms(left)):
                     if fd == cancel_fd:
                         self._give_up()
                         deadline = None

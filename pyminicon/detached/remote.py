@@ -6,7 +6,7 @@ import os
 import select
 import time
 
-from pyminicon import _core, errors
+from pyminicon import _core, errors, patience
 from pyminicon.detached import asking, line, place, state
 from pyminicon.detached.remote_command import NO_USAGE, Begun, Command, Far, Worker, shut_down
 from pyminicon.options import Spec
@@ -264,7 +264,13 @@ class Container(Far):
         waiting = select.poll()
         if self.pidfd >= 0:
             waiting.register(self.pidfd, select.POLLIN)
-            return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while True:
+                left = None if deadline is None else deadline - time.monotonic()
+                if waiting.poll(patience.poll_ms(left)):
+                    return True
+                if left is not None and left <= 0:
+                    return False
         if self.poll() is None:  # it goes on, and nobody here sees its end
             self._insist_on_hold()
         return True

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from pyminicon.images import progress as progresses
 from pyminicon.images.assemble import Job
 from pyminicon.images.limits import Limits
 from pyminicon.images.store import Store
+from pyminicon.options import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def pull(name: str, progress: Callable[[str, int, int], None] | None = None) -> 
     """
     from pyminicon.images import puller
 
-    sys.audit("pyminicon.pull", name)
+    name = text("name", name)
     says = progresses.Progress() if progress is None else _Told(progress)
     return puller.pull(Job(Store(), Limits(), says), name)
 

@@ -103,7 +103,7 @@ def all_names(path: Name, flags: int = 0) -> Op[list[tuple[str, int]]]:
 def mkdir(path: Name, mode: int, parents: bool, exist_ok: bool) -> Op[None]:
     """As pathlib.Path.mkdir."""
     try:
-        yield from ask(wire.MKDIR, path, mode=mode)
+        yield from ask(wire.MKDIR, path, mode=mode & 0o7777)
     except FileNotFoundError:
         above = os.path.dirname(path.name)
         if not parents or above == path.name:

@@ -6,6 +6,7 @@ from pyminicon.calls import attached
 from pyminicon.container import Container
 from pyminicon.detached import asking, place, state
 from pyminicon.errors import ContainerEnded
+from pyminicon.options import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def attach(name: str) -> Container[Any]:
     :meth:`Container.kill` do. What was started in it through this object ends with that. Raises ContainerEnded where it
     has ended, Error where there is none.
     """
-    directory = place.find(name)
+    directory = place.find(text("name", name))
     try:
         return attached(directory)
     except asking.NotRunning as error:

@@ -8,7 +8,7 @@ import select
 import socket
 import time
 
-from pyminicon import errors
+from pyminicon import errors, patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,11 +41,14 @@ def port_number(port: Any, least: int = 1) -> int:
     return port
 
 
+_ENDLESS = 1e9  # seconds: more than the clock's type holds everywhere
+
+
 def timeout_of(timeout: Any) -> float:
     """A timeout that has to be given. Raises SpecError."""
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise errors.SpecError("timeout", f"takes seconds, not {timeout!r:.40}")
-    return timeout
+    return min(timeout, _ENDLESS)
 
 
 def address(where: Any, host: str = "127.0.0.1", least: int = 1) -> Address:
@@ -143,7 +146,7 @@ def connect(box: Box, where: Any, host: str, timeout: float | None) -> socket.so
             poll = select.poll()
             poll.register(made, select.POLLOUT)
             seconds = left(deadline, to)
-            pending = not poll.poll(None if seconds is None else seconds * 1000 + 1)
+            pending = not poll.poll(patience.poll_ms(seconds))
         insist(made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), to)
         made.setblocking(True)
     except BaseException:

@@ -221,6 +221,22 @@ def test_root_of_a_user_namespace_of_one_id_is_like_an_ordinary_user() -> None:
     )
 
 
+def test_a_uid_that_no_map_names_is_said_to_be_the_reason() -> None:
+    r = python(INNER, "unshare", "--user")
+    assert r.returncode == 125
+    assert "the caller's own uid isn't mapped in its user namespace: unshare --map-root-user" in r.stderr
+
+
+def test_the_ids_of_a_stranger_are_never_mapped_by_a_foreign_proc() -> None:
+    """In a PID namespace without a procfs of its own a child's number is another's in /proc."""
+    private = [*INNER[:3], "--userns", "private", *INNER[3:]]
+    r = python(private, "unshare", "--pid", "--fork")
+    assert r.stderr == (
+        "pyminicon: userns: /proc: No such file or directory (it is another PID namespace's, or none: unshare --mount-proc)\n"
+    )
+    assert said(python(private, "unshare", "--pid", "--fork", "--mount-proc")) == WORKS
+
+
 IN_RANGES = """
 import ctypes, os, sys
 ready, told, go, going = *os.pipe(), *os.pipe()

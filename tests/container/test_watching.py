@@ -63,6 +63,11 @@ except Exception:
 print(heard)
 """
     assert fresh(code).stdout == "[('localhost:1/none:1',)]\n"
+    # Once, by whichever way.
+    by_name = code.replace("from pyminicon.images.puller import pull", "from pyminicon import pull").replace(
+        "None, ", ""
+    )
+    assert fresh(by_name).stdout == "[('localhost:1/none:1',)]\n"
 
 
 def test_a_program_that_logs_is_told_and_no_other_loads_the_module() -> None:

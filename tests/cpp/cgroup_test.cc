@@ -224,7 +224,8 @@ void a_refused_directory_ends_the_launch_only_when_it_must_be() {
   CgroupSpec spec = spec_for({kPids});
   spec.directories.push_back({"/sys/fs/cgroup/no/such/cgroup", "", kRoleIo, false});
   // What completes it isn't written anywhere else.
-  spec.writes.push_back({static_cast<uint32_t>(spec.directories.size() - 1), "cpuset.cpus", "0", false});
+  spec.writes.push_back(
+      {static_cast<uint32_t>(spec.directories.size() - 1), "cpuset.cpus", "0", false});
   {
     const Cgroup cgroup = Cgroup::make(spec);
     CHECK(cgroup.binds().size() == 1);

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+import pyminicon
 from pyminicon.inside import workers
 from pyminicon.inside.home import Home, Rights
 from pyminicon.inside.path import ContainerPath
@@ -396,3 +397,13 @@ def test_copies_from_one_that_hangs_end(
     (tmp_path / "other").write_bytes(b"x" * (1 << 20))
     with pytest.raises(OSError):
         box.copy_in(tmp_path / "other", str(path))
+
+
+def test_mkdir_takes_the_modes_that_chmod_takes() -> None:
+    with pyminicon.start() as c:
+        for mode in (-1, 0o17777, 0o40755):
+            path = c.path(f"/tmp/{mode}")
+            path.mkdir(mode)
+            path.rmdir()
+        with pytest.raises(TypeError):
+            c.path("/tmp/x").mkdir("0755")  # type: ignore[arg-type]

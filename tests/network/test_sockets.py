@@ -58,6 +58,9 @@ def test_a_port_inside_is_reached_in_every_kind_of_container(options: dict[str, 
         assert turned(c.connect(8000, timeout=30), b"x" * 100000) == b"x" * 100000
         with pytest.raises(ConnectionRefusedError):
             c.connect(8001)
+        for endless in (30 * 86400, 2.0**63, float("inf"), 10**400):
+            c.wait_port(8000, endless)
+            assert turned(c.connect(8000, timeout=endless), b"x") == b"x"
         with pytest.raises(ConnectionRefusedError):
             c.connect(8000, "::1")
 

@@ -203,3 +203,25 @@ def test_a_timeout_leaves_the_container_running_as_popen_does(mark: str) -> None
         box.kill()
         assert box.communicate() == (b"", None)
         assert box.returncode == -9
+
+
+@pytest.mark.parametrize("seconds", [30 * 86400, 2.0**63, 1e300, float("inf")])
+def test_a_timeout_longer_than_the_kernel_counts_is_waited_for(seconds: float) -> None:
+    for command in (False, True):
+        with (
+            pyminicon.start() as living,
+            pyminicon.start([*SHELL, "sleep 0.3; echo hi"], stdout=PIPE) as alone,
+        ):
+            box: Any = living.start([*SHELL, "sleep 0.3; echo hi"], stdout=PIPE) if command else alone
+            assert box.communicate(timeout=seconds)[0] == b"hi\n"
+            assert box.wait(timeout=seconds) == 0
+    with pyminicon.start([*SHELL, "sleep 0.3; exit 4"]) as box:
+        assert box.wait(timeout=seconds) == 4
+
+
+@pytest.mark.parametrize("seconds", [0, -0.0, -1, -1e300, float("-inf"), float("nan")])
+def test_a_timeout_that_is_over_or_no_number_doesnt_wait(seconds: float) -> None:
+    with pyminicon.start(["/bin/sleep", "60"]) as box:
+        with pytest.raises(pyminicon.TimeoutExpired):
+            box.wait(timeout=seconds)
+        assert box.poll() is None

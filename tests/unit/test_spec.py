@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pyminicon
 from pyminicon.errors import LaunchError, SpecError
 from pyminicon.options import parse as specs
 from pyminicon.options import rare as spec_rare
@@ -256,3 +257,11 @@ def test_an_error_shows_the_ends_of_what_was_given_and_no_megabyte() -> None:
     assert str(caught.value).startswith("cwd: takes an absolute path inside the container, not 'xxx")
     with pytest.raises(SpecError, match=r"not 'x{300}'$"):
         parse(["x"], {"cwd": "x" * 300})
+
+
+@pytest.mark.parametrize("name", [None, 5, "a\0b"])
+def test_what_no_name_can_be_is_refused_before_anything_is_looked_up(name: Any) -> None:
+    for call in (pyminicon.pull, pyminicon.attach):
+        with pytest.raises(SpecError) as caught:
+            call(name)
+        assert caught.value.option == "name"

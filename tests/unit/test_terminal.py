@@ -73,3 +73,27 @@ def test_one_that_nobody_uses_is_closed_at_once_and_only_once() -> None:
     terminal.close()
     os.fstat(taken)
     os.close(taken)
+
+
+def test_in_a_forked_child_it_is_closed_whoever_was_inside() -> None:
+    terminal = Terminal()
+    number = terminal.fileno()
+    inner = os.dup(terminal.inner)
+    reader = threading.Thread(target=terminal.read)
+    reader.start()
+    assert held_in(lambda: terminal._inside)
+    with terminal._lock:
+        child = os.fork()
+    if child == 0:
+        threading.Timer(20, os._exit, (3,)).start()
+        terminal.close()
+        try:
+            os.fstat(number)
+        except OSError:
+            os._exit(0)
+        os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.write(inner, b"bye")
+    os.close(inner)
+    reader.join(20)
+    terminal.close()

@@ -13,6 +13,7 @@
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
+#include "parent/process/own_proc.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -137,6 +138,7 @@ void give_to_root_of(const PlanSpec& spec, const std::string& directory) {
 }
 
 void write_id_maps(const PlanSpec& spec, int pid, const Patience& patience) {
+  insist_on_own_proc(Stage::kUserns);
   if (spec.uid_mapper.empty()) {
     write_map(pid, "gid_map", *spec.gid_map);
     write_map(pid, "uid_map", *spec.uid_map);

@@ -18,6 +18,7 @@
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
+#include "parent/process/own_proc.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -88,6 +89,7 @@ Fd run_keeper(Start& start) {
 }
 
 Fd namespace_of(int pid, const char* name) {
+  insist_on_own_proc(Stage::kNetwork);
   const std::string path = "/proc/" + std::to_string(pid) + "/ns/" + name;
   Fd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd) throw LaunchFailure(errno, Stage::kNetwork, path);
