@@ -206,6 +206,12 @@ def _timens(number: int, subject: str) -> str | None:
     return None
 
 
+def _rlimit(number: int, subject: str) -> str | None:
+    if number == errno.EPERM:
+        return "above the caller's hard limit, or for nofile above /proc/sys/fs/nr_open"
+    return None
+
+
 def _signals(number: int, subject: str) -> str | None:
     if number == errno.EPERM and _first_line("/proc/sys/kernel/core_pattern").startswith("|"):
         return "with a hard core limit of 0 the host's core_pattern would run: raise it to 1 (ulimit -Hc)"
@@ -215,6 +221,7 @@ def _signals(number: int, subject: str) -> str | None:
 _EXPLAIN = {
     "watch": _forbidden,
     "signals": _signals,
+    "rlimit": _rlimit,
     "clone": _clone,
     "network": _clone,
     "loopback": _loopback,

@@ -163,14 +163,20 @@ def _variable(into: dict[str, str], word: str) -> None:
         into[name] = os.environ[name]
 
 
+_MOST_OF_ENV = 6 << 20  # the kernel's own limit; a device or a FIFO may have no end
+
+
 def _lines(path: str) -> list[str]:
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            # Not splitlines: a value may hold what Unicode takes for the end of a line.
-            return [line.removesuffix("\r") for line in file.read().split("\n")]
+            text = file.read(_MOST_OF_ENV + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SpecError("--env-file", f"{path}: {reason}") from None
+    if len(text) > _MOST_OF_ENV:
+        raise SpecError("--env-file", f"{path}: has more than 6M, which is all that a program can be given")
+    # Not splitlines: a value may hold what Unicode takes for the end of a line.
+    return [line.removesuffix("\r") for line in text.split("\n")]
 
 
 def ulimit(words: str) -> tuple[str, tuple[int, int]]:

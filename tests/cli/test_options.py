@@ -353,3 +353,8 @@ def test_dockers_verbs_for_images_are_the_image_stores(cli: Cli) -> None:
     assert cli("images").stdout == cli("image", "ls").stdout != ""
     assert "image" in cli("pull", "--help").stdout
     assert cli("rmi", "no-such-image:1").returncode == 125
+
+
+def test_an_env_file_without_an_end_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match="--env-file: /dev/zero: has more than 6M"):
+        call.environment({"env-file": ["/dev/zero"]})

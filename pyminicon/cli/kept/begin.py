@@ -6,7 +6,7 @@ import os
 import sys
 
 from pyminicon import sizes
-from pyminicon.detached import asking, beginning, log
+from pyminicon.detached import asking, beginning, log, place
 from pyminicon.errors import SpecError
 
 TYPE_CHECKING = False
@@ -21,6 +21,8 @@ def main(args: list[str], wanted: dict[str, Any], given: dict[str, Any]) -> int:
             raise SpecError(f"--{name}", "can't be given with --detach")
     if wanted.get("pid") == "host":
         raise SpecError("--pid", "host can't be given with --detach: pid 1 is our init there")
+    if given.get("name") is not None:
+        place.check_name(given["name"], "--name")
     fields, to = beginning.begin(args, wanted, _wish(given))
     try:
         if "cidfile" in given:
