@@ -72,7 +72,11 @@ long level(const FavourPlan& favour) {
   if (favour.level == 0) return 0;
   const int priority = 0;
   const long normal = sys::call(SYS_sched_setscheduler, 0, SCHED_OTHER, sys::arg(&priority));
-  return normal < 0 ? normal : sys::call(SYS_setpriority, PRIO_PROCESS, 0, 0);
+  if (normal < 0) return normal;
+  // The kernel's own answer is 20 less the value. One above 0 stays, and to lower it takes a right.
+  constexpr long kOfZero = 20;
+  const bool negative = sys::call(SYS_getpriority, PRIO_PROCESS, 0) > kOfZero;
+  return negative ? sys::call(SYS_setpriority, PRIO_PROCESS, 0, 0) : 0;
 }
 
 }  // namespace

@@ -250,6 +250,7 @@ with pyminicon.Template(image="python", stock=1) as t: print(t.run(ask, capture_
         (-5, "SCHED_OTHER", 0, "0 0"),
         (0, "SCHED_FIFO", 5, "0 0"),
         (-3, "SCHED_RR", 1, "0 0"),
+        (10, "SCHED_FIFO", 5, "0 10"),
         (5, "SCHED_BATCH", 0, f"{os.SCHED_BATCH} 5"),  # what favours others stays
     ):
         r = fresh(code.format(nice=nice, policy=policy, priority=priority))
