@@ -139,7 +139,7 @@ def _clone(number: int, subject: str) -> str | None:
     if number == errno.ENOSPC:
         return "a limit of /proc/sys/user/max_*_namespaces is reached"
     if number == errno.EAGAIN:
-        return "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max"
+        return _init(number, subject)
     if number in (errno.EINVAL, errno.ENOSYS):
         return "the kernel is too old or built without one of the namespaces; Linux 5.12 is needed"
     if number == errno.EBUSY:
@@ -206,6 +206,12 @@ def _timens(number: int, subject: str) -> str | None:
     return None
 
 
+def _init(number: int, subject: str) -> str | None:
+    if number == errno.EAGAIN:
+        return "a limit on processes is reached: RLIMIT_NPROC, pids.max or kernel.pid_max"
+    return None
+
+
 def _rlimit(number: int, subject: str) -> str | None:
     if number == errno.EPERM:
         return "above the caller's hard limit, or for nofile above /proc/sys/fs/nr_open"
@@ -223,6 +229,7 @@ _EXPLAIN = {
     "signals": _signals,
     "rlimit": _rlimit,
     "clone": _clone,
+    "init": _init,
     "network": _clone,
     "loopback": _loopback,
     "sysctl": _sysctl,
