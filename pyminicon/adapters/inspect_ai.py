@@ -16,6 +16,7 @@ import asyncio
 import codecs
 import contextlib
 import os
+import resource
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
@@ -94,10 +95,35 @@ class PyminiconConfig(BaseModel):
         """As ``pyminicon.start`` takes them."""
         names = ("image", "memory", "cpus", "pids", "network", "egress", "publish", "user", "hostname")
         options = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if _descriptors is not None:
+            options["rlimits"] = {"nofile": _descriptors}
         if os.geteuid() != 0:
             # Every id there is: what adduser makes inside needs more than the one that an ordinary user begins with.
             options["userns"] = "private"
         return {**options, "env": self.env, "volumes": self.volumes}
+
+
+#: What the limit of descriptors was before this process raised it: samples' programs keep that one.
+_descriptors: tuple[int, int] | None = None
+
+
+def _raise_descriptors() -> None:
+    """A sample has about ten, and the 1,024 that a login has would cap how many run at once: as many as are allowed."""
+    global _descriptors
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        _descriptors = (soft, hard)
+
+
+async def _lock_passwords(box: aio.AsyncContainer[Any]) -> None:
+    """An /etc/shadow in which nobody has a password. This machine's isn't shown to an image "host", and PAM lets not even
+    root by without one: chfn and adduser fail."""
+    passwd = await box.path("/etc/passwd", user="root").read_text(errors="replace")
+    names = [line.partition(":")[0] for line in passwd.splitlines() if line]
+    shadow = box.path("/etc/shadow", user="root")
+    await shadow.write_text("".join(f"{name}:*:19000:0:99999:7:::\n" for name in names))
+    await shadow.chmod(0o640)
 
 
 # ---- from what a task says to configurations ----------------------------------------------------------------
@@ -247,6 +273,7 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
         for one in configurations(config).values():  # what isn't understood is said before the first sample
             parse(LIVES, one.options(), frozenset(ONLY_RUN))
+        _raise_descriptors()
         cls._tasks += 1
 
     @classmethod
@@ -287,6 +314,8 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
         self = cls(await cls._started(config), config)
         try:
             await self.box.path(config.working_dir).mkdir(parents=True, exist_ok=True)
+            if config.image in ("host", "python"):
+                await _lock_passwords(self.box)
             for file, text in config.files.items():
                 await self.write_file(file, text)
             if config.command is not None:

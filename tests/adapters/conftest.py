@@ -10,14 +10,14 @@ import pytest
 _foreign = pytest.StashKey[dict[str, str]]()
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     suites = {}
-    for item in items:
+    for item in session.items:
         function = getattr(item, "function", None)
         code = getattr(function, "__code__", None)
         if code is not None and "site-packages" in Path(code.co_filename).parts:
             suites[item.nodeid] = function.__module__
-    config.stash[_foreign] = suites
+    session.config.stash[_foreign] = suites
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

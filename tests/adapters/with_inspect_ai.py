@@ -7,11 +7,12 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -301,8 +302,26 @@ async def test_a_container_that_was_killed_is_unavailable(sandbox_env: Box) -> N
 KILLED = 57
 
 
+@pytest.fixture
+def few_descriptors() -> Iterator[None]:
+    """As many as a login has."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_a_samples_programs_have_the_callers_limit_of_descriptors(few_descriptors: None) -> None:
+    config = adapter.PyminiconConfig(image=IMAGE)
+    await Box.task_init("task", config)
+    made = await Box.sample_init("task", config, {})
+    assert (await made["default"].exec(["sh", "-c", "ulimit -n"])).stdout == "1024\n"
+    await Box.sample_cleanup("task", None, made, False)
+    await Box.task_cleanup("task", config, True)
+
+
 def test_an_evaluation_with_two_tools_runs_to_its_end_though_a_container_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_descriptors: None
 ) -> None:
     monkeypatch.setattr("tiktoken.get_encoding", lambda name: _Words())
     mark = f"98.{os.getpid()}2"
