@@ -40,6 +40,13 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def words_of(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
 def alive(pid: int) -> bool:
     """A zombie isn't: it has lost its parent, and how soon a machine's own init looks after such is its affair."""
     try:
@@ -57,7 +64,8 @@ def cgroups_of(pid: int) -> list[str]:
 
 def kill_the_worker_of(mark: str) -> tuple[int, list[int]]:
     """Kills the worker whose container shows ``mark``; its pid and those of its containers."""
-    (inside, *_) = wait_for(lambda: marked(mark))
+    # Not the shell that has the word in its line: what it does before the sleep is still to come.
+    (inside, *_) = wait_for(lambda: [pid for pid in marked(mark) if words_of(pid)[:1] == [b"sleep"]])
     worker = parent_of(inside)
     own = [pid for pid in marked(mark) if parent_of(pid) == worker]
     os.kill(worker, 9)
