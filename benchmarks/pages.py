@@ -168,6 +168,12 @@ def network(body: dict[str, Any]) -> str:
     return "\n".join([*tables, *notes])
 
 
+def cluster(body: dict[str, Any]) -> str:
+    """Each adapter and the plain processes beside it."""
+    rows = [[r["name"], round(r["per_second"]), r["ratio"]] for r in body["rows"]]
+    return _markdown((f"{body['processes']} processes", "jobs per second", "ratio"), rows)
+
+
 def mechanisms(body: dict[str, Any]) -> str:
     """How much more the whole takes without each mechanism, in each mode: p50, p99, processor time."""
     rows = [
@@ -184,6 +190,7 @@ def mechanisms(body: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
+    "cluster": cluster,
 }  # fmt: skip
 
 
