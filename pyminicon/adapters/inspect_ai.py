@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import functools
 import os
 import resource
 import shlex
@@ -119,11 +120,17 @@ def _raise_descriptors() -> None:
 async def _lock_passwords(box: aio.AsyncContainer[Any]) -> None:
     """An /etc/shadow in which nobody has a password. This machine's isn't shown to an image "host", and PAM lets not even
     root by without one: chfn and adduser fail."""
-    passwd = await box.path("/etc/passwd", user="root").read_text(errors="replace")
-    names = [line.partition(":")[0] for line in passwd.splitlines() if line]
     shadow = box.path("/etc/shadow", user="root")
-    await shadow.write_text("".join(f"{name}:*:19000:0:99999:7:::\n" for name in names))
+    await shadow.write_bytes(_locked())
     await shadow.chmod(0o640)
+
+
+@functools.cache
+def _locked() -> bytes:
+    with open("/etc/passwd", "rb") as passwd:  # what the image has as well
+        return b"".join(
+            b"%s:*:19000:0:99999:7:::\n" % line.partition(b":")[0] for line in passwd if line.strip()
+        )
 
 
 # ---- from what a task says to configurations ----------------------------------------------------------------
@@ -313,9 +320,10 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
     async def _begin(cls, config: PyminiconConfig) -> PyminiconSandboxEnvironment:
         self = cls(await cls._started(config), config)
         try:
-            await self.box.path(config.working_dir).mkdir(parents=True, exist_ok=True)
+            making = [self.box.path(config.working_dir).mkdir(parents=True, exist_ok=True)]
             if config.image in ("host", "python"):
-                await _lock_passwords(self.box)
+                making.append(_lock_passwords(self.box))
+            await asyncio.gather(*making)
             for file, text in config.files.items():
                 await self.write_file(file, text)
             if config.command is not None:
