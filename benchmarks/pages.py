@@ -174,6 +174,14 @@ def cluster(body: dict[str, Any]) -> str:
     return _markdown((f"{body['processes']} processes", "jobs per second", "ratio"), rows)
 
 
+def judge(body: dict[str, Any]) -> str:
+    """How soon each server answers."""
+    names = ("p50", "p90", "p99")
+    rows = [[r["name"], *(r[name] / 1e3 for name in names), r["ratio"], r["seconds"]] for r in body["rows"]]
+    header = ("p50 ms", "p90 ms", "p99 ms", "ratio of p99", "seconds in all")
+    return _markdown((f"a ping, {body['submissions']} submissions at once", *header), rows)
+
+
 def mechanisms(body: dict[str, Any]) -> str:
     """How much more the whole takes without each mechanism, in each mode: p50, p99, processor time."""
     rows = [
@@ -190,7 +198,7 @@ def mechanisms(body: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
-    "cluster": cluster,
+    "cluster": cluster, "judge": judge,
 }  # fmt: skip
 
 
