@@ -182,6 +182,21 @@ def judge(body: dict[str, Any]) -> str:
     return _markdown((f"a ping, {body['submissions']} submissions at once", *header), rows)
 
 
+def commands(body: dict[str, Any]) -> str:
+    """A command in a container that lives: alone, by many threads, and of callers of several sizes."""
+    tables = [
+        _markdown(
+            ("one command", "p50 us", "p99 us", "x bare"),
+            [[r["name"], r["p50"], r["p99"], r["times_bare"]] for r in body["rows"]],
+        ),
+        _markdown(("32 threads", "commands a second"), list(body["rates"].items())),
+        _markdown(("c.run, by its caller", "p50 us"), list(body["flat"].items())),
+        _markdown(("the end of 100 processes", "p50 ms"), list(body["ends"].items())),
+    ]
+    notes = [f"{name} could not run: {why}.\n" for name, why in body["missing"].items()]
+    return "\n".join([*tables, *notes])
+
+
 def mechanisms(body: dict[str, Any]) -> str:
     """How much more the whole takes without each mechanism, in each mode: p50, p99, processor time."""
     rows = [
@@ -198,7 +213,7 @@ def mechanisms(body: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
-    "cluster": cluster, "judge": judge,
+    "cluster": cluster, "judge": judge, "exec": commands,
 }  # fmt: skip
 
 
