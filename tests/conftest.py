@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.chmod(made, 0o711)
         config.option.basetemp = f"{made}/t"
         config.add_cleanup(lambda: shutil.rmtree(made, ignore_errors=True))
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # an example's time is the machine's, not ours
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
