@@ -7,7 +7,7 @@ import sys
 
 # What our own functions import of the standard library and of extras when they need it, and what that loads in turn.
 _STANDARD = (
-    "atexit asyncio codecs ctypes difflib encodings.ascii encodings.latin_1 errno fcntl gc io json pwd selectors "
+    "atexit asyncio codecs ctypes difflib encodings.ascii encodings.latin_1 errno fcntl gc io json pwd resource selectors "
     "signal stat struct subprocess tempfile termios time tty backports.zstd compression.zstd"
 ).split()
 

@@ -60,7 +60,7 @@ class Init {
     if (watched[kCommands].revents != 0 && waiting() == 0) {
       if (const long hired = hire(); hired < 0) {
         refuse_command(fds_.commands, static_cast<int>(-hired));
-        __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
+        if (workers_ != nullptr) __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
       }
     }
   }

@@ -23,9 +23,9 @@ MAY_FAIL_PLAIN = {
     *("none", "close", "prlimit64", "fchdir", "setns", "sched_yield", "futex", "clock_gettime"),
 }
 #: The capabilities that the helper carries over are missed at the next mount if they are needed. The rest are
-#: pid 1's of init=True, which tries them again.
+#: pid 1's of init=True, which tries them again; without the memory that it shares with workers it refuses commands.
 MAY_FAIL = MAY_FAIL_PLAIN | {
-    *("prctl", "munmap", "wait4", "read", "ppoll", "setsid", "exit_group", "close_range"),
+    *("prctl", "mmap", "munmap", "wait4", "read", "ppoll", "setsid", "exit_group", "close_range"),
 }
 
 

@@ -99,7 +99,7 @@ def test_a_socket_that_somebody_else_listens_at_is_not_spoken_with(place: Place,
 @pytest.mark.parametrize("name", ["a/b", "", "-x", ".hidden", "x" * 129, "x" * 300, "naïve", "a b", "../up"])
 def test_a_name_that_can_not_be_is_refused(place: Place, name: str) -> None:
     r = place("run", "-d", f"--name={name}", "host", "true")
-    assert r.returncode == 125 and r.stderr.startswith("pyminicon: name: takes ")
+    assert r.returncode == 125 and r.stderr.startswith("pyminicon: --name: takes ")
     assert len(r.stderr) < 150
 
 
@@ -286,7 +286,7 @@ def test_a_full_disk_costs_output_and_not_the_container_nor_its_end(place: Place
     """
     r = _in_mount_namespace(place, script)
     words = r.stdout.split("\n")
-    assert "other 125" in words and "No space left" in r.stderr
+    assert "other 125" in words and "No space left" in r.stderr and "exec 0" in words, r
     assert words[words.index("exec 0") + 1 : words.index("exec 0") + 3] == ["3", "wait 0"]
     assert "web exited" in words and "first" in words and "rm 0" in words, r
     lost = next(int(word.split()[1]) for word in words if word.startswith("lost "))

@@ -152,6 +152,7 @@ static const char* name_of(long number) {
     case SYS_read: return "read";
     case SYS_ppoll: return "ppoll";
     case SYS_munmap: return "munmap";
+    case SYS_mmap: return "mmap";
     case SYS_setsid: return "setsid";
     case SYS_clock_gettime: return "clock_gettime";
     case SYS_setns: return "setns";
