@@ -16,7 +16,7 @@ import weakref
 
 from pyminicon.network import requests
 from pyminicon.network.requests import Refused, SocksRefused
-from pyminicon.network.stream import Gone, Stream
+from pyminicon.network.stream import Gone, Stream, within
 from pyminicon.network.way_out import NotAllowed, Unreachable, WayOut
 from pyminicon.result import Refusal
 
@@ -152,7 +152,7 @@ class Proxy:
     async def _serve(self, client: socket.socket) -> None:
         stream = Stream(client)
         try:
-            first = await asyncio.wait_for(stream.peek(), _HEAD_TIME)
+            first = await within(_HEAD_TIME, stream.peek())
             if first == b"\x05":
                 await self._socks(stream)
             elif not first.isalpha():
@@ -169,7 +169,7 @@ class Proxy:
         try:
             try:
                 request = requests.read(
-                    await asyncio.wait_for(stream.until(b"\r\n\r\n", requests.MOST_HEAD), _HEAD_TIME)
+                    await within(_HEAD_TIME, stream.until(b"\r\n\r\n", requests.MOST_HEAD))
                 )
             except TimeoutError:
                 raise Refused(408, "the request didn't come in time") from None
@@ -223,7 +223,7 @@ class Proxy:
 
     async def _socks(self, stream: Stream) -> None:
         try:
-            host, port = await asyncio.wait_for(_asked_by_socks(stream), _HEAD_TIME)
+            host, port = await within(_HEAD_TIME, _asked_by_socks(stream))
             upstream = await self._connected(host, port)
             await self._tunnel(stream, upstream, requests.socks_answer(requests.SOCKS_GRANTED))
         except NotAllowed:
@@ -261,18 +261,18 @@ async def _body(client: Stream, server: Stream, request: requests.Request) -> No
     """What belongs to the request and not a byte more, as it is framed here."""
     left = request.size
     while left:
-        piece = await asyncio.wait_for(client.some(left), _IDLE)
+        piece = await within(_IDLE, client.some(left))
         await server.send(piece)
         left -= len(piece)
     while request.chunked:
-        size = requests.chunk_size(await asyncio.wait_for(client.until(b"\r\n", 4096), _IDLE))
+        size = requests.chunk_size(await within(_IDLE, client.until(b"\r\n", 4096)))
         await server.send(b"%x\r\n" % size)
         left = size
         while left:
-            piece = await asyncio.wait_for(client.some(left), _IDLE)
+            piece = await within(_IDLE, client.some(left))
             await server.send(piece)
             left -= len(piece)
-        if await asyncio.wait_for(client.exactly(2), _IDLE) != b"\r\n":  # no trailers
+        if await within(_IDLE, client.exactly(2)) != b"\r\n":  # no trailers
             raise Gone
         await server.send(b"\r\n")
         request.chunked = size > 0
@@ -282,12 +282,12 @@ async def _answer(server: Stream, client: Stream) -> None:
     status = 100
     while status < 200:
         try:
-            head = await asyncio.wait_for(server.until(b"\r\n\r\n", requests.MOST_HEAD), _IDLE)
+            head = await within(_IDLE, server.until(b"\r\n\r\n", requests.MOST_HEAD))
         except (TimeoutError, OSError, Gone):
             raise Refused(502, "the server gave no answer") from None
         status, told = requests.answer_head(head)
         await client.send(told)
-    while piece := await asyncio.wait_for(server.some_or_end(), _IDLE):
+    while piece := await within(_IDLE, server.some_or_end()):
         await client.send(piece)
 
 

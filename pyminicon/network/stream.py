@@ -9,6 +9,10 @@ import socket as sockets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 _PIECE = 64 << 10
 _SEND_TIME = 300.0  # seconds for a piece to be taken
@@ -17,6 +21,13 @@ _LINGER = 2.0  # seconds for a refused client to stop sending
 
 class Gone(Exception):
     """The other side has ended too early, or says what makes no sense."""
+
+
+async def within(seconds: float, work: Awaitable[T]) -> T:
+    """Raises TimeoutError. `asyncio.wait_for` forgets, before Python 3.12, that it was cancelled if ``work`` ends in that
+    moment: a container's end left a request waiting for its answer then."""
+    async with asyncio.timeout(seconds):
+        return await work
 
 
 class Stream:
@@ -81,14 +92,14 @@ class Stream:
         return found
 
     async def send(self, data: bytes) -> None:
-        await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.socket, data), _SEND_TIME)
+        await within(_SEND_TIME, asyncio.get_running_loop().sock_sendall(self.socket, data))
 
     async def finish(self) -> None:
         """Nothing more is said. What still comes is read for a moment: to close on it would be a reset, which may
         take the answer away from who hasn't read it."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             self.socket.shutdown(sockets.SHUT_WR)
-            await asyncio.wait_for(self._drain(), _LINGER)
+            await within(_LINGER, self._drain())
 
     async def _drain(self) -> None:
         left = 1 << 20

@@ -7,6 +7,7 @@ import inspect
 import ipaddress
 import socket
 
+from pyminicon.network.stream import within
 from pyminicon.options.egress import Address, Rules, address_of, name_of, unmapped
 
 TYPE_CHECKING = False
@@ -106,8 +107,8 @@ class WayOut:
                 )
             else:
                 answer = loop.run_in_executor(None, lambda: hook(host, port))
-            said = await asyncio.wait_for(answer, _HOOK)
-            return (await asyncio.wait_for(said, _HOOK) if inspect.isawaitable(said) else said) is True
+            said = await within(_HOOK, answer)
+            return (await within(_HOOK, said) if inspect.isawaitable(said) else said) is True
         except TimeoutError:
             raise NotAllowed(f"egress({host!r}, {port}) gave no answer in {_HOOK:g} s") from None
         except Exception as error:
@@ -126,7 +127,7 @@ def _spoken(address: Address, port: int) -> str:
 async def _looked_up(name: str) -> list[Address]:
     loop = asyncio.get_running_loop()
     try:
-        rows = await asyncio.wait_for(loop.getaddrinfo(name, None, type=socket.SOCK_STREAM), _PATIENCE)
+        rows = await within(_PATIENCE, loop.getaddrinfo(name, None, type=socket.SOCK_STREAM))
     except (TimeoutError, OSError, UnicodeError):
         raise Unreachable(f"{name} can't be looked up") from None
     found = [unmapped(ipaddress.ip_address(str(row[4][0]).partition("%")[0])) for row in rows]
@@ -141,9 +142,7 @@ async def _dialled(addresses: list[Address], port: int) -> socket.socket:
         made = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
         try:
             made.setblocking(False)
-            await asyncio.wait_for(
-                asyncio.get_running_loop().sock_connect(made, (str(address), port)), _PATIENCE
-            )
+            await within(_PATIENCE, asyncio.get_running_loop().sock_connect(made, (str(address), port)))
             return made
         except (TimeoutError, OSError) as error:
             made.close()

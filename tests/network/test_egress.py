@@ -17,6 +17,7 @@ import pytest
 import pyminicon
 from pyminicon import aio
 from pyminicon.network import way_out
+from pyminicon.network.stream import within
 
 PROXY = ("127.0.0.1", 61080)
 Answer = Callable[[socket.socket], None]
@@ -676,3 +677,19 @@ def test_it_goes_with_an_own_loopback_alone() -> None:
     for headers in ({"a": {"B": "c\r\nd"}}, {"a": {"Host": "b"}}, {"a b": {}}, {"a": {"x y": "z"}}, ["a"]):
         with pytest.raises(pyminicon.SpecError, match="egress_headers"):
             pyminicon.run(["true"], egress=[], egress_headers=headers)  # type: ignore[arg-type]
+
+
+def test_a_cancelling_is_not_forgotten_when_the_work_ends_in_that_moment() -> None:
+    async def run() -> None:
+        work = asyncio.get_running_loop().create_future()
+        task = asyncio.ensure_future(within(60, work))
+        await asyncio.sleep(0)
+        work.set_result(1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await within(60, asyncio.sleep(0, 7)) == 7
+        with pytest.raises(TimeoutError):
+            await within(0.01, asyncio.sleep(60))
+
+    asyncio.run(run())
