@@ -56,7 +56,8 @@ async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) ->
     watch.add(begun.fd, look)
     try:
         left = None if deadline is None else max(deadline - watch.loop.time(), 0.0)
-        return await asyncio.wait_for(asyncio.shield(heard), left)
+        async with asyncio.timeout(left):
+            return await asyncio.shield(heard)
     except (asyncio.CancelledError, TimeoutError):
         if not heard.done():
             watch.remove(begun.fd)

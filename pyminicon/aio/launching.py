@@ -55,7 +55,8 @@ async def planned(
         return await work
     deadline = loop.time() + seconds
     try:
-        return await asyncio.wait_for(work, seconds)
+        async with asyncio.timeout(seconds):  # wait_for may forget a cancelling, before Python 3.12
+            return await work
     except TimeoutError:
         if loop.time() < deadline:  # a file system's own
             raise

@@ -100,7 +100,8 @@ class Watch:
 
     async def _undone(self, pending: _core.Pending, undo: Callable[[_core.Handle], Any]) -> None:
         try:
-            await asyncio.wait_for(self._over(pending), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await self._over(pending)
             made = pending.result()
         except TimeoutError:  # it hangs; whoever launches it will find that nobody wants it
             return

@@ -22,7 +22,8 @@ async def connect(
     to = sockets.address(where, host)
     timeout = None if timeout is None else sockets.timeout_of(timeout)
     try:
-        return await asyncio.wait_for(_connected(box, loop, to, timeout), timeout)
+        async with asyncio.timeout(timeout):
+            return await _connected(box, loop, to, timeout)
     except TimeoutError:
         raise sockets.too_late(to) from None
 

@@ -335,7 +335,8 @@ async def _in_time(
 
     seconds = patience.given(options)
     try:
-        return await asyncio.wait_for(in_thread(loop, work, dispose), seconds)
+        async with asyncio.timeout(seconds):
+            return await in_thread(loop, work, dispose)
     except TimeoutError:
         if seconds is None:
             raise

@@ -75,6 +75,9 @@ async def in_thread(
     except asyncio.CancelledError:
         if give_up is None:
             abandoned = True
+            # It may have come in the same turn of the loop, and nobody has had it yet.
+            if outcome.done() and outcome.exception() is None and dispose is not None:
+                dispose(outcome.result())
             outcome.cancel()
             raise
         give_up()

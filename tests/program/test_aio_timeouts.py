@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
 
 import pyminicon
 from pyminicon import PIPE, aio
+from pyminicon.aio.thread import in_thread
 
 
 def test_a_wait_that_times_out_leaves_it_running() -> None:
@@ -62,3 +64,24 @@ def test_a_wait_that_is_cancelled_is_cancelled() -> None:
             assert box.poll() is None
 
     asyncio.run(body())
+
+
+def test_what_a_thread_made_in_the_moment_of_the_cancelling_is_disposed_of() -> None:
+    disposed: list[int] = []
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(in_thread(loop, lambda: 5, disposed.append))
+        await asyncio.sleep(0)
+        delivered = time.monotonic() + 0.2
+        while time.monotonic() < delivered:  # what it made is on its way to the loop, which doesn't turn
+            pass
+        loop.call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(body())
+    deadline = time.monotonic() + 60
+    while not disposed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert disposed == [5]
