@@ -4,6 +4,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "base/clone.h"
 #include "base/message.h"
 #include "base/syscall.h"
 
@@ -94,7 +95,7 @@ void give_birth(LauncherMemory& memory, BirthOrder& order, long error) {
     args.cgroup = static_cast<uint64_t>(order.received[order.count - 1]);
     args.stack = reinterpret_cast<uint64_t>(memory.born);
     args.stack_size = sizeof memory.born;
-    const long pid = memory.clone(&args, be_born, &order);
+    const long pid = clone_onto_stack(&args, be_born, &order);
     if (order.result == 0 || pid < 0) order.result = pid;
   }
   answer(memory.socket, pidfd);

@@ -29,7 +29,6 @@ struct LauncherMemory {
   char born[128 << 10];  // the children's stack: one at a time
   alignas(64) char thread[4096];
   int socket;
-  long (*clone)(kernel::CloneArgs*, void (*)(void*), void*);
 };
 
 // Serves orders until the other end of the socket is closed: by the caller's end or its exec.

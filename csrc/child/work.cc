@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clone.h"
 #include "base/command.h"
 #include "base/kernel.h"
 #include "base/message.h"
@@ -15,7 +16,6 @@
 #include "child/files.h"
 #include "child/handed.h"
 #include "child/living.h"
-#include "child/own_stack.h"
 #include "child/separate_memory.h"
 
 namespace pyminicon::child {
@@ -210,7 +210,7 @@ long fork_program(Command& command, int proc, int* pidfd) {
   alignas(16) static char stack[kStack];
   static Birth birth;
   birth = {&command, proc};
-  return clone_onto(flags | CLONE_VM, stack + kStack, pidfd, enter_command, &birth);
+  return clone_onto_stack(flags | CLONE_VM, stack + kStack, pidfd, enter_command, &birth);
 }
 
 // What never executes anything closes a pipe instead, when it begins to serve and when it fails.

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/clone.h"
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/separate_memory.h"

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "base/clone.h"
 #include "base/syscall.h"
 
 namespace pyminicon::parent {
@@ -34,51 +35,6 @@ class ChildStack {
  private:
   void* base_ = nullptr;
 };
-
-}  // namespace
-
-#if defined(__x86_64__)
-long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument) {
-  long result;
-  register void (*function)(void*) asm("r8") = entry;
-  register void* value asm("r9") = argument;
-  asm volatile(
-      "syscall\n\t"
-      "test %%rax, %%rax\n\t"
-      "jnz 1f\n\t"
-      "xor %%ebp, %%ebp\n\t"  // the end of the child's chain of frames
-      "mov %%r9, %%rdi\n\t"
-      "call *%%r8\n\t"
-      "hlt\n"
-      "1:"
-      : "=a"(result)
-      : "a"(kernel::kSysClone3), "D"(args), "S"(sizeof *args), "r"(function), "r"(value)
-      : "rcx", "r11", "memory");
-  return result;
-}
-#else
-long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument) {
-  register long x8 asm("x8") = kernel::kSysClone3;
-  register long x0 asm("x0") = reinterpret_cast<long>(args);
-  register long x1 asm("x1") = sizeof *args;
-  register void (*function)(void*) asm("x9") = entry;
-  register void* value asm("x10") = argument;
-  asm volatile(
-      "svc 0\n\t"
-      "cbnz x0, 1f\n\t"
-      "mov x29, #0\n\t"
-      "mov x0, x10\n\t"
-      "blr x9\n\t"
-      "brk #0\n"
-      "1:"
-      : "+r"(x0)
-      : "r"(x8), "r"(x1), "r"(function), "r"(value)
-      : "memory", "x30");
-  return x0;
-}
-#endif
-
-namespace {
 
 long clone_sharing(const ChildStack& stack, kernel::CloneArgs& args, void (*entry)(void*),
                    void* argument) {

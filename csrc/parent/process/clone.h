@@ -24,7 +24,4 @@ long clone_beside(kernel::CloneArgs& args, void (*entry)(void*), void* argument)
 // child.
 pid_t reap(int pidfd, int options = 0);
 
-// The system call itself, on args' stack. Touches no libc: a child may call it too.
-long clone_onto_stack(kernel::CloneArgs* args, void (*entry)(void*), void* argument);
-
 }  // namespace pyminicon::parent

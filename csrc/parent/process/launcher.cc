@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <mutex>
 
+#include "base/clone.h"
 #include "base/message.h"
 #include "base/syscall.h"
 #include "child/launcher.h"
@@ -109,7 +110,6 @@ void Launcher::start(const Likeness& like) {
   Pipe ends = make_socketpair();
   socket_.keep(std::move(ends.read));
   memory_->socket = ends.write.get();
-  memory_->clone = clone_onto_stack;
   kernel::CloneArgs args{};
   int pidfd = -1;
   // No exit signal: a program that waits for all its children doesn't see this one. A thread

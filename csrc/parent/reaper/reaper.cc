@@ -13,6 +13,7 @@
 #include <mutex>
 #include <utility>
 
+#include "base/clone.h"
 #include "base/message.h"
 #include "base/syscall.h"
 #include "base/text.h"
