@@ -60,7 +60,7 @@ class Init {
     if (watched[kCommands].revents != 0 && waiting() == 0) {
       if (const long hired = hire(); hired < 0) {
         refuse_command(fds_.commands, static_cast<int>(-hired));
-        if (workers_ != nullptr) __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
+        __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
       }
     }
   }
@@ -73,16 +73,16 @@ class Init {
     return wary_ == 0 && (count_ > 0 || program_ == 0);
   }
 
-  uint32_t waiting() const { return workers_ == nullptr ? 0 : count_waiting(*workers_); }
+  uint32_t waiting() const { return count_waiting(*workers_); }
 
   void share() {
     const long at = sys::call(SYS_mmap, 0, sizeof(Workers), PROT_READ | PROT_WRITE,
                               MAP_ANONYMOUS | MAP_SHARED, -1, 0);
-    workers_ = at > 0 ? reinterpret_cast<Workers*>(at) : nullptr;
+    if (at > 0) workers_ = reinterpret_cast<Workers*>(at);
   }
 
   long hire() {
-    if (workers_ == nullptr) return -ENOMEM;
+    if (workers_ == &nobodys_) return -ENOMEM;
     uint32_t slot = 0;
     while (slot < workers_->used && load(&workers_->at[slot]) != kNobody) ++slot;
     if (slot == kMostWorkers || count_ == kMostWorkers) return -EAGAIN;
@@ -124,14 +124,13 @@ class Init {
     if (size != static_cast<long>(sizeof message)) return;
     if (message.order == InitOrder::kCompany) {
       // Never back: two that send at once may tell it in either order.
-      const uint32_t known = workers_ != nullptr ? workers_->company : message.number;
-      if (static_cast<int32_t>(message.number - known) > 0) {
+      if (static_cast<int32_t>(message.number - workers_->company) > 0) {
         store(&workers_->company, message.number);
       }
       return;
     }
     if (message.order == InitOrder::kTerminate) {
-      if (workers_ != nullptr) store(&workers_->stopping, uint32_t{1});
+      store(&workers_->stopping, uint32_t{1});
       sys::call(SYS_kill, -1, message.number);
       if (stopping_ == 0) stopping_ = now() + kGrace;
       return;
@@ -210,7 +209,8 @@ class Init {
 
   const long program_;
   const InitFds fds_;
-  Workers* workers_ = nullptr;
+  Workers nobodys_;  // without memory to share no worker is forked; zero, as this object is static
+  Workers* workers_ = &nobodys_;
   int64_t wary_ = 0;      // until when no worker is forked ahead
   int64_t stopping_ = 0;  // when patience with who was told to stop is over
   uint32_t count_ = 0;
