@@ -15,6 +15,7 @@ def launcher() -> int:
 
 STAGES: tuple[str, ...]
 ALL_GROUPS: str
+UNPACED: str
 """net.ipv4.ping_group_range in which every group is."""
 """The steps of a launch in the order in which they run (docs/stages.md)."""
 

@@ -167,6 +167,8 @@ struct TimePlan {
 
 // net.ipv4.ping_group_range in which every group is.
 constexpr char kAllGroups[] = "0 2147483647";
+// A congestion control that doesn't pace. It is in every kernel, and anybody's to choose.
+constexpr char kUnpaced[] = "reno";
 
 // A setting of the container's own network.
 struct SysctlPlan {

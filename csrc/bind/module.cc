@@ -127,4 +127,5 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
   }
   module.attr("STAGES") = py::tuple(stages);
   module.attr("ALL_GROUPS") = kAllGroups;
+  module.attr("UNPACED") = kUnpaced;
 }

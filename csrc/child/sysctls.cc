@@ -31,8 +31,6 @@ bool write_at_once(const char* path, const char* value, uint32_t size) {
   return !file.failed() && sys::write(file.get(), value, size) == size;
 }
 
-constexpr char kUnpaced[] = "reno";
-
 // With pasta what is sent inside goes farther than to the caller.
 bool is_served(const Child& child) { return child.plan.gate_fd >= 0 && child.plan.way_out_fd < 0; }
 

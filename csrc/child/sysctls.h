@@ -13,7 +13,7 @@ long keep_settings(Child& child, int proc);
 bool write_usual();
 
 // In a network that the caller serves no byte waits for another: a congestion control that paces
-// (bbr) halves what goes over a loopback. Reno is in every kernel, and anybody's to choose.
+// (bbr) halves what goes over a loopback.
 bool write_unpaced();
 
 }  // namespace pyminicon::child

@@ -29,9 +29,8 @@ _STREAMS = ("stdin", "stdout", "stderr")
 _BATCH = 0.2  # seconds of work; a batch is asked for and answered in some milliseconds
 _MOST_IN_A_BATCH = 200
 _LOOK = 0.1  # seconds from one look at `cancel` to the next
-_MOST_UNBEGUN = (
-    100  # losses of a job that never began; a program that kills its worker at once looks like that
-)
+#: Losses of a job that never began; a program that kills its worker at once looks like that.
+_MOST_UNBEGUN = 100
 _MOST_TEMPLATES = 8  # a process keeps; each has a stock of parked containers
 
 

@@ -216,7 +216,9 @@ def _network(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 def _settings(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     served = _gate(fields, wanted) and not fields.get("pasta")
-    steps = ["net.ipv4.tcp_congestion_control = reno"] if served else []
+    from pyminicon import _core
+
+    steps = [f"net.ipv4.tcp_congestion_control = {_core.UNPACED}"] if served else []
     return steps + [f"{name} = {value}" for name, value, _ in fields["sysctls"]]
 
 

@@ -35,9 +35,8 @@ _IDLE = 300.0  # seconds without a byte of a body
 
 _lock = threading.Lock()
 _loop: _Loop | None = None
-_left: list[
-    _Loop
-] = []  # of processes that this one is a fork of: a loop that goes away says that nobody closed it
+#: Of processes that this one is a fork of: a loop that goes away says that nobody closed it.
+_left: list[_Loop] = []
 _proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()  # by their gates' numbers
 
 

@@ -115,6 +115,10 @@ def flag(option: str, value: Any) -> bool:
     return bool(value)
 
 
+def set_flag(spec: Spec, name: str, value: Any) -> None:
+    setattr(spec, name, flag(name, value))
+
+
 def text(option: str, value: Any) -> str:
     """A str without NUL bytes, from a str or bytes or a path; SpecError otherwise."""
     if isinstance(value, (bytes, os.PathLike)):

@@ -22,7 +22,7 @@ from pyminicon.options import (
     SERVED,
     STDOUT,
     Spec,
-    flag,
+    set_flag,
     text,
 )
 
@@ -135,10 +135,6 @@ def _args(args: Any) -> list[str | bytes]:
     return checked
 
 
-def _bool(spec: Spec, name: str, value: Any) -> None:
-    setattr(spec, name, flag(name, value))
-
-
 def _seconds(spec: Spec, name: str, value: Any) -> None:
     if value is None:
         return
@@ -214,7 +210,7 @@ def _text_mode(spec: Spec, name: str, value: Any) -> None:
 #: The options that most calls give; the others' are in :mod:`pyminicon.options.rare`.
 _CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "image": _image,
-    "read_only": _bool,
+    "read_only": set_flag,
     "stdin": _stdio,
     "stdout": _stdio,
     "stderr": _stdio,
@@ -223,10 +219,10 @@ _CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "text": _text_mode,
     "universal_newlines": _text_mode,
     "timeout": _seconds,
-    "check": _bool,
+    "check": set_flag,
     "wall_time": _seconds,
     "cpu_time": _seconds,
-    "no_new_privileges": _bool,
-    "init": _bool,
-    "tty": _bool,
+    "no_new_privileges": set_flag,
+    "init": set_flag,
+    "tty": set_flag,
 }

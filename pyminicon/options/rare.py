@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pyminicon.errors import Cancelled, SpecError
-from pyminicon.options import DEVNULL, PIPE, STDOUT, flag, text
+from pyminicon.options import DEVNULL, PIPE, STDOUT, set_flag, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,10 +115,6 @@ def _user(spec: Spec, name: str, value: Any) -> None:
         if not part or ":" in part or above or part.startswith("-"):
             raise SpecError(name, f"takes uid[:gid] or a name in the image's passwd, not {user!r:.80}")
     spec.user = user
-
-
-def _flag(spec: Spec, name: str, value: Any) -> None:
-    setattr(spec, name, flag(name, value))
 
 
 def _is_address(word: str) -> bool:
@@ -350,7 +346,7 @@ CHECKS: dict[str, Callable[[Spec, str, Any], None]] = {
     "entrypoint": _entrypoint,
     "env": _env,
     "cwd": _cwd,
-    "make_cwd": _flag,
+    "make_cwd": set_flag,
     "executable": _executable,
     "group": _group,
     "extra_groups": _extra_groups,

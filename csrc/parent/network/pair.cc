@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "base/plan.h"
+
 namespace pyminicon::parent {
 namespace {
 
@@ -35,11 +37,9 @@ bool is_near(int fd) {
 
 // Who has written it has waited for more already (Nagle's algorithm): to wait once more would be
 // for an acknowledgement that the reader delays. And a congestion control that paces (bbr) keeps
-// bytes waiting for a bottleneck, of which there is none between two programs of one machine. Reno
-// is in every kernel, and anybody's to choose.
+// bytes waiting for a bottleneck, of which there is none between two programs of one machine.
 void send_at_once(int fd) {
   constexpr int kOn = 1;
-  constexpr char kUnpaced[] = "reno";
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &kOn, sizeof kOn);
   if (is_near(fd)) setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, kUnpaced, sizeof kUnpaced - 1);
 }
