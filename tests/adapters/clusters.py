@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -53,6 +54,29 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def losing_workers_of(*marks: str) -> Iterator[None]:
+    """Whatever worker runs a program with one of these marks is killed, again and again."""
+    going = True
+
+    def kill() -> None:
+        while going:
+            for pid in [pid for mark in marks for pid in marked(mark)]:
+                try:
+                    os.kill(parent_of(pid), 9)
+                except (OSError, ValueError):
+                    continue
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        going = False
+        killer.join()
 
 
 def cgroups_of(pid: int) -> list[str]:
@@ -110,27 +134,11 @@ def test_a_killed_workers_containers_are_gone_and_its_cgroups(spread: Spread) ->
 
 def test_a_job_that_loses_its_worker_each_time_is_given_up(spread: Spread) -> None:
     mark = new_mark()
-    going = True
-
-    def kill() -> None:
-        while going:
-            for pid in marked(mark):
-                try:
-                    os.kill(parent_of(pid), 9)
-                except (OSError, ValueError):
-                    continue
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with losing_workers_of(mark):
         results = spread(
             [["sleep", mark], ["echo", "x"]], text=True, retries=1, return_exceptions=True, ordered=True
         )
         first, second = results
-    finally:
-        going = False
-        killer.join()
     assert isinstance(first, WorkerLost) and first.job == 0
     assert "job 0: its worker was lost 2 times" in str(first)
     assert second.stdout == "x\n" and second.job == 1

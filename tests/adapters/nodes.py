@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from pyminicon.images.store import Store
+from tests.adapters.clusters import JOBS, kill_the_worker_of, new_mark
 from tests.images import tars
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
@@ -36,6 +40,32 @@ def wire(far: int) -> None:
         nsenter -t {far} -n sh -ec 'ip link set lo up; ip addr add {ADDRESSES[1]}/24 dev far; ip link set far up'
     """
     subprocess.run(["sh", "-ec", near], check=True)
+
+
+def spread_over(
+    stores: list[Path], place: Path, image: str, spread: Callable[..., Iterator[Any]]
+) -> dict[str, Any]:
+    """What a map over the nodes came to, of which one worker is killed in the middle, and what their stores hold."""
+    mark = new_mark()
+    (place / "out").mkdir(mode=0o777)
+    jobs = [["/bin/echo", str(number)] for number in range(JOBS)]
+    middle = JOBS // 2
+    jobs[middle] = ["/bin/sh", "-c", f"mkdir /out/first && exec sleep {mark}; echo {middle}"]
+    killed: list[Any] = []
+    killer = threading.Thread(target=lambda: killed.append(kill_the_worker_of(mark)))
+    killer.start()
+    results = [(r.job, r.stdout) for r in spread(jobs, image=image, text=True, volumes=[f"{place}/out:/out"])]
+    killer.join()
+    held = []
+    for store in stores:
+        os.environ["PYMINICON_STORE"] = str(store)
+        held.append(Store().digests())
+    return {
+        "jobs": [job for job, _ in results],
+        "wrong": [(job, told) for job, told in results if told != f"{job}\n"],
+        "killed": len(killed),
+        "stores": held,
+    }
 
 
 def archive(place: Path) -> str:

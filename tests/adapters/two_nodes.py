@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import json
-import os
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,7 @@ from typing import Any
 from distributed import Client, SchedulerPlugin
 
 from pyminicon.adapters import dask
-from pyminicon.images.store import Store
-from tests.adapters.clusters import JOBS, kill_the_worker_of, new_mark
-from tests.adapters.nodes import ADDRESSES, archive, running, wire
+from tests.adapters.nodes import ADDRESSES, archive, running, spread_over, wire
 
 WORKERS = 2  # a node
 
@@ -84,35 +81,17 @@ def nodes(place: Path) -> Iterator[tuple[str, list[Path]]]:
 
 
 def main(place: Path) -> dict[str, Any]:
-    mark = new_mark()
     image = archive(place)
-    (place / "out").mkdir(mode=0o777)
-    jobs = [["/bin/echo", str(number)] for number in range(JOBS)]
-    middle = JOBS // 2
-    jobs[middle] = ["/bin/sh", "-c", f"mkdir /out/first && exec sleep {mark}; echo {middle}"]
-    killed: list[Any] = []
-    killer = threading.Thread(target=lambda: killed.append(kill_the_worker_of(mark)))
     with nodes(place) as (address, stores), Client(address, timeout=60) as client:
         client.wait_for_workers(2 * WORKERS, timeout=120)
         client.register_plugin(Tasks())
-        killer.start()
-        spread = dask.map(client, jobs, image=image, text=True, volumes=[f"{place}/out:/out"])
-        results = [(r.job, r.stdout) for r in spread]
-        killer.join()
+        found = spread_over(stores, place, image, functools.partial(dask.map, client))
         where = [
             (name, worker.split("//")[1].split(":")[0]) for name, worker in client.run_on_scheduler(ended)
         ]
-        held = []
-        for store in stores:
-            os.environ["PYMINICON_STORE"] = str(store)
-            held.append(Store().digests())
-    return {
-        "jobs": [job for job, _ in results],
-        "wrong": [(job, told) for job, told in results if told != f"{job}\n"],
-        "killed": len(killed),
+    return found | {
         "batches": collections.Counter(node for name, node in where if name == "pyminicon"),
         "sent": collections.Counter(node for name, node in where if name == "unpacked"),
-        "stores": held,
     }
 
 

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,8 @@ from typing import Any
 import ray
 
 from pyminicon.adapters import ray as boxes
-from pyminicon.images.store import Store
-from tests.adapters.clusters import JOBS, PATIENCE, kill_the_worker_of, new_mark
-from tests.adapters.nodes import ADDRESSES, archive, running, wire
+from tests.adapters.clusters import PATIENCE
+from tests.adapters.nodes import ADDRESSES, archive, running, spread_over, wire
 
 PORT = 6379
 
@@ -70,30 +68,11 @@ def wait_for_nodes(number: int) -> None:
 
 def main(place: Path) -> dict[str, Any]:
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    mark = new_mark()
     image = archive(place)
-    (place / "out").mkdir(mode=0o777)
-    jobs = [["/bin/echo", str(number)] for number in range(JOBS)]
-    middle = JOBS // 2
-    jobs[middle] = ["/bin/sh", "-c", f"mkdir /out/first && exec sleep {mark}; echo {middle}"]
-    killed: list[Any] = []
-    killer = threading.Thread(target=lambda: killed.append(kill_the_worker_of(mark)))
     with nodes(place) as stores:
-        killer.start()
-        spread = boxes.map(jobs, image=image, text=True, volumes=[f"{place}/out:/out"])
-        results = [(r.job, r.stdout) for r in spread]
-        killer.join()
+        found = spread_over(stores, place, image, boxes.map)
         ray.shutdown()
-        held = []
-        for store in stores:
-            os.environ["PYMINICON_STORE"] = str(store)
-            held.append(Store().digests())
-    return {
-        "jobs": [job for job, _ in results],
-        "wrong": [(job, told) for job, told in results if told != f"{job}\n"],
-        "killed": len(killed),
-        "stores": held,
-    }
+    return found
 
 
 if __name__ == "__main__":

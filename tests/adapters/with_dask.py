@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +11,7 @@ from distributed import Client, LocalCluster
 
 from pyminicon.adapters import dask
 from tests.adapters.clusters import *  # noqa: F403
-from tests.adapters.clusters import Spread, marked, new_mark, parent_of, wait_for
+from tests.adapters.clusters import Spread, losing_workers_of, marked, new_mark, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +53,8 @@ def test_what_waits_in_a_lost_workers_queue_has_not_begun(client: Client) -> Non
     """All workers are lost, again and again, with the second half of the jobs in their queues."""
     marks = [new_mark(), new_mark()]
     jobs = [["sleep", mark] for mark in marks] + [["echo", str(number)] for number in range(20)]
-    going = True
-
-    def kill() -> None:
-        while going:
-            for pid in [pid for mark in marks for pid in marked(mark)]:
-                try:
-                    os.kill(parent_of(pid), 9)
-                except (OSError, ValueError):
-                    continue
-            time.sleep(0.02)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
+    with losing_workers_of(*marks):
         results = [*dask.map(client, jobs, text=True, retries=1, return_exceptions=True, ordered=True)]
-    finally:
-        going = False
-        killer.join()
     assert [type(r) for r in results[:2]] == [dask.WorkerLost] * 2
     assert [r.stdout for r in results[2:]] == [f"{number}\n" for number in range(20)]
 

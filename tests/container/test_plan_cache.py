@@ -6,7 +6,6 @@ import asyncio
 import ctypes
 import os
 import shutil
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from pyminicon.plan import Plan
 from pyminicon.plan import build as plan
 from pyminicon.plan import cache as plan_cache
 from tests.support.run import out, sh
+from tests.support.threads import in_threads
 
 IDENTITY = "hostname; cat /etc/hostname; tail -n 1 /etc/hosts; echo $HOSTNAME"
 
@@ -399,23 +399,16 @@ def test_threads_share_plans(rootfs: Path, own_rootfs: Path, built: list[str]) -
     wrong: list[object] = []
 
     def work(number: int) -> None:
-        try:
-            for turn in range(6):
-                image = rootfs if (number + turn) % 2 else own_rootfs
-                word = f"{number}-{turn}"
-                told = out(f"echo {word} $A; hostname", image=str(image), env={"A": word}).split()
-                if told[:2] != [word, word]:
-                    wrong.append(told)
-                names.append(told[2])
-        except BaseException as error:
-            wrong.append(error)
+        for turn in range(6):
+            image = rootfs if (number + turn) % 2 else own_rootfs
+            word = f"{number}-{turn}"
+            told = out(f"echo {word} $A; hostname", image=str(image), env={"A": word}).split()
+            if told[:2] != [word, word]:
+                wrong.append(told)
+            names.append(told[2])
 
     names: list[str] = []
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(8, work)
     assert wrong == []
     assert len(set(names)) == 48
     assert len(built) <= 16

@@ -15,6 +15,7 @@ import pytest
 import pyminicon
 from tests.support.processes import marked
 from tests.support.python import fresh
+from tests.support.threads import in_threads
 
 
 def gone(tag: str, within: float = 3.0) -> bool:
@@ -216,9 +217,5 @@ def test_thirty_two_threads_launch_at_once() -> None:
             if r.stdout != want:
                 wrong.append(r)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(32)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(32, work)
     assert wrong == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyminicon
 from tests.living.conftest import soon
+from tests.support.threads import in_threads
 
 
 def workers(init: int) -> list[str]:
@@ -70,11 +71,7 @@ def test_a_command_never_waits_for_another_or_what_that_has_left() -> None:
 
     with pyminicon.start() as c:
         work(0)  # one after the other, each beside what the former has left
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(8, work)
         assert wrong == []
 
 

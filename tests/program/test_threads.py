@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyminicon
 from tests.program.conftest import Program
+from tests.support.threads import in_threads
 
 Start = Callable[..., Program]
 
@@ -21,23 +22,6 @@ def inside(**options: object) -> list[str]:
     r = pyminicon.run(["/bin/ls", "-l", "/proc/self/fd"], capture_output=True, text=True, **options)
     assert r.returncode == 0, r.stderr
     return sorted(line.split()[-3] for line in r.stdout.splitlines()[1:])
-
-
-def in_threads(count: int, work: Callable[[int], None]) -> None:
-    failures: list[BaseException] = []
-
-    def guarded(number: int) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures, failures[0]
 
 
 def test_32_threads_launch_at_once() -> None:
