@@ -302,7 +302,9 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   Guard guard{table, table_fd, owner_pidfd, descriptors};
   guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
   announce(table, guard.index);
-  sys::write(descriptors, "w", 1);  // the owner may launch
+  make_peer(guard);
+  // Only now may the owner launch: whoever is alone could be killed before he has made the other.
+  if (guard.elder || guard.peer < 0) sys::write(descriptors, "w", 1);
   stand_guard(guard, signals);
   end_all(table, table_fd);
   // One at a time; the younger finds nothing left, as a rule.
