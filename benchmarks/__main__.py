@@ -26,11 +26,16 @@ NAMES = {
     "mechanisms": "the whole, and without each of its clever parts",
     "cluster": "jobs per second through Dask and Ray, beside the same loops in plain processes",
     "fixtures": "what a container costs a test of pytest's",
+    "samples": "how soon inspect_ai's provider has a sample ready",
     "judge": "how soon a server answers while it judges, beside the same with asyncio.subprocess",
 }
 
 #: What some of them run, which isn't everywhere.
-NEEDS = {"cluster": ("distributed", "ray"), "judge": ("fastapi", "uvicorn", "httpx")}
+NEEDS = {
+    "cluster": ("distributed", "ray"),
+    "samples": ("inspect_ai",),
+    "judge": ("fastapi", "uvicorn", "httpx"),
+}
 
 
 def _lacks(name: str) -> bool:

@@ -2,6 +2,9 @@
 
 In turns of a window each, on one machine, a process a processor. Both sides keep a template and capture output; all
 have run some jobs before the first window.
+
+And what is left of a worker that is killed in the middle of a job: how soon its container is gone, and its cgroups. No
+other job follows, so nothing that somebody else begins there helps.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ import contextlib
 import logging
 import os
 import random
+import signal
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,10 +28,11 @@ import pyminicon
 
 from . import report, rootfs
 
-BUDGET = 40.0  # seconds a side, then no other window is begun
+BUDGET = 30.0  # seconds a side, then no other window is begun
 LEAST_WINDOWS = 5
 STOCK = 2  # as the adapters have it
-Map = Callable[[list[list[str]]], Iterable[Any]]
+KILLED = 5  # workers of each side
+Map = Callable[..., Iterable[Any]]
 
 _template: pyminicon.Template | None = None
 
@@ -57,11 +63,14 @@ def _plain(root: str, processes: int) -> Iterator[Map]:
 
 @contextlib.contextmanager
 def _dask(root: str, processes: int) -> Iterator[Map]:
+    import dask as whole
     from distributed import Client, LocalCluster
 
     from pyminicon.adapters import dask
 
     with (
+        # A lost worker's job is the adapter's to give out again, or not.
+        whole.config.set({"distributed.scheduler.allowed-failures": 0}),
         tempfile.TemporaryDirectory() as place,
         LocalCluster(
             n_workers=processes, threads_per_worker=1, processes=True, dashboard_address=":0",
@@ -69,7 +78,7 @@ def _dask(root: str, processes: int) -> Iterator[Map]:
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
-        yield lambda jobs: dask.map(client, jobs, image=root, stock=STOCK)
+        yield lambda jobs, **more: dask.map(client, jobs, **{"image": root, "stock": STOCK, **more})
 
 
 @contextlib.contextmanager
@@ -83,7 +92,7 @@ def _ray(root: str, processes: int) -> Iterator[Map]:
         object_store_memory=100 << 20,
     )  # fmt: skip
     try:
-        yield lambda jobs: boxes.map(jobs, image=root, stock=STOCK)
+        yield lambda jobs, **more: boxes.map(jobs, **{"image": root, "stock": STOCK, **more})
     finally:
         ray.shutdown()
 
@@ -100,6 +109,75 @@ def timed(run: Map, number: int) -> float:
     if done != number:
         raise RuntimeError(f"{done} results of {number} jobs")
     return number / seconds
+
+
+# ---- a worker that is killed ------------------------------------------------------------------------------
+
+
+def _asleep(mark: str) -> list[int]:
+    """Processes that are ``sleep MARK``."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            if file.read() == f"sleep\0{mark}\0".encode():
+                found.append(int(pid))
+    return found
+
+
+def _parent(pid: int) -> int:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def _cgroups(worker: int) -> list[str]:
+    return [
+        f"{place}/{name}" for place, names, _ in os.walk("/sys/fs/cgroup") for name in names
+        if name.startswith("pyminicon-") and f"-{worker}-" in name
+    ]  # fmt: skip
+
+
+def _until(what: Callable[[], bool]) -> float:
+    """Seconds until it holds. Raises TimeoutError."""
+    begun = time.perf_counter()
+    while not what():
+        if time.perf_counter() - begun > 30:
+            raise TimeoutError("a killed worker left something")
+        time.sleep(0.001)
+    return time.perf_counter() - begun
+
+
+def _kill_one(run: Map, number: int) -> tuple[float, float]:
+    """Seconds after its worker was killed until a job's container is gone, and until the worker has no cgroup."""
+    mark = f"96.{os.getpid()}{number:03}"
+    # Both the job and what its template has in stock: containers of one worker, each with its cgroups.
+    results = iter(run([["sleep", mark]], image="host", memory="64M", retries=0, return_exceptions=True))
+    found: list[Any] = []
+    waiting = threading.Thread(target=lambda: found.append(next(results)))
+    waiting.start()
+    try:
+        _until(lambda: bool(_asleep(mark)))
+        (inside,) = _asleep(mark)
+        worker = _parent(inside)
+        if not _cgroups(worker):
+            raise RuntimeError("the job has no cgroup")
+        os.kill(worker, signal.SIGKILL)
+        begun = time.perf_counter()
+        _until(lambda: not _asleep(mark))
+        gone = time.perf_counter() - begun
+        _until(lambda: not _cgroups(worker))
+        return gone, time.perf_counter() - begun
+    finally:
+        waiting.join()
+
+
+def lose_workers(side: str, root: str, processes: int, number: int) -> dict[str, Any]:
+    """The milliseconds of ``number`` workers that were killed."""
+    with SIDES[side](root, processes) as cluster:
+        times = [_kill_one(cluster, n) for n in range(number)]
+    row: dict[str, Any] = {"name": side, "workers": number}
+    for what, seconds in zip(("gone_ms", "cgroups_ms"), zip(*times, strict=True), strict=True):
+        row[what], row[f"{what}_most"] = (round(f(seconds) * 1e3, 1) for f in (statistics.median, max))
+    return row
 
 
 def compare(side: str, root: str, processes: int, windows: int, number: int) -> list[dict[str, Any]]:
@@ -141,10 +219,17 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     root = str(rootfs.minimal())
     windows, number = (3, 400) if options.quick else (21, 600)
     number -= number % options.processes
+    killed = [lose_workers(side, root, options.processes, 2 if options.quick else KILLED) for side in SIDES]
+    names = ("name", "gone_ms", "gone_ms_most", "cgroups_ms", "cgroups_ms_most")
+    title = "a killed worker's containers and cgroups (milliseconds)"
+    header = ("", "gone", "at most", "cgroups removed", "at most")
+    report.show(report.table(title, header, [[row[name] for name in names] for row in killed]))
     rows: list[dict[str, Any]] = []
     for side in SIDES:
         rows += compare(side, root, options.processes, windows, number)
     cells = [[row["name"], row["per_second"], row["ratio"]] for row in rows]
     title = f"cluster (jobs per second, {options.processes} processes)"
     report.show(report.table(title, ("", "jobs/s", "ratio"), cells))
-    return {"unit": "jobs per second", "processes": options.processes, "jobs": number, "rows": rows}
+    return {
+        "unit": "jobs per second", "processes": options.processes, "jobs": number, "rows": rows, "killed": killed,
+    }  # fmt: skip

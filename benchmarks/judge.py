@@ -2,6 +2,9 @@
 
 The other one is the same server with ``asyncio.create_subprocess_exec`` in a directory of its own, and nothing of limits
 but a time. Both get the same submissions at once and judge as many at a time; a client pings them meanwhile.
+
+A turn takes minutes with all submissions, so one can be measured alone (``--only NAME --add``) and joins the turns that
+the file has already; each figure is the median of its server's turns.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
+import os
 import random
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -60,13 +66,16 @@ async def judge(sent: Submission) -> Verdict:
 """
 
 
+PLAIN_NAME = "asyncio.subprocess"
+
+
 def programs() -> dict[str, str]:
     """The two servers' sources."""
     (ours,) = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     head, found, _ = ours.partition('@app.post("/judge")')
     if not found:
         raise RuntimeError(f"{PAGE} has no function judge")
-    return {"pyminicon.aio": ours, "asyncio.subprocess": head + PLAIN}
+    return {"pyminicon.aio": ours, PLAIN_NAME: head + PLAIN}
 
 
 @contextlib.contextmanager
@@ -120,9 +129,44 @@ async def judged(server: str, sent: list[tuple[str, str]]) -> list[int]:
     return pings
 
 
+def turn(name: str, sent: list[tuple[str, str]]) -> dict[str, Any]:
+    """One server's figures, from its start to the last verdict."""
+    load = round(os.getloadavg()[0], 2)
+    with serving(programs()[name]) as server:
+        asyncio.run(judged(server, [*ADDS.items()]))  # what is slow the first time
+        begun = time.perf_counter()
+        pings = asyncio.run(judged(server, sent))
+        seconds = time.perf_counter() - begun
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    found = {"made": made, "load": load, "seconds": round(seconds, 1), **figures(pings).as_dict()}
+    return {"name": name, "commit": report.commit(), **found}
+
+
+def rows_of(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each server that had a turn: medians, and its p99 beside that of the one without containers."""
+    rows: list[dict[str, Any]] = []
+    for name in programs():
+        own = [one for one in turns if one["name"] == name]
+        if own:
+            middle = {
+                what: round(statistics.median(one[what] for one in own), 2)
+                for what in ("p50", "p90", "p99", "seconds")
+            }
+            pings = sum(one["number"] for one in own)
+            rows.append({"name": name, **middle, "pings": pings, "turns": len(own)})
+    plain = next((row["p99"] for row in rows if row["name"] == PLAIN_NAME), None)
+    for row in rows:
+        row["ratio"] = round(row["p99"] / plain, 3) if plain else None
+    return rows
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds how many are sent."""
+    """Adds how many are sent, and to whom."""
     parser.add_argument("--submissions", type=int, default=300, help="at once; a third in each language")
+    parser.add_argument("--only", choices=[*programs()], help="a turn of this server alone")
+    parser.add_argument(
+        "--add", action="store_true", help="keep the turns of as many submissions in the file"
+    )
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
@@ -130,19 +174,17 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     number = 12 if options.quick else options.submissions
     sent = [*ADDS.items()] * (number // len(ADDS))
     random.Random(7).shuffle(sent)
-    rows: list[dict[str, Any]] = []
-    for name, source in programs().items():
-        with serving(source) as server:
-            asyncio.run(judged(server, [*ADDS.items()]))  # what is slow the first time
-            begun = time.perf_counter()
-            pings = asyncio.run(judged(server, sent))
-            seconds = time.perf_counter() - begun
-        rows.append(
-            {"name": name, **figures(pings).as_dict(), "pings": len(pings), "seconds": round(seconds, 1)}
-        )
-    ours, plain = rows
-    ours["ratio"], plain["ratio"] = round(ours["p99"] / plain["p99"], 3), 1.0
-    cells = [[row[key] for key in ("name", "p50", "p90", "p99", "ratio", "seconds")] for row in rows]
+    turns = _turns_before(options, len(sent)) if options.add else []
+    turns += [turn(name, sent) for name in programs() if options.only in (None, name)]
+    rows = rows_of(turns)
+    names = ("name", "turns", "p50", "p90", "p99", "ratio", "seconds")
     title = f"judge (a ping in microseconds, {len(sent)} submissions at once)"
-    report.show(report.table(title, ("", "p50", "p90", "p99", "p99's ratio", "seconds in all"), cells))
-    return {"unit": "us", "submissions": len(sent), "rows": rows}
+    header = ("", "turns", "p50", "p90", "p99", "p99's ratio", "seconds in all")
+    report.show(report.table(title, header, [[row[name] for name in names] for row in rows]))
+    return {"unit": "us", "submissions": len(sent), "rows": rows, "turns": turns}
+
+
+def _turns_before(options: argparse.Namespace, number: int) -> list[dict[str, Any]]:
+    path = options.results / ("judge.quick.json" if options.quick else "judge.json")
+    body: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return body["turns"] if body.get("submissions") == number and "turns" in body else []

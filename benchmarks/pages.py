@@ -171,15 +171,41 @@ def network(body: dict[str, Any]) -> str:
 def cluster(body: dict[str, Any]) -> str:
     """Each adapter and the plain processes beside it."""
     rows = [[r["name"], round(r["per_second"]), r["ratio"]] for r in body["rows"]]
-    return _markdown((f"{body['processes']} processes", "jobs per second", "ratio"), rows)
+    tables = [_markdown((f"{body['processes']} processes", "jobs per second", "ratio"), rows)]
+    if body.get("killed"):
+        names = ("gone_ms", "gone_ms_most", "cgroups_ms", "cgroups_ms_most")
+        lost = [[r["name"], r["workers"], *(r[name] for name in names)] for r in body["killed"]]
+        header = ("containers gone: ms", "at most", "cgroups removed: ms", "at most")
+        tables.append(_markdown(("a worker killed by SIGKILL", "times", *header), lost))
+    return "\n".join(tables)
 
 
 def judge(body: dict[str, Any]) -> str:
     """How soon each server answers."""
     names = ("p50", "p90", "p99")
-    rows = [[r["name"], *(r[name] / 1e3 for name in names), r["ratio"], r["seconds"]] for r in body["rows"]]
-    header = ("p50 ms", "p90 ms", "p99 ms", "ratio of p99", "seconds in all")
+    rows = [
+        [r["name"], r.get("turns", 1), *(r[name] / 1e3 for name in names), r["ratio"], r["seconds"]]
+        for r in body["rows"]
+    ]
+    header = ("turns", "p50 ms", "p90 ms", "p99 ms", "ratio of p99", "seconds in all")
     return _markdown((f"a ping, {body['submissions']} submissions at once", *header), rows)
+
+
+def fixtures(body: dict[str, Any]) -> str:
+    """What each fixture of pytest's plugin costs a test."""
+    names = ("p50", "p90", "p99")
+    rows = [[r["name"], *(r[name] / 1e3 for name in names), r["more_ms"]] for r in body["rows"]]
+    return _markdown(("a test's fixture", "p50 ms", "p90 ms", "p99 ms", "more at p50, ms"), rows)
+
+
+def samples(body: dict[str, Any]) -> str:
+    """How soon a sample is ready, and gone."""
+    rows = [
+        [r["name"], *(r[mode][name] / 1e3 for mode in ("busy", "idle") for name in ("p50", "p99"))]
+        for r in body["rows"]
+    ]
+    header = ("back to back: p50 ms", "p99 ms", "after 100 ms: p50 ms", "p99 ms")
+    return _markdown((f"inspect_ai {body['inspect_ai']}", *header), rows)
 
 
 def commands(body: dict[str, Any]) -> str:
@@ -213,7 +239,7 @@ def mechanisms(body: dict[str, Any]) -> str:
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
-    "cluster": cluster, "judge": judge, "exec": commands,
+    "cluster": cluster, "judge": judge, "fixtures": fixtures, "samples": samples, "exec": commands,
 }  # fmt: skip
 
 

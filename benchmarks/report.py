@@ -32,6 +32,11 @@ def _field(path: str, key: str) -> str | None:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), None)
 
 
+def commit() -> str | None:
+    """What is checked out."""
+    return _first_line(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"])
+
+
 def machine() -> dict[str, Any]:
     """What one has to know to read the figures: kernel, processor, versions, load at the start."""
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
@@ -48,7 +53,7 @@ def machine() -> dict[str, Any]:
         "cgroup": "v1" if any(" - cgroup " in line for line in mounts) else "v2",
         "load": list(os.getloadavg()),
         "uid": os.getuid(),
-        "commit": _first_line(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]),
+        "commit": commit(),
         "compiler": _first_line(["g++", "--version"]),
         "peers": {
             "unshare": _first_line(["unshare", "--version"]),

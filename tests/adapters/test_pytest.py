@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.page import programs
+from tests.support.placement import needs_limit
 from tests.support.processes import marked, marked_soon
 from tests.support.python import environment
 
@@ -48,6 +50,13 @@ def test_it_is_found_by_its_entry_point() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
     assert project["entry-points"]["pytest11"] == {"pyminicon": "pyminicon.adapters.pytest"}
     assert project["optional-dependencies"]["pytest"] == ["pytest>=8"]
+
+
+def test_the_pages_tests_pass(session: Session) -> None:
+    needs_limit("memory", "64M")
+    (tests,) = programs("pytest")
+    done = session(tests)
+    assert outcome(done) == {"passed": 2}, done.stdout
 
 
 def test_nothing_is_imported_until_a_fixture_is_used(session: Session) -> None:

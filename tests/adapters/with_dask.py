@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from dask import config as dask_config
@@ -12,6 +15,7 @@ from distributed import Client, LocalCluster
 from pyminicon.adapters import dask
 from tests.adapters.clusters import *  # noqa: F403
 from tests.adapters.clusters import Spread, losing_workers_of, marked, new_mark, wait_for
+from tests.adapters.page import programs
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +80,12 @@ def test_what_is_no_option_is_refused_before_anything_is_asked(client: Client) -
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             dask.map(client, [["true"]], **options)
+
+
+def test_the_pages_program_prints_every_square(tmp_path: Path) -> None:
+    program, _ = programs("Dask and Ray")
+    (tmp_path / "squares.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "squares.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert sorted(done.stdout.splitlines()) == sorted(f"{n} 0 {n * n}" for n in range(100)), done.stderr

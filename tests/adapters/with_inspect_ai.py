@@ -35,6 +35,7 @@ from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 
 import pyminicon
 from pyminicon.adapters import inspect_ai as adapter
+from tests.adapters.page import programs
 from tests.support.processes import in_namespace, marked, marked_soon
 
 Box = adapter.PyminiconSandboxEnvironment
@@ -296,6 +297,33 @@ async def test_a_container_that_was_killed_is_unavailable(sandbox_env: Box) -> N
         with pytest.raises(SandboxUnavailableError, match=f"container {sandbox_env.box.id} has ended"):
             await call
     assert not marked(mark)
+
+
+def test_the_pages_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        pyminicon.run(["true"], memory="256M", cpus=1)
+        refused = None
+    except pyminicon.LaunchError as error:  # no cgroup is this user's: the evaluation fails too, and says so
+        refused = error.stage
+    monkeypatch.setattr("tiktoken.get_encoding", lambda name: _Words())
+    (program,) = programs("inspect_ai")
+    (tmp_path / "sums.py").write_text(program)
+    asked = ModelOutput.for_tool_call("mockllm/model", "bash", {"command": "echo $((6 * 7))"})
+
+    def answer(messages: list[Any], *_: Any) -> ModelOutput:
+        return (
+            asked
+            if messages[-1].role == "user"
+            else ModelOutput.from_content("mockllm/model", messages[-1].text)
+        )
+
+    model = get_model("mockllm/model", custom_outputs=answer)
+    (log,) = eval(str(tmp_path / "sums.py"), model=model, log_dir=str(tmp_path), display="none")
+    if refused is not None:
+        assert log.error is not None and refused in log.error.message
+        return
+    assert log.status == "success", log.error
+    assert log.results is not None and log.results.scores[0].metrics["accuracy"].value == 1
 
 
 #: One of the hundred, whose container is killed when its first command has ended.

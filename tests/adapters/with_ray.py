@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyminicon
 from pyminicon.adapters import ray as boxes
 from tests.adapters.clusters import *  # noqa: F403
 from tests.adapters.clusters import Spread, marked, new_mark, wait_for
+from tests.adapters.page import programs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,3 +110,15 @@ def test_memory_and_cpus_are_asked_of_the_scheduler(tmp_path: Path) -> None:
     cancel.cancel()
     with pytest.raises(Exception, match="cancelled"):
         list(results)
+
+
+def test_the_pages_program_prints_every_square(tmp_path: Path) -> None:
+    _, program = programs("Dask and Ray")
+    (tmp_path / "squares.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "squares.py"], cwd=tmp_path, env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=180, check=True,
+    )  # fmt: skip
+    told = done.stdout.splitlines()
+    assert sorted(told[:100]) == sorted(f"{n} 0 {n * n}" for n in range(100)), done.stderr
+    assert told[100:] == ["0 10201", "0 10404"]
