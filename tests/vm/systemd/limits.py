@@ -250,11 +250,19 @@ print(json.dumps({"plain": plain, "search": search, "later": later, "limited": l
 
 
 def timing() -> dict[str, float] | None:
-    """In milliseconds; None where nothing is to be had."""
-    r = subprocess.run(
-        [sys.executable, "-c", TIMING], capture_output=True, text=True, check=False, timeout=120
-    )
-    return json.loads(r.stdout) if r.returncode == 0 else None
+    """In milliseconds; None where nothing is to be had.
+
+    The least of three processes' each: what else the machine does in that moment would count as ours.
+    """
+    took = []
+    for _ in range(3):
+        r = subprocess.run(
+            [sys.executable, "-c", TIMING], capture_output=True, text=True, check=False, timeout=120
+        )
+        if r.returncode:
+            return None
+        took.append(json.loads(r.stdout))
+    return {name: min(one[name] for one in took) for name in took[0]}
 
 
 CHECKS: list[Callable[[], None]] = [
