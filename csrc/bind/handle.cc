@@ -109,7 +109,7 @@ void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput 
   parent::Guarded& guarded = *handle.guarded;
   guarded.limits.wall = deadline_in(wall_time, guarded.container.started);
   guarded.limits.cpu = cpu_time;
-  guarded.limits.output = max_output.value_or(UINT64_MAX);
+  guarded.output = max_output.value_or(UINT64_MAX);
   if (max_output) count_output(handle);
   if (guarded.needs_limit_thread()) parent::watch_over(handle.guarded);
 }

@@ -35,7 +35,7 @@ bool stop_at_a_byte(Guarded& guarded, const Relay& relay, bool ended) {
 
 // Moves what is there without copying it. False when nothing more will come.
 bool relay(Guarded& guarded, Relay& relay, bool ended) {
-  uint64_t& room = guarded.limits.output;
+  uint64_t& room = guarded.output;
   if (room == 0) return stop_at_a_byte(guarded, relay, ended);
   int waiting = 0;
   if (ioctl(relay.from.get(), FIONREAD, &waiting) < 0) waiting = 0;
@@ -113,7 +113,7 @@ class LimitThread {
     if (!ended) polls_.push_back({container.pidfd.get(), POLLIN, 0});
     for (Relay& relay : guarded.relays) {
       if (!relay.from) continue;
-      const bool full = guarded.limits.output > 0 && !writable(relay.to.get());
+      const bool full = guarded.output > 0 && !writable(relay.to.get());
       held_up = held_up || full;
       polls_.push_back({full ? relay.to.get() : relay.from.get(),
                         static_cast<short>(full ? POLLOUT : POLLIN), 0});
@@ -122,10 +122,12 @@ class LimitThread {
     // another turn at once its descriptors would stay until the next container.
     if (!held_up) return 0;
     if (ended || guarded.limit != Limit::kNone) return kNever;
-    if (container.cgroup && container.cgroup->oom_fd() >= 0) {
-      polls_.push_back({container.cgroup->oom_fd(), container.cgroup->oom_poll_events(), 0});
-    }
-    return std::min(guarded.limits.wall, guarded.limits.cpu > 0 ? guarded.cpu_check : kNever);
+    polls_.push_back(memory_event(cgroup_of(guarded)));
+    return guarded.limits.next();
+  }
+
+  static Cgroup* cgroup_of(Guarded& guarded) {
+    return guarded.container.cgroup ? &*guarded.container.cgroup : nullptr;
   }
 
   static bool is_over(const Launched& container) {
@@ -154,21 +156,12 @@ class LimitThread {
 
   static void check(Guarded& guarded) {
     if (guarded.limit != Limit::kNone) return;
-    const int64_t now = now_ns();
-    Limit reached = Limit::kNone;
-    auto& cgroup = guarded.container.cgroup;
-    if (cgroup && cgroup->oom_fd() >= 0) {
-      pollfd event{cgroup->oom_fd(), cgroup->oom_poll_events(), 0};
-      if (poll(&event, 1, 0) > 0 && killed_for_memory(*cgroup)) reached = Limit::kMemory;
-    }
-    if (now >= guarded.limits.wall) reached = Limit::kWallTime;
-    if (reached == Limit::kNone && cgroup &&
-        out_of_cpu_time(*cgroup, guarded.limits.cpu, now, guarded.cpu_check)) {
-      reached = Limit::kCpuTime;
-    }
-    if (reached == Limit::kNone) return;
-    guarded.limit = reached;
-    guarded.container.kill();
+    pollfd event = memory_event(cgroup_of(guarded));
+    const bool told = event.fd >= 0 && poll(&event, 1, 0) > 0;
+    guarded.limit = told && killed_for_memory(*cgroup_of(guarded))
+                        ? Limit::kMemory
+                        : guarded.limits.reached(cgroup_of(guarded), now_ns());
+    if (guarded.limit != Limit::kNone) guarded.container.kill();
   }
 
   KeptFd wake_;

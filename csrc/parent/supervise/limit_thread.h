@@ -7,7 +7,7 @@
 #include <mutex>
 
 #include "parent/launch/launch.h"
-#include "parent/supervise/supervise.h"
+#include "parent/supervise/limits.h"
 
 namespace pyminicon::parent {
 
@@ -20,9 +20,9 @@ struct Relay {
 struct Guarded {
   Launched container;
   std::mutex lock;
-  RunLimits limits;
+  Limits limits;
+  uint64_t output = UINT64_MAX;  // bytes that may still pass, both streams together
   Relay relays[2];
-  int64_t cpu_check = 0;
   Limit limit = Limit::kNone;  // under lock
 
   bool needs_limit_thread() const;

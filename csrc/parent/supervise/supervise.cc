@@ -57,13 +57,17 @@ class Supervisor {
  public:
   Supervisor(Launched& container, Streams& streams, std::string_view input, const RunLimits& limits,
              Outcome& outcome)
-      : container_(container), streams_(streams), limits_(limits), outcome_(outcome) {
+      : container_(container),
+        streams_(streams),
+        limits_(limits),
+        held_(limits),
+        cgroup_(container.cgroup ? &*container.cgroup : nullptr),
+        outcome_(outcome) {
     outcome.exchange = Exchange(input, limits.output, limits.trim);
     for (const int fd : {streams.input.get(), streams.output.get(), streams.error.get()}) {
       if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     }
     if (streams.input && input.empty()) streams.input.reset();
-    oom_ = container.cgroup ? container.cgroup->oom_fd() : -1;
     if (limits.lasting) lasting_ = now_ns() + kLasting;
   }
 
@@ -91,16 +95,16 @@ class Supervisor {
   }
 
  private:
-  enum Watched { kPidfd, kInput, kOutput, kError, kOom, kCancel, kWatched };
+  enum Watched { kPidfd, kInput, kOutput, kError, kMemory, kCancel, kWatched };
 
   int wait() {
     polls_[kPidfd] = {container_.pidfd.get(), POLLIN, 0};
     polls_[kInput] = {streams_.input.get(), POLLOUT, 0};
     polls_[kOutput] = {streams_.output.get(), POLLIN, 0};
     polls_[kError] = {streams_.error.get(), POLLIN, 0};
-    polls_[kOom] = {oom_, oom_ < 0 ? short{0} : container_.cgroup->oom_poll_events(), 0};
+    polls_[kMemory] = memory_event(killed_ ? nullptr : cgroup_);
     polls_[kCancel] = {killed_ ? -1 : limits_.cancel, POLLIN, 0};
-    const int64_t next = std::min({limits_.timeout, limits_.wall, cpu_deadline(), lasting_});
+    const int64_t next = std::min({limits_.timeout, held_.next(), lasting_});
     if (killed_) return poll(polls_, kWatched, kLookAgainMs);
     return poll(polls_, kWatched, wait_ms(next));
   }
@@ -111,7 +115,7 @@ class Supervisor {
     }
     if (polls_[kOutput].revents != 0) read(streams_.output, Exchange::kOutput);
     if (polls_[kError].revents != 0) read(streams_.error, Exchange::kError);
-    if (polls_[kOom].revents != 0) check_memory();
+    if (polls_[kMemory].revents != 0 && killed_for_memory(*cgroup_)) stop(Limit::kMemory);
     if (polls_[kPidfd].revents != 0) ended_ = container_.reap(true);
     if (polls_[kCancel].revents != 0 && !ended_) time_out();
   }
@@ -136,10 +140,6 @@ class Supervisor {
     stop(Limit::kOutput);
   }
 
-  void check_memory() {
-    if (killed_for_memory(*container_.cgroup)) stop(Limit::kMemory);
-  }
-
   // Killed, and it hangs in the kernel. By the clock and not by a poll in which nothing came:
   // somebody else may have the write end of a pipe, and keep it readable.
   bool cannot_die() {
@@ -150,18 +150,9 @@ class Supervisor {
     return container_.hopeless(now - killed_at_);
   }
 
-  int64_t cpu_deadline() const { return limits_.cpu > 0 ? cpu_check_ : kNever; }
-
-  void check_cpu(int64_t now) {
-    if (container_.cgroup && out_of_cpu_time(*container_.cgroup, limits_.cpu, now, cpu_check_)) {
-      stop(Limit::kCpuTime);
-    }
-  }
-
   void check_clock() {
     if (ended_ || killed_) return;
-    const bool limited = limits_.timeout != kNever || limits_.wall != kNever || limits_.cpu > 0;
-    if (!limited && lasting_ == kNever) return;
+    if (std::min({limits_.timeout, held_.next(), lasting_}) == kNever) return;
     const int64_t now = now_ns();
     if (now >= lasting_) {
       lasting_ = kNever;
@@ -169,10 +160,8 @@ class Supervisor {
     }
     if (now >= limits_.timeout) {
       time_out();
-    } else if (now >= limits_.wall) {
-      stop(Limit::kWallTime);
-    } else {
-      check_cpu(now);
+    } else if (const Limit limit = held_.reached(cgroup_, now); limit != Limit::kNone) {
+      stop(limit);
     }
   }
 
@@ -187,7 +176,6 @@ class Supervisor {
     killed_ = true;
     killed_at_ = now_ns();
     outcome_.limit = limit;
-    oom_ = -1;
     streams_.input.reset();
     if (!ended_) container_.kill();
   }
@@ -195,45 +183,15 @@ class Supervisor {
   Launched& container_;
   Streams& streams_;
   const RunLimits& limits_;
+  Limits held_;
+  Cgroup* cgroup_;
   Outcome& outcome_;
   pollfd polls_[kWatched];
-  int64_t cpu_check_ = 0, killed_at_ = 0, look_at_ = 0, lasting_ = kNever;
-  int oom_ = -1;
+  int64_t killed_at_ = 0, look_at_ = 0, lasting_ = kNever;
   bool ended_ = false, killed_ = false;
 };
 
 }  // namespace
-
-bool killed_for_memory(Cgroup& cgroup) {
-  constexpr int kPatienceUs = 20000;
-  cgroup.clear_oom_event();
-  return cgroup.oom_killed_within(kPatienceUs);
-}
-
-bool out_of_cpu_time(const Cgroup& cgroup, double seconds, int64_t now, int64_t& look_at) {
-  static const auto processors = static_cast<double>(std::max(1L, sysconf(_SC_NPROCESSORS_ONLN)));
-  if (seconds <= 0 || now < look_at) return false;
-  const double left = seconds - cgroup.cpu_seconds().value_or(0);
-  const auto soonest = static_cast<int64_t>(left / processors * 1e9);  // all of them at work on it
-  look_at = now + std::max(soonest, 2 * kMillisecond);
-  return left <= 0;
-}
-
-const char* limit_name(Limit limit) {
-  switch (limit) {
-    case Limit::kNone:
-      return nullptr;
-    case Limit::kMemory:
-      return "memory";
-    case Limit::kWallTime:
-      return "wall_time";
-    case Limit::kCpuTime:
-      return "cpu_time";
-    case Limit::kOutput:
-      return "output";
-  }
-  return nullptr;
-}
 
 void supervise(Launched& container, Streams& streams, std::string_view input,
                const RunLimits& limits, const Interrupted& interrupted, Outcome& outcome) {

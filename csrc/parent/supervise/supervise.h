@@ -2,21 +2,16 @@
 #pragma once
 
 #include <functional>
-#include <optional>
 #include <string_view>
 
 #include "parent/launch/launch.h"
 #include "parent/supervise/exchange.h"
+#include "parent/supervise/limits.h"
 
 namespace pyminicon::parent {
 
-enum class Limit { kNone, kMemory, kWallTime, kCpuTime, kOutput };
-const char* limit_name(Limit limit);  // null for kNone
-
-struct RunLimits {
+struct RunLimits : Limits {
   int64_t timeout = kNever;            // deadline, CLOCK_MONOTONIC ns: the caller's own
-  int64_t wall = kNever;               // deadline of the wall_time limit
-  double cpu = 0;                      // seconds, 0: none
   uint64_t output = UINT64_MAX;        // bytes, both streams together
   bool trim = false;                   // no more is kept of either, instead of an end
   int cancel = -1;                     // readable: as at the timeout
@@ -25,14 +20,6 @@ struct RunLimits {
 
 // Longer than nearly all containers that somebody makes a template for, in ns.
 constexpr int64_t kLasting = 3000000;
-
-// What the cgroup has told of was a kill for memory. v1 tells of an event before it kills, v2 of
-// any event of the file: it is looked at what happened.
-bool killed_for_memory(Cgroup& cgroup);
-
-// Whether `seconds` of CPU time (0: no limit) are used up; not looked at before the moment
-// `look_at`, which becomes the soonest at which they could be.
-bool out_of_cpu_time(const Cgroup& cgroup, double seconds, int64_t now, int64_t& look_at);
 
 struct Streams {
   Fd input, output, error;  // the parent's ends; empty where there is no pipe
