@@ -318,7 +318,8 @@ def test_the_pages_evaluation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         )
 
     model = get_model("mockllm/model", custom_outputs=answer)
-    (log,) = eval(str(tmp_path / "sums.py"), model=model, log_dir=str(tmp_path), display="none")
+    monkeypatch.chdir(tmp_path)
+    (log,) = eval("sums.py", model=model, log_dir=str(tmp_path), display="none")
     if refused is not None:
         assert log.error is not None and refused in log.error.message
         return
