@@ -87,8 +87,8 @@ soak:
 # The adapters, by their frameworks' own tests, each in an environment of its own; the package is built once for all.
 ADAPTERS = build/adapters
 ADAPTER_TEST = bin/python -m pytest -rs --rootdir . -p no:cacheprovider
-.PHONY: adapters adapter-wheel adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
-adapters: adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
+.PHONY: adapters adapter-wheel adapter-pytest adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
+adapters: adapter-pytest adapter-inspect-ai adapter-dask adapter-ray adapter-mini-swe-agent judge
 
 adapter-wheel:
 	$(PYTHON) -m venv $(ADAPTERS)/wheel
@@ -101,6 +101,10 @@ define with_extra
 	$(ADAPTERS)/$(1)/bin/pip install -q --disable-pip-version-check \
 	    "pyminicon[$(2)] @ file://$$(ls $(abspath $(ADAPTERS))/*.whl)" pytest $(3)
 endef
+
+adapter-pytest: adapter-wheel
+	$(call with_extra,pytest,pytest,pytest-xdist)
+	$(ADAPTERS)/pytest/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/test_pytest.py
 
 adapter-inspect-ai: adapter-wheel
 	$(call with_extra,inspect-ai,inspect-ai,pytest-asyncio)

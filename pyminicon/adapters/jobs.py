@@ -127,7 +127,12 @@ class Spread:
         self._given_out = 0
         self._ordered, self._retries = ordered, retries
         self._cancel, self._return = cancel, return_exceptions
-        self._told = bar if progress is True else progress or (lambda done, total: None)
+        self._bar = Bar() if progress is True else None
+        self._told: Callable[[int, int | None], None]
+        if progress is True or not progress:
+            self._told = self._bar or (lambda done, total: None)
+        else:
+            self._told = progress
         self._going: dict[Any, list[Entry]] = {}
         self._again: collections.deque[Entry] = collections.deque()
         self._losses: collections.Counter[int] = collections.Counter()
@@ -164,6 +169,8 @@ class Spread:
                     yield self._given(turn, waiting.pop(turn))
                     turn += 1
         finally:
+            if self._bar is not None:
+                self._bar.end()
             self._cluster.drop([*self._going])
 
     def _given(self, number: int, outcome: Any) -> Any:
@@ -257,17 +264,37 @@ def divided(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return own, each
 
 
-def bar(done: int, total: int | None) -> None:
+class Bar:
     """A line on stderr that shows how far it is; on a terminal alone."""
-    import sys
 
-    every = max(1, (total or 10_000) // 200)
-    if not sys.stderr.isatty() or (done % every and done != total):
-        return
-    shown = "#" * (30 * done // total) if total else ""
-    told = f"[{shown:30}] {done}/{total}" if total else f"{done} done"
-    sys.stderr.write(f"\r{told}" + ("\n" if done == total else ""))
-    sys.stderr.flush()
+    def __init__(self) -> None:
+        self._shown: tuple[int, int | None] = (0, None)
+        self._seen: tuple[int, int | None] = (0, None)
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self._seen = (done, total)
+        every = max(1, (total or 10_000) // 200)
+        if done % every == 0 or done == 1:
+            self._show()
+
+    def end(self) -> None:
+        """How far it came stays there, and what follows has a line of its own."""
+        if self._seen != self._shown:
+            self._show()
+        if self._shown[0]:
+            self._write("\n")
+
+    def _show(self) -> None:
+        self._shown = done, total = self._seen
+        shown = "#" * (30 * done // total) if total else ""
+        self._write(f"\r[{shown:30}] {done}/{total}" if total else f"\r{done} done")
+
+    def _write(self, text: str) -> None:
+        import sys
+
+        if sys.stderr is not None and sys.stderr.isatty():
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 # ---- a worker's side --------------------------------------------------------------------------------------

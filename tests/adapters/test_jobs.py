@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,37 @@ def test_jobs_are_taken_as_there_is_room_for_them() -> None:
     assert len(cluster.batches) <= 4
     results.close()  # type: ignore[attr-defined]
     assert len(cluster.dropped) in (1, 2), "what was going on was ended"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_shows_how_far_it_is_and_ends_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    assert len([*spread(Here(), [["true"]] * 4, progress=True)]) == 4
+    shown = screen.getvalue().split("\r")
+    assert shown[1:] == [f"[{'#' * (30 * n // 4):30}] {n}/4" for n in range(1, 4)] + [f"[{'#' * 30}] 4/4\n"]
+
+
+def test_a_bar_of_a_generators_jobs_counts_them_to_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    assert len([*spread(Here(), (["true"] for _ in range(3)), progress=True)]) == 3
+    assert screen.getvalue() == "\r1 done\r3 done\n"
+
+
+def test_a_bar_that_is_left_in_the_middle_ends_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    with pytest.raises(FileNotFoundError):
+        list(spread(Here(), [["true"], ["no-such-program"]], progress=True))
+    assert screen.getvalue().endswith("/2\n")
+
+
+def test_no_bar_goes_into_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", told := io.StringIO())
+    list(spread(Here(), [["true"]] * 3, progress=True))
+    assert told.getvalue() == ""
 
 
 def test_the_jobs_of_a_lost_worker_are_given_out_alone_and_once_more() -> None:

@@ -52,6 +52,15 @@ def test_it_is_found_by_its_entry_point() -> None:
     assert project["optional-dependencies"]["pytest"] == ["pytest>=8"]
 
 
+def test_an_installed_pytest_has_its_fixtures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--fixtures"],
+        cwd=tmp_path, env={**environment(), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    for name in ("container", "container_factory", "container_template"):
+        assert re.search(rf"^{name} -- ", done.stdout, re.MULTILINE), done.stdout + done.stderr
+
+
 def test_the_pages_tests_pass(session: Session) -> None:
     needs_limit("memory", "64M")
     (tests,) = programs("pytest")
