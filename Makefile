@@ -100,7 +100,11 @@ define with_extra
 	$(PYTHON) -m venv $(ADAPTERS)/$(1)
 	$(ADAPTERS)/$(1)/bin/pip install -q --disable-pip-version-check \
 	    "pyminicon[$(2)] @ file://$$(ls $(abspath $(ADAPTERS))/*.whl)" pytest $(3)
+	$(call anew,$(1))
 endef
+
+# $(call anew,DIRECTORY): pip leaves a package of the same version as it is, which in a kept environment is an old one.
+anew = $(ADAPTERS)/$(1)/bin/pip install -q --disable-pip-version-check --force-reinstall --no-deps $(ADAPTERS)/*.whl
 
 adapter-pytest: adapter-wheel
 	$(call with_extra,pytest,pytest,pytest-xdist)
@@ -131,6 +135,7 @@ adapter-mini-swe-agent: adapter-wheel
 	$(PYTHON) -m venv $(ADAPTERS)/mini-swe-agent
 	$(ADAPTERS)/mini-swe-agent/bin/pip install -q --disable-pip-version-check mini-swe-agent==2.4.6 pytest \
 	    $(ADAPTERS)/*.whl
+	$(call anew,mini-swe-agent)
 	$(ADAPTERS)/mini-swe-agent/$(ADAPTER_TEST) -c tests/adapters/plain.ini tests/adapters/with_mini_swe_agent.py
 
 # CPython's own tests of subprocess with containers for children; prints what differs, and why. Needs root.
