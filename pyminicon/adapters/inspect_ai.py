@@ -49,7 +49,7 @@ from inspect_ai.util._sandbox.exec_remote import (
 from pydantic import BaseModel, ConfigDict, Field
 
 import pyminicon
-from pyminicon import aio
+from pyminicon import aio, images
 from pyminicon.keeper import lending
 from pyminicon.options import LIVES, ONLY_RUN, SERVED
 from pyminicon.options.parse import parse
@@ -159,18 +159,35 @@ def configurations(config: SandboxEnvironmentConfigType | None) -> dict[str, Pym
             "pyminicon image import app.tar, then sandbox=('pyminicon', 'app')"
         )
     if is_compose_yaml(config):
-        return _services(parse_compose_yaml(config))
-    return {"default": PyminiconConfig(image=config)}
+        return _services(parse_compose_yaml(config), os.path.dirname(os.path.abspath(config)))
+    return {"default": PyminiconConfig(image=_image(config))}
 
 
-def _services(config: ComposeConfig) -> dict[str, PyminiconConfig]:
-    found = {name: _service(name, service) for name, service in config.services.items()}
+def _image(said: str) -> str:
+    """The image that a task's word means. The framework takes each for a file of the task's, so ``debian`` comes as
+    ``/where/the/task/is/debian``: where nothing lies there, it is the word again. ``host`` and ``python`` are words
+    unless a root file system lies there."""
+    if not os.path.isabs(said):
+        return said
+    if os.path.basename(said) in ("host", "python") and not any(
+        os.path.isdir(os.path.join(said, name)) for name in ("usr", "bin")
+    ):
+        return os.path.basename(said)
+    above = said
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    return said if above == said else os.path.relpath(said, above)
+
+
+def _services(config: ComposeConfig, beside: str = ".") -> dict[str, PyminiconConfig]:
+    """``beside``: what relative directories are relative to."""
+    found = {name: _service(name, service, beside) for name, service in config.services.items()}
     marked = [name for name, service in config.services.items() if service.extensions.get("x-default")]
     first = next((name for name in (*marked, "default") if name in found), next(iter(found)))
     return {"default": found.pop(first), **found}
 
 
-def _service(name: str, service: Any) -> PyminiconConfig:
+def _service(name: str, service: Any, beside: str) -> PyminiconConfig:
     said = service.model_dump(exclude_none=True, exclude_unset=True)
     refused = [field for field in said if field not in (*_TAKEN, *_HARMLESS) and not field.startswith("x-")]
     if refused:
@@ -192,7 +209,7 @@ def _service(name: str, service: Any) -> PyminiconConfig:
         "user": said.get("user"),
         "hostname": said.get("hostname"),
         "env": _environment(said.get("environment") or {}),
-        "volumes": [_volume(name, row) for row in said.get("volumes", ())],
+        "volumes": [_volume(name, row, beside) for row in said.get("volumes", ())],
         "publish": [str(row) for row in said["ports"]] if said.get("ports") else None,
         "command": ["sh", "-c", command] if isinstance(command, str) else command,
     }
@@ -209,10 +226,10 @@ def _environment(said: list[str] | dict[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _volume(name: str, row: Any) -> str:
+def _volume(name: str, row: Any, beside: str) -> str:
     if isinstance(row, str) and row.partition(":")[0].startswith(("/", ".")):
         source, _, rest = row.partition(":")
-        return f"{os.path.abspath(source)}:{rest}"
+        return f"{os.path.abspath(os.path.join(beside, source))}:{rest}"
     raise ValueError(
         f"service {name}: the sandbox pyminicon takes volumes as 'directory:path[:ro]', not {row!r}"
     )
@@ -280,6 +297,9 @@ class PyminiconSandboxEnvironment(SandboxEnvironment):
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
         for one in configurations(config).values():  # what isn't understood is said before the first sample
             parse(LIVES, one.options(), frozenset(ONLY_RUN))
+            if one.image not in ("host", "python") and not os.path.isdir(one.image):
+                # Another thread: an archive is unpacked at its first use.
+                (await asyncio.to_thread(images.resolve, one.image)).close()
         _raise_descriptors()
         cls._tasks += 1
 

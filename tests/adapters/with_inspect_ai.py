@@ -156,7 +156,33 @@ services:
     assert (one.image, one.memory, one.cpus, one.user) == ("python", "1g", 1.5, "1000")
     assert (one.working_dir, one.env) == ("/srv", {"A": "b", "C": "d=e"})
     assert one.command == ["sh", "-c", "sleep infinity"]
-    assert one.volumes == [f"{Path.cwd()}/data:/data:ro"]
+    assert one.volumes == [f"{tmp_path}/data:/data:ro"]
+
+
+def test_a_word_is_an_image_and_a_path_what_lies_there(tmp_path: Path) -> None:
+    """The framework has made each the path of a file of the task's."""
+    (tmp_path / "root/usr").mkdir(parents=True)
+    (tmp_path / "python/package").mkdir(parents=True)
+    for said, meant in {
+        "debian": "debian", "debian:12": "debian:12", "ghcr.io/some/body:1": "ghcr.io/some/body:1", "host": "host",
+        "python": "python", "root": f"{tmp_path}/root",
+    }.items():  # fmt: skip
+        assert adapter.configurations(f"{tmp_path}/{said}")["default"].image == meant
+    (tmp_path / "host/usr").mkdir(parents=True)
+    assert adapter.configurations(f"{tmp_path}/host")["default"].image == f"{tmp_path}/host"
+
+
+@pytest.mark.parametrize("image", ["no-such-image", "./no-such-directory"])
+def test_an_image_that_is_not_there_is_said_before_the_first_sample(image: str) -> None:
+    with pytest.raises(pyminicon.SpecError, match=image):
+        asyncio.run(Box.task_init("task", adapter.PyminiconConfig(image=image)))
+
+
+def test_a_task_names_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tiktoken.get_encoding", lambda name: _Words())
+    task = Task(dataset=[Sample(input="?", target="x")], sandbox=("pyminicon", "host"))
+    (log,) = eval(task, model="mockllm/model", log_dir=str(tmp_path), display="none")
+    assert log.status == "success", log.error
 
 
 @pytest.mark.parametrize(
