@@ -247,9 +247,9 @@ class Gate:
     listener comes through ``line``. LaunchError EMFILE where there is no room."""
 
     def __init__(self, bell: int, /) -> None: ...
-    def publish(self, family: int, host: bytes, port: int, inside: int, /) -> int:
-        """A listener of the caller's, each of whose connections goes to the port ``inside``; at which port it is.
-        ``host``: the packed address. OSError where it can't be had."""
+    def publish(self, ports: Sequence[tuple[str, int, int]], /) -> list[int]:
+        """Listeners of the caller's, each an address, a port there or 0, and the port inside that each of its
+        connections goes to. At which ports they are; OSError with the place that can't be had for its filename."""
 
     @property
     def number(self) -> int:

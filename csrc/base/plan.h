@@ -236,8 +236,9 @@ struct LaunchPlan {
   int32_t park_fd;       // >= 0: a socket; wait on it for the run, after all that can be done ahead
   uint32_t park_late;    // park right after the mounts: what follows depends on the run
   int32_t handout_fd;    // >= 0: a socket; the root and the mount namespace go out as descriptors
-  int32_t gate_fd;       // >= 0: a socket; what the caller serves its network by goes out
-  uint32_t gate_port;    // with a listener at this port, or 0
+  uint32_t served;       // the caller serves its network
+  int32_t gate_fd;       // >= 0: a socket; a listener at its loopback goes out, for the caller
+  uint32_t gate_port;    // that listener's
   int32_t way_out_fd;    // >= 0: a socket; the network is there, and what comes back: it is up
   uint32_t init;         // stay as pid 1, run the program as its child
   uint32_t barrier;      // Barrier

@@ -1,9 +1,12 @@
 #include "bind/network.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 #include <memory>
+#include <string>
+#include <tuple>
 
 #include "bind/from_python.h"
 #include "parent/network/inside.h"
@@ -39,6 +42,30 @@ std::shared_ptr<parent::SocketMade> made_within(const parent::Patience& patience
   return late;
 }
 
+uint16_t published(parent::Gate& gate, const std::string& host, uint16_t port, uint16_t inside) {
+  const bool v6 = host.find(':') != std::string::npos;
+  const int family = v6 ? AF_INET6 : AF_INET;
+  char packed[sizeof(in6_addr)];
+  if (inet_pton(family, host.c_str(), packed) != 1) throw py::value_error(host);
+  const std::string address(packed, v6 ? sizeof(in6_addr) : sizeof(in_addr));
+  const auto made = gate.publish(parent::address_of(family, address, port), inside);
+  if (made.error == 0) return made.port;
+  const std::string where = (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+  errno = made.error;
+  PyErr_SetFromErrnoWithFilename(PyExc_OSError, where.c_str());
+  throw py::error_already_set();
+}
+
+// The ports that they have come to be at. OSError with the place that can't be had.
+py::list publish(parent::Gate& gate, const py::sequence& wanted) {
+  py::list found;
+  for (const py::handle item : wanted) {
+    const auto [host, port, inside] = item.cast<std::tuple<std::string, uint16_t, uint16_t>>();
+    found.append(published(gate, host, port, inside));
+  }
+  return found;
+}
+
 // (socket, whether it is still to be connected). LaunchFailure ESHUTDOWN: the container has ended;
 // OSError for what the socket itself couldn't do.
 py::tuple socket_inside(Handle& handle, int family, const py::bytes& host, uint16_t port,
@@ -72,16 +99,7 @@ void bind_network(py::module_& module, py::class_<Handle, Released<Handle>>& han
         const NoGil nogil;
         return std::make_shared<parent::Gate>(bell);
       }))
-      .def("publish",
-           [](parent::Gate& gate, int family, const py::bytes& host, uint16_t port,
-              uint16_t inside) {
-             const auto made =
-                 gate.publish(parent::address_of(family, bytes_of(host), port), inside);
-             if (made.error == 0) return made.port;
-             errno = made.error;
-             PyErr_SetFromErrno(PyExc_OSError);
-             throw py::error_already_set();
-           })
+      .def("publish", &publish)
       .def_property_readonly("number", &parent::Gate::number)
       .def_property_readonly("line", &parent::Gate::line)
       .def("carry", &parent::Gate::carry)

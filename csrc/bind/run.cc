@@ -39,7 +39,8 @@ StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const Request& 
   options.cancel = request.cancel_fd;
   if (!request.gate.is_none()) {
     gate = request.gate.cast<std::shared_ptr<parent::Gate>>();
-    options.gate = gate->line();
+    options.served = true;
+    if (request.gate_port != 0) options.gate = gate->line();
     options.gate_port = request.gate_port;
   }
   open_stdio(request.stdio, options, ends, handle.streams);
@@ -47,7 +48,7 @@ StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const Request& 
 
 void StartRequest::launch_into(Handle& handle, const PlanSpec& spec) {
   handle.container() = parent::launch(spec, options);
-  if (gate) gate->born();
+  if (gate) gate->born(handle.container().pidfd.get());
 }
 
 SetupTimes::SetupTimes(const Request& request)

@@ -1,9 +1,8 @@
-// What the caller serves a container's network by: a pidfd by which he gets there, and a listener
-// that the program finds when it begins.
+// What the caller serves a container's network by: a listener that the program finds when it
+// begins.
 #include <linux/in.h>
 #include <sys/socket.h>
 
-#include "base/kernel.h"
 #include "base/message.h"
 #include "base/syscall.h"
 #include "child/child.h"
@@ -35,15 +34,11 @@ long listen_at(uint32_t port) {
 // One message, which waits in the socket until somebody reads it.
 long open_gate(Child& child) {
   if (child.plan.gate_fd < 0) return 0;
-  constexpr int kPidfdNonblock = O_NONBLOCK;  // nobody waits by it, a loop is told
-  const long itself = sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), kPidfdNonblock);
-  if (itself < 0) return itself;
-  const long listener = child.plan.gate_port != 0 ? listen_at(child.plan.gate_port) : -1;
-  if (child.plan.gate_port != 0 && listener < 0) return listener;
-  const int fds[] = {static_cast<int>(itself), static_cast<int>(listener)};
-  const long sent = send_message(child.plan.gate_fd, "g", 1, fds, listener >= 0 ? 2 : 1, 0);
-  sys::close(static_cast<int>(itself));
-  if (listener >= 0) sys::close(static_cast<int>(listener));
+  const long listener = listen_at(child.plan.gate_port);
+  if (listener < 0) return listener;
+  const int fd = static_cast<int>(listener);
+  const long sent = send_message(child.plan.gate_fd, "g", 1, &fd, 1, 0);
+  sys::close(fd);
   // It is the caller's line from now on, and nobody's in here: not even init's.
   sys::close(child.plan.gate_fd);
   return sent < 0 ? sent : 0;

@@ -32,7 +32,7 @@ bool write_at_once(const char* path, const char* value, uint32_t size) {
 }
 
 // With pasta what is sent inside goes farther than to the caller.
-bool is_served(const Child& child) { return child.plan.gate_fd >= 0 && child.plan.way_out_fd < 0; }
+bool is_served(const Child& child) { return child.plan.served != 0 && child.plan.way_out_fd < 0; }
 
 }  // namespace
 

@@ -12,7 +12,6 @@ import os
 import socket
 import sys
 import threading
-import weakref
 
 from pyminicon.network import requests
 from pyminicon.network.requests import Refused, SocksRefused
@@ -37,7 +36,7 @@ _lock = threading.Lock()
 _loop: _Loop | None = None
 #: Of processes that this one is a fork of: a loop that goes away says that nobody closed it.
 _left: list[_Loop] = []
-_proxies: weakref.WeakValueDictionary[int, Proxy] = weakref.WeakValueDictionary()  # by their gates' numbers
+_proxies: dict[int, Proxy] = {}  # by their gates' numbers, until their containers' ends
 
 
 class _Loop:
@@ -63,10 +62,13 @@ class _Loop:
 def bell() -> int:
     """What is to be sent the number of a gate before the first connection comes through it."""
     global _loop
-    with _lock:
-        if _loop is None:
-            _loop = _Loop()
-        return _loop.bell.fileno()
+    loop = _loop
+    if loop is None:
+        with _lock:
+            if _loop is None:
+                _loop = _Loop()
+            loop = _loop
+    return loop.bell.fileno()
 
 
 def _after_fork() -> None:
@@ -79,7 +81,8 @@ def _after_fork() -> None:
         _left.append(_loop)
         _loop = None
     for proxy in list(_proxies.values()):
-        proxy._forget()
+        proxy._leave()
+    _proxies.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -96,15 +99,21 @@ class Proxy:
         home: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.refused: collections.deque[Refusal] = collections.deque(maxlen=_MOST_REFUSALS)
+        self._asked = egress, home
         self._headers = headers
         self._gate = gate
-        self._out = WayOut(egress, home)
         self._open: set[socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        _proxies[gate.number] = self
+        self._number: int = gate.number
+        _proxies[self._number] = self
+
+    def forget(self) -> None:
+        """Its container has ended: no connection comes any more."""
+        _proxies.pop(self._number, None)
 
     def _begin_serving(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._out = WayOut(*self._asked)
         self._line = socket.socket(fileno=os.dup(self._gate.line))
         self._line.setblocking(False)
         self._open.add(self._line)
@@ -141,7 +150,7 @@ class Proxy:
         for task in list(self._tasks):
             task.cancel()
 
-    def _forget(self) -> None:
+    def _leave(self) -> None:
         for one in self._open:
             try:
                 os.close(one.detach())

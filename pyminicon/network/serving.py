@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 
 from pyminicon import _core, errors
 from pyminicon.options.network import PROXY_PORT
@@ -30,24 +29,25 @@ class Serving:
         self.ports: dict[int, tuple[str, int]] = {}
         self._proxy: Proxy | None = None
         if spec.egress is None:
-            self._gate = _core.Gate(-1)
+            self._gate = gate = _core.Gate(-1)
         else:
-            from pyminicon.network.proxy import Proxy, bell
+            from pyminicon.network import proxy
 
-            self._gate = _core.Gate(bell())
-            self._proxy = Proxy(spec.egress, spec.egress_headers, self._gate, home)
-        for address, outside, inside in spec.publish:
-            self.ports[inside] = address, self._published(address, outside, inside)
-
-    def _published(self, address: str, outside: int, inside: int) -> int:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            self._gate = gate = _core.Gate(proxy.bell())
+            self._proxy = proxy.Proxy(spec.egress, spec.egress_headers, gate, home)
+        if not spec.publish:
+            return
         try:
-            return self._gate.publish(family, socket.inet_pton(family, address), outside, inside)
+            outside = gate.publish(spec.publish)
         except OSError as error:
             self.end()
-            name = f"[{address}]:{outside}" if ":" in address else f"{address}:{outside}"
+            if isinstance(error, errors.LaunchError):
+                raise
             hint = "publish at port 0, which picks one" if error.errno == errno.EADDRINUSE else ""
-            raise errors.LaunchError(error.errno or errno.EINVAL, "publish", name, hint) from None
+            where = str(error.filename)
+            raise errors.LaunchError(error.errno or errno.EINVAL, "publish", where, hint) from None
+        for (address, _, inside), port in zip(spec.publish, outside, strict=True):
+            self.ports[inside] = address, port
 
     def asked(self, request: _core.Request) -> _core.Request:
         """The same request, for a container whose network is served by this."""
@@ -66,4 +66,6 @@ class Serving:
 
     def end(self) -> None:
         """Nothing of it is there any more when this returns: its ports are free."""
+        if self._proxy is not None:
+            self._proxy.forget()
         self._gate.end(_PATIENCE)

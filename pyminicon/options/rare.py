@@ -283,18 +283,45 @@ def _seccomp(spec: Spec, name: str, value: Any) -> None:
         spec.seccomp = profile
 
 
-def _publish(spec: Spec, name: str, value: Any) -> None:
-    from pyminicon.options.network import publish
+#: What lists of ports and of rules have come to. Most callers ask for the same again, and to read a list once more
+#: is a third of what serving a network adds to a start.
+_read: dict[tuple[Any, ...], Any] = {}
+_MOST_READ = 64
 
-    spec.publish = publish(name, _sequence(name, value))
+
+def _once(name: str, value: Any, read: Callable[[list[Any]], Any]) -> Any:
+    key = (name, *value) if type(value) in (list, tuple) else None
+    try:
+        known = _read.get(key) if key is not None else None
+    except TypeError:  # what has no hash is no string either, which is for the reader to say
+        key = known = None
+    if known is not None:
+        return known
+    found = read(_sequence(name, value))
+    if key is not None and all(type(item) is str for item in key):
+        if len(_read) >= _MOST_READ:
+            _read.clear()
+        _read[key] = found
+    return found
+
+
+def _publish(spec: Spec, name: str, value: Any) -> None:
+    def read(items: list[Any]) -> Any:
+        from pyminicon.options.network import publish
+
+        return publish(name, items)
+
+    spec.publish = _once(name, value, read)
 
 
 def _egress(spec: Spec, name: str, value: Any) -> None:
-    from pyminicon.options.egress import Rules
+    def read(items: list[Any]) -> Any:
+        from pyminicon.options.egress import Rules
+
+        return Rules(name, [text(name, item) for item in items])
 
     if value is not None:
-        items = value if callable(value) else [text(name, item) for item in _sequence(name, value)]
-        spec.egress = items if callable(items) else Rules(name, items)
+        spec.egress = value if callable(value) else _once(name, value, read)
 
 
 def _egress_headers(spec: Spec, name: str, value: Any) -> None:

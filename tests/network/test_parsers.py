@@ -7,11 +7,14 @@ import os
 import random
 import re
 import time
+from typing import Any
 
 import pytest
 
+import pyminicon
 from pyminicon.network import requests
 from pyminicon.network.requests import Refused, SocksRefused
+from pyminicon.options import parse
 from pyminicon.options.egress import Rules, address_of, name_of
 
 
@@ -51,6 +54,26 @@ def test_a_rule_of_addresses_allows_these_and_not_those(
     rules = Rules("egress", [rule])
     assert all(rules.allows_address(ipaddress.ip_address(host), port) for host, port in yes)
     assert not any(rules.allows_address(ipaddress.ip_address(host), port) for host, port in no)
+
+
+def test_a_list_that_was_read_before_is_read_as_it_is_now() -> None:
+    rules, ports = ["a.example"], ["0:80"]
+    for _ in range(2):
+        spec = parse.parse(["true"], {"egress": rules, "publish": ports})
+        assert spec.egress.allows_name("a.example", 80) and not spec.egress.allows_name("b.example", 80)
+        assert [inside for _, _, inside in spec.publish] == [80]
+    rules[0], ports[0] = "b.example", "0:81"
+    spec = parse.parse(["true"], {"egress": rules, "publish": ports})
+    assert spec.egress.allows_name("b.example", 80) and not spec.egress.allows_name("a.example", 80)
+    assert [inside for _, _, inside in spec.publish] == [81]
+
+
+@pytest.mark.parametrize("wrong", [[["0:80"]], [{}], [None], ["no port"], "0:80", 80])
+def test_a_list_that_is_none_stays_a_spec_error(wrong: Any) -> None:
+    for option in ("publish", "egress"):
+        for _ in range(2):
+            with pytest.raises(pyminicon.SpecError, match=option):
+                parse.parse(["true"], {option: wrong})
 
 
 def test_what_is_no_name_is_none() -> None:

@@ -133,7 +133,7 @@ void LaunchJob::add_cgroup(Launched& made) {
 
 void LaunchJob::prepare(Launched& made, bool park) {
   const bool own = park || needs_separate_memory(spec_);
-  if (!own) netns_helper_.emplace(spec_, options_.gate >= 0, borrowed_);  // beside all that follows
+  if (!own) netns_helper_.emplace(spec_, options_.served, borrowed_);  // beside all that follows
   if (spec_.cgroup) add_cgroup(made);
   const auto held = [](const OpSpec& op) { return op.held >= 0; };
   if (std::any_of(mounts().begin(), mounts().end(), held)) mounts_ = followed(mounts());
@@ -145,6 +145,7 @@ void LaunchJob::prepare(Launched& made, bool park) {
     if (spec_.uid_map) give_to_root_of(spec_, made.scratch_dir_);
   }
   for (int i = 0; i < 3; ++i) fds_.stdio[i] = options_.stdio[i];
+  fds_.served = options_.served;
   fds_.gate = options_.gate;
   fds_.gate_port = options_.gate_port;
   fds_.terminal = options_.terminal ? 1 : 0;
@@ -211,7 +212,7 @@ void LaunchJob::clone(Launched& made) {
     args.cgroup = static_cast<uint64_t>(made.cgroup->clone_into_fd());
   }
   Entry entry{&arena_.at<PlanHeader>(0).plan, report_};
-  if (!netns_helper_) netns_helper_.emplace(spec_, options_.gate >= 0, *report_);
+  if (!netns_helper_) netns_helper_.emplace(spec_, options_.served, *report_);
   if (netns_helper_->there()) args.flags &= ~static_cast<uint64_t>(CLONE_NEWNET);
   long pid = give_birth(made, args, &entry);
   if (pid == -EAGAIN && netns_helper_->there()) {  // it may have taken the last process there is

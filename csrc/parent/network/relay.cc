@@ -41,8 +41,8 @@ void close_fds(const int* fds, size_t count) {
 constexpr size_t kMostPublished = 200;
 constexpr uint32_t kMostTunnels = 256;  // of one container
 
-// To the thread: a container to be served. Its descriptors are the other end of its line, the bell
-// if there is one, and the listeners of the ports.
+// To the thread: a container to be served. Its descriptors are the other end of its line, its
+// pidfd, the bell if there is one, and the listeners of the ports.
 struct Order {
   uint64_t number = 0;
   uint32_t room = 0;  // that was taken for it
@@ -137,7 +137,7 @@ class Relay {
 
   void take_order() {
     Order order;
-    std::array<int, kMostPublished + 2> fds{};
+    std::array<int, kMostPublished + 3> fds{};
     const Received got =
         receive_message(orders_, &order, sizeof order, fds.data(), fds.size(), MSG_DONTWAIT);
     if (got.bytes == 0) {  // there will be none
@@ -146,34 +146,38 @@ class Relay {
     }
     if (got.bytes != sizeof order) return close_fds(fds.data(), got.fds);
     const uint32_t bells = order.has_bell;
-    if (got.fds == order.count + 1 + bells) {
-      begin_group(order, fds[0], bells != 0 ? fds[1] : -1, fds.data() + 1 + bells);
+    if (got.fds == order.count + 2 + bells) {
+      begin_group(order, fds.data(), fds.data() + 2 + bells);
     } else {
       close_fds(fds.data(), got.fds);  // somebody has lowered the limit of descriptors
     }
     taken_ -= order.room;
   }
 
-  void begin_group(const Order& order, int line, int bell, const int* listeners) {
+  void begin_group(const Order& order, const int* own, const int* listeners) {
     auto made = std::make_unique<Group>();
     Group* group = made.get();
     groups_[group] = std::move(made);
     group->number = order.number;
-    group->bell = bell;
-    taken_ += bell >= 0 ? 1 : 0;
+    const bool has_bell = order.has_bell != 0;
+    group->pidfd = own[1];
+    group->bell = has_bell ? own[2] : -1;
+    taken_ += has_bell ? 1 : 0;
+    const int line = own[0];
     group->line = new_watch(Kind::kLine, group, line);
+    Watch* end = new_watch(Kind::kPidfd, group, group->pidfd);
     for (uint32_t i = 0; i < order.count; ++i) {
       new_watch(Kind::kListener, group, listeners[i])->port = order.port[i];
     }
-    // The child has said where it is before its program began.
-    char byte = 0;
-    std::array<int, 2> told{};
-    const Received got = receive_message(line, &byte, 1, told.data(), told.size(), MSG_DONTWAIT);
-    if (got.fds == 0) return drop(*group);
-    group->pidfd = told[0];
+    if (has_bell) {  // the child has left it there before its program began
+      char byte = 0;
+      int inner = -1;
+      const Received got = receive_message(line, &byte, 1, &inner, 1, MSG_DONTWAIT);
+      if (got.fds == 0) return drop(*group);
+      new_watch(Kind::kInner, group, inner);
+    }
     watch(line, EPOLLIN, group->line);
-    watch(told[0], EPOLLIN, new_watch(Kind::kPidfd, group, told[0]));
-    if (got.fds > 1) new_watch(Kind::kInner, group, told[1]);
+    watch(group->pidfd, EPOLLIN, end);
     for (auto& [one, kept] : group->watches) {
       if (is_listener(*one)) watch(one->fd, full_ ? 0U : uint32_t{EPOLLIN}, one);
     }
@@ -435,12 +439,12 @@ Listening Gate::publish(const Address& outside, uint16_t inside) {
   return {0, ntohs(reinterpret_cast<const sockaddr_in*>(bare)->sin_port)};
 }
 
-void Gate::born() {
+void Gate::born(int pidfd) {
   const std::lock_guard guard(lock_);
   if (ended_) throw LaunchFailure(ECANCELED, Stage::kGate, "what is served of its network");
   Order order{number_, room_.count(), bell_ >= 0 ? 1U : 0U, static_cast<uint32_t>(ports_.size())};
   std::copy(ports_.begin(), ports_.end(), order.port);
-  std::vector<int> fds = {inner_.get()};
+  std::vector<int> fds = {inner_.get(), pidfd};
   if (bell_ >= 0) fds.push_back(bell_);
   for (const Fd& one : listeners_) fds.push_back(one.get());
   const long sent = send_message(relay_.orders.get(), &order, sizeof order, fds.data(),
@@ -468,10 +472,14 @@ void Gate::end(int64_t deadline) {
     listeners_.clear();
     if (!born_) return;
   }
-  send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
-  constexpr int64_t kMillisecond = 1000000;
-  const int64_t left = std::min((deadline - now_ns()) / kMillisecond, int64_t{60000});
   pollfd watched{line_.get(), 0, 0};
+  // As a rule the container has ended, and the thread is at it: to be woken takes longer than that.
+  constexpr int64_t kMillisecond = 1000000, kSpin = kMillisecond / 10;
+  send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
+  for (const int64_t until = now_ns() + kSpin; now_ns() < until; sched_yield()) {
+    if (poll(&watched, 1, 0) == 1) return;
+  }
+  const int64_t left = std::min((deadline - now_ns()) / kMillisecond, int64_t{60000});
   while (poll(&watched, 1, static_cast<int>(std::max(left, int64_t{0}))) < 0 && errno == EINTR) {
   }
 }

@@ -43,16 +43,17 @@ struct Listening {
 // The thread isn't woken before the container has begun: a launch needs the processors.
 class Gate {
  public:
-  // Throws LaunchFailure. `bell`, if not -1: connections to the container's own listener come
-  // through line(), as a byte with a descriptor, and before the first of them number() is sent to
-  // that socket.
+  // Throws LaunchFailure. `bell`, if not -1: the child leaves a listener in line(). Connections to
+  // it come through there, as a byte with a descriptor, and before the first of them number() is
+  // sent to that socket.
   explicit Gate(int bell);
   // A listener outside, whose connections wait until they can be led to that port inside.
   Listening publish(const Address& outside, uint16_t inside);
   uint64_t number() const { return number_; }  // of this process's gates
-  int line() const { return line_.get(); }     // the child tells of itself through it as well
-  // It has told, and the thread takes over. Throws LaunchFailure, also where it has been ended.
-  void born();
+  int line() const { return line_.get(); }
+  // It has begun, and the thread takes over, which gets into its network by a pidfd of its pid 1.
+  // Throws LaunchFailure, also where it has been ended.
+  void born(int pidfd);
   // Two connected sockets, each of which is to have what the other says; they stay the caller's.
   bool carry(int one, int other) const;
   // All of it ends, and is gone when this returns, if the thread gets to it in time.

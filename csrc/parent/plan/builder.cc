@@ -283,6 +283,7 @@ class Builder {
     plan.plan_fd = fds_.plan;
     plan.failure_fd = fds_.failure;
     plan.handout_fd = fds_.handout;
+    plan.served = fds_.served;
     plan.gate_fd = fds_.gate;
     plan.gate_port = fds_.gate_port;
     plan.way_out_fd = fds_.way_out;
