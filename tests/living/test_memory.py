@@ -182,18 +182,20 @@ def cgroups() -> set[str]:
     return set(found.stdout.split())
 
 
+def of_commands() -> set[str]:
+    return {os.path.basename(path) for path in cgroups() if "/command-" in path}
+
+
 @limited
-def test_no_cgroup_of_a_command_outlives_what_is_in_it() -> None:
+def test_no_cgroup_of_a_command_outlives_what_is_in_it_but_a_spare_one() -> None:
     before = cgroups()
     with pyminicon.start(memory="64M") as c:
-        c.run(["true"])
-        idle = cgroups()
         for _ in range(10):
             c.run(["true"])
-        assert cgroups() == idle
+            assert len(of_commands()) == 1
         c.run(["sh", "-c", "sleep 0.2 & exit 0"])
-        assert len(cgroups()) > len(idle)
-        assert soon(lambda: c.run(["true"]).returncode == 0 and cgroups() == idle)
+        assert c.run(["true"]).returncode == 0 and len(of_commands()) == 2
+        assert soon(lambda: c.run(["true"]).returncode == 0 and len(of_commands()) == 1)
         c.run(["sh", "-c", "sleep 300 & exit 0"])
     assert cgroups() == before
 

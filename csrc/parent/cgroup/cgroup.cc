@@ -84,6 +84,9 @@ Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   std::swap(of_command_, other.of_command_);
   std::swap(divided_, other.divided_);
   std::swap(repeated_, other.repeated_);
+  std::swap(beside_, other.beside_);
+  std::swap(before_, other.before_);
+  std::swap(open_, other.open_);
   return *this;
 }
 

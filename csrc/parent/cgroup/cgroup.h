@@ -8,11 +8,13 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "parent/cgroup/file.h"
 #include "parent/process/fd.h"
 
 namespace pyminicon::parent {
@@ -103,6 +105,9 @@ class Cgroup {
   // One for a command in a container to live in, below that container's own, in the trees that tell
   // what is used and whose process was killed for memory (commands.cc).
   static Cgroup below(Cgroup& container, uint32_t number, bool watch_oom);
+  // Of a command that has ended, for the next one of `container`: false where it isn't empty, or
+  // would tell of that one what was its predecessor's (renew.cc). It is to be removed then.
+  bool renew(const Cgroup& container, bool watch_oom);
   // Of a container to live in: makes room for that, once. What init would starve in it leaves.
   void divide();
   // Of a command on v2: the kernel kills all that is in there, whatever it forks. False elsewhere,
@@ -181,6 +186,18 @@ class Cgroup {
   void join(const std::string& file);
   void divide_v2(const Place& place);
   std::string commands_of(const Place& place) const;
+  std::vector<std::string> files_beside() const;
+  static bool is_for_each_command(const Place& place);
+  bool join_beside(const Cgroup& container);
+  bool join_empty();
+  bool holds_little() const;
+  bool begin_anew();
+  void keep_open();
+  std::optional<std::string> text_of(const Place& place, const char* file) const;
+  bool peak_can_begin_anew() const;
+  bool begin_peak_anew_v2(const Place& place) const;
+  bool set_to_zero(const Place& place, const char* file) const;
+  CgroupUsage counted() const;
   void repeat_limits(const std::string& path) const;
   void update_below(const Place& place, const CgroupChange& change);
   std::vector<pid_t> to_be_frozen(const Place& members) const;
@@ -199,6 +216,9 @@ class Cgroup {
   bool of_command_ = false;  // who is in there may stay
   bool divided_ = false;
   std::vector<std::pair<std::string, std::string>> repeated_;  // v2: file, value
+  size_t beside_ = 0;   // of a command: how many directories its container had when it was made
+  CgroupUsage before_;  // what was counted in it before its command
+  std::unique_ptr<OpenFiles> open_;
 };
 
 }  // namespace pyminicon::parent

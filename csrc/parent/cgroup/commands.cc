@@ -123,21 +123,33 @@ std::string Cgroup::commands_of(const Place& place) const {
   return divided_ && v2 ? place.path + "/run" : place.path;
 }
 
+// What a command joins besides its own: where that isn't for each command but freezes it, say.
+std::vector<std::string> Cgroup::files_beside() const {
+  std::vector<std::string> files;
+  for (const Place& place : places_) {
+    const bool left_out = place.path.empty() || (place.roles & (kRoleShown | kRolesTold)) != 0;
+    if (left_out || (place.roles & kHoldsUp) == 0) continue;
+    const bool v2 = (place.roles & kRoleV2) != 0;  // what was made to freeze it
+    files.push_back(commands_of(place) + (v2 ? "/cgroup.procs" : "/tasks"));
+  }
+  return files;
+}
+
+bool Cgroup::is_for_each_command(const Place& place) {
+  return !place.path.empty() && (place.roles & kRoleShown) == 0 && (place.roles & kRolesTold) != 0;
+}
+
 Cgroup Cgroup::below(Cgroup& container, uint32_t number, bool watch_oom) {
   Cgroup made;
   if (!container.is_mine() || container.any() == nullptr) return made;
   container.divide();
   made.owner_ = ::getpid();
   made.of_command_ = true;
+  made.beside_ = container.places_.size();
   const std::string name = "/command-" + std::to_string(number);
+  for (const std::string& file : container.files_beside()) made.join(file);
   for (const Place& place : container.places_) {
-    if (place.path.empty() || (place.roles & kRoleShown) != 0) continue;
-    if ((place.roles & kRolesTold) == 0) {
-      const bool v2 = (place.roles & kRoleV2) != 0;  // what was made to freeze it
-      const std::string file = container.commands_of(place) + (v2 ? "/cgroup.procs" : "/tasks");
-      if ((place.roles & kHoldsUp) != 0) made.join(file);
-      continue;
-    }
+    if (!is_for_each_command(place)) continue;
     const std::string path = container.commands_of(place) + name;
     if (::mkdir(path.c_str(), 0755) != 0) fail(errno, path);
     made.places_.push_back({path, "", place.roles & (kRolesTold | kRoleV2)});

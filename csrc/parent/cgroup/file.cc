@@ -6,12 +6,49 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
-
-#include "parent/process/fd.h"
+#include <cstring>
 
 namespace pyminicon::parent {
+namespace {
+
+std::atomic<int> with_open_files{0};
+
+}  // namespace
+
+std::unique_ptr<OpenFiles> OpenFiles::make() {
+  constexpr int kMost = 32;
+  std::unique_ptr<OpenFiles> made(new OpenFiles);
+  return ++with_open_files <= kMost ? std::move(made) : nullptr;
+}
+
+OpenFiles::~OpenFiles() { --with_open_files; }
+
+void OpenFiles::add(size_t directory, const char* name, const std::string& path, bool written) {
+  Fd fd(::open(path.c_str(), (written ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+  if (fd) files_.push_back({directory, name, std::move(fd)});
+}
+
+int OpenFiles::find(size_t directory, const char* name) const {
+  for (const One& one : files_) {
+    if (one.directory == directory && std::strcmp(one.name, name) == 0) return one.fd.get();
+  }
+  return -1;
+}
+
+std::optional<std::string> read_again(int fd) {
+  std::string text;
+  char part[4096];
+  for (;;) {
+    const ssize_t got = ::pread(fd, part, sizeof part, static_cast<off_t>(text.size()));
+    if (got > 0) text.append(part, static_cast<size_t>(got));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return std::nullopt;
+    if (got < static_cast<ssize_t>(sizeof part)) return text;
+  }
+}
 
 std::optional<std::string> read_file(const std::string& path) {
   const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

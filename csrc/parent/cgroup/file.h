@@ -1,11 +1,15 @@
 // Small files of cgroupfs: read whole, written in one write.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 
@@ -14,6 +18,32 @@ std::optional<std::string> read_file(const std::string& path);
 
 // 0 or the errno of open or write. cgroupfs takes a value in one write or not at all.
 int write_file(const std::string& path, std::string_view value);
+
+// Files of a cgroup that is used again and again: to open one takes five times as long as to read
+// it. There are few of these at once in a process, for the sake of its limit of descriptors.
+class OpenFiles {
+ public:
+  static std::unique_ptr<OpenFiles> make();  // none where there are enough
+  ~OpenFiles();
+  OpenFiles(const OpenFiles&) = delete;
+  OpenFiles& operator=(const OpenFiles&) = delete;
+
+  // `name` must outlive this; it is known by that and the number of its directory.
+  void add(size_t directory, const char* name, const std::string& path, bool written);
+  int find(size_t directory, const char* name) const;  // -1 where there is none
+
+ private:
+  OpenFiles() = default;
+  struct One {
+    size_t directory;
+    const char* name;
+    Fd fd;
+  };
+  std::vector<One> files_;
+};
+
+// From its beginning.
+std::optional<std::string> read_again(int fd);
 
 // "17\n" as a number; nullopt for "max" and everything else.
 std::optional<uint64_t> number(const std::optional<std::string>& text);

@@ -4,18 +4,18 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string_view>
 
 #include "parent/cgroup/cgroup.h"
-#include "parent/cgroup/file.h"
+#include "parent/cgroup/figures.h"
 #include "parent/process/failure.h"
 
 namespace pyminicon::parent {
 namespace {
 
-void cpu_v2(const std::string& path, CgroupUsage& usage) {
-  const auto text = read_file(path + "/cpu.stat");
+void cpu_v2(const std::optional<std::string>& text, CgroupUsage& usage) {
   const auto seconds = [&](std::string_view key) -> std::optional<double> {
     const auto microseconds = field(text, key);
     return microseconds ? std::optional(static_cast<double>(*microseconds) * 1e-6) : std::nullopt;
@@ -27,12 +27,10 @@ void cpu_v2(const std::string& path, CgroupUsage& usage) {
 
 // cpuacct.usage is exact; usage_user and usage_sys count whole ticks where the kernel samples, and
 // miss a short process altogether. So these give only the proportion, as cputime_adjust does it.
-void cpu_v1(const std::string& path, CgroupUsage& usage) {
-  const auto total = number(read_file(path + "/cpuacct.usage"));
+void cpu_v1(std::optional<uint64_t> total, std::optional<uint64_t> user,
+            std::optional<uint64_t> system, CgroupUsage& usage) {
   if (!total) return;
   usage.cpu = static_cast<double>(*total) * 1e-9;
-  const auto user = number(read_file(path + "/cpuacct.usage_user"));
-  const auto system = number(read_file(path + "/cpuacct.usage_sys"));
   if (!user || !system) return;
   const auto ticks = static_cast<double>(*user) + static_cast<double>(*system);
   const double share = ticks > 0 ? static_cast<double>(*user) / ticks : 1.0;
@@ -40,11 +38,15 @@ void cpu_v1(const std::string& path, CgroupUsage& usage) {
   usage.system = *usage.cpu - *usage.user;
 }
 
+template <typename Number>
+void take_off(std::optional<Number>& all, std::optional<Number> before) {
+  if (all && before) *all -= std::min(*all, *before);
+}
+
 void add(std::optional<uint64_t>& sum, uint64_t more) { sum = sum.value_or(0) + more; }
 
 // "8:0 rbytes=90430464 wbytes=299008000 rios=8950 ...", a line a device.
-void io_v2(const std::string& path, CgroupUsage& usage) {
-  const auto text = read_file(path + "/io.stat");
+void io_v2(const std::optional<std::string>& text, CgroupUsage& usage) {
   if (!text) return;
   usage.io_read = usage.io_written = 0;
   for (size_t at = 0; (at = text->find("bytes=", at)) != std::string::npos; at += 6) {
@@ -56,8 +58,7 @@ void io_v2(const std::string& path, CgroupUsage& usage) {
 }
 
 // "8:0 Read 4096", a line for each device and direction, and "Total 4096" at the end.
-void io_v1(const std::string& path, CgroupUsage& usage) {
-  const auto text = read_file(path + "/blkio.throttle.io_service_bytes_recursive");
+void io_v1(const std::optional<std::string>& text, CgroupUsage& usage) {
   if (!text) return;
   usage.io_read = usage.io_written = 0;
   const auto sum = [&](std::string_view word, std::optional<uint64_t>& into) {
@@ -74,31 +75,51 @@ void io_v1(const std::string& path, CgroupUsage& usage) {
 
 }  // namespace
 
-CgroupUsage Cgroup::usage() const {
+// All that has been counted in there, whoever it was.
+CgroupUsage Cgroup::counted() const {
   CgroupUsage usage;
   if (const Place* place = with(kRoleCpuTime)) {
-    (place->roles & kRoleV2 ? cpu_v2 : cpu_v1)(place->path, usage);
+    if ((place->roles & kRoleV2) != 0) {
+      cpu_v2(text_of(*place, kCpuStatV2), usage);
+    } else {
+      cpu_v1(number(text_of(*place, kCpuUsageV1)), number(text_of(*place, kCpuUserV1)),
+             number(text_of(*place, kCpuSystemV1)), usage);
+    }
   }
   if (const Place* place = with(kRoleMemory)) {
     const bool v2 = (place->roles & kRoleV2) != 0;  // memory.peak since 5.19
-    const char* peak = v2 ? "/memory.peak" : "/memory.max_usage_in_bytes";
-    usage.memory_peak = number(read_file(place->path + peak));
+    usage.memory_peak = number(text_of(*place, v2 ? kMemoryPeakV2 : kMemoryPeakV1));
   }
   if (const Place* place = with(kRolePids)) {
-    usage.pids_peak = number(read_file(place->path + "/pids.peak"));  // since 6.11, v1 and v2
+    usage.pids_peak = number(text_of(*place, kPidsPeak));  // since 6.11, v1 and v2
   }
   if (const Place* place = with(kRoleIo)) {
-    (place->roles & kRoleV2 ? io_v2 : io_v1)(place->path, usage);
+    const bool v2 = (place->roles & kRoleV2) != 0;
+    (v2 ? io_v2 : io_v1)(text_of(*place, v2 ? kIoV2 : kIoV1), usage);
   }
   return usage;
+}
+
+CgroupUsage Cgroup::usage() const {
+  CgroupUsage usage = counted();
+  take_off(usage.cpu, before_.cpu);
+  take_off(usage.user, before_.user);
+  take_off(usage.system, before_.system);
+  take_off(usage.io_read, before_.io_read);
+  take_off(usage.io_written, before_.io_written);
+  return usage;
+}
+
+std::optional<std::string> Cgroup::text_of(const Place& place, const char* file) const {
+  const int fd = open_ ? open_->find(static_cast<size_t>(&place - places_.data()), file) : -1;
+  return fd >= 0 ? read_again(fd) : read_file(place.path + "/" + file);
 }
 
 CgroupPresent Cgroup::present() const {
   CgroupPresent present;
   if (const Place* place = with(kRoleMemory)) {
     const bool v2 = (place->roles & kRoleV2) != 0;
-    present.memory =
-        number(read_file(place->path + (v2 ? "/memory.current" : "/memory.usage_in_bytes")));
+    present.memory = number(text_of(*place, v2 ? kMemoryV2 : kMemoryV1));
   }
   if (const Place* place = with(kRolePids)) {
     present.pids = number(read_file(place->path + "/pids.current"));
@@ -110,10 +131,12 @@ std::optional<double> Cgroup::cpu_seconds() const {
   const Place* place = with(kRoleCpuTime);
   if (place == nullptr) return std::nullopt;
   const bool v2 = (place->roles & kRoleV2) != 0;
-  const auto text = read_file(place->path + (v2 ? "/cpu.stat" : "/cpuacct.usage"));
+  const auto text = text_of(*place, v2 ? kCpuStatV2 : kCpuUsageV1);
   const auto ticks = v2 ? field(text, "usage_usec") : number(text);
   if (!ticks) return std::nullopt;
-  return static_cast<double>(*ticks) * (v2 ? 1e-6 : 1e-9);
+  std::optional seconds = static_cast<double>(*ticks) * (v2 ? 1e-6 : 1e-9);
+  take_off(seconds, before_.cpu);
+  return seconds;
 }
 
 void Cgroup::watch_oom() {
@@ -154,8 +177,8 @@ bool Cgroup::oom_killed() const {
   if (place == nullptr) return false;
   const bool v2 = (place->roles & kRoleV2) != 0;
   // v2 counts in all cgroups above as well. What hits a command of a divided one is the command's.
-  const char* events = divided_ ? "/init/memory.events" : "/memory.events";
-  const auto text = read_file(place->path + (v2 ? events : "/memory.oom_control"));
+  const char* events = divided_ ? "init/memory.events" : kMemoryEventsV2;
+  const auto text = text_of(*place, v2 ? events : kMemoryEventsV1);
   return field(text, "oom_kill").value_or(0) > 0;
 }
 

@@ -58,7 +58,9 @@ CommandGroup group_for_command(Launched& container) {
   group.number = living.next_number();
   if (!container.cgroup || !living.lives()) return group;
   group.memory_limit = container.memory_limit;
-  group.cgroup = Cgroup::below(*container.cgroup, group.number, group.memory_limit != 0);
+  const bool watch_oom = group.memory_limit != 0;
+  group.cgroup = living.spare_group(*container.cgroup, watch_oom);
+  if (!group.cgroup) group.cgroup = Cgroup::below(*container.cgroup, group.number, watch_oom);
   return group;
 }
 

@@ -250,7 +250,8 @@ void Launched::keep_usage() {
 bool Launched::remove_leftovers() {
   if (!owned()) return true;
   if (kill_by_cgroup && cgroup) cgroup->kill();
-  if (command && cgroup && !cgroup->remove_if_empty()) command->leave(std::move(*cgroup));
+  if (command && cgroup) command->leave(std::move(*cgroup), !doomed);
+  if (!command && living) living->remove_spares();
   if (!command && cgroup) cgroup->remove();
   // Locked it stays, and is tried again.
   if (!scratch_dir_.empty() && !remove_scratch(scratch_dir_)) return false;

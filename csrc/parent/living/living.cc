@@ -135,6 +135,40 @@ void Living::order(InitOrder what, uint32_t number) {
   ::send(control_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+void Living::leave(Cgroup cgroup, bool unharmed) {
+  constexpr size_t kMostSpares = 4;
+  if (unharmed && cgroup) {
+    const std::lock_guard guard(lock_);
+    if (!over_ && spares_.size() < kMostSpares) {
+      spares_.push_back(std::move(cgroup));
+      return;
+    }
+  }
+  if (!cgroup.remove_if_empty()) keep(std::move(cgroup));
+}
+
+// The one that was used last, of which the processor knows most.
+Cgroup Living::spare_group(const Cgroup& container, bool watch_oom) {
+  for (;;) {
+    Cgroup spare;
+    {
+      const std::lock_guard guard(lock_);
+      if (spares_.empty()) return spare;
+      spare = std::move(spares_.back());
+      spares_.pop_back();
+    }
+    if (spare.renew(container, watch_oom)) return spare;
+    if (!spare.remove_if_empty()) keep(std::move(spare));
+  }
+}
+
+void Living::remove_spares() {
+  std::vector<Cgroup> spares;
+  const std::lock_guard guard(lock_);
+  over_ = true;
+  spares.swap(spares_);
+}
+
 void Living::keep(Cgroup cgroup) {
   const std::lock_guard guard(lock_);
   cgroup.hear_no_more();

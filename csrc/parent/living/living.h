@@ -43,10 +43,14 @@ class Living {
   void heard_end(uint32_t turn);
 
   void order(InitOrder what, uint32_t number);
-  // A command's cgroup, in which it has left processes: removed when these have gone.
-  void keep(Cgroup cgroup);
+  // The cgroup of a command that has ended; `unharmed`: nobody was killed in it. It is the next
+  // one's where it can be, and removed elsewhere, when the last process has gone that is left in
+  // it.
+  void leave(Cgroup cgroup, bool unharmed);
+  Cgroup spare_group(const Cgroup& container, bool watch_oom);  // or none
   void remove_kept();
-  void close();  // init ends, and all with it
+  void remove_spares();  // for good: the container has ended
+  void close();          // init ends, and all with it
   bool ended() const;
 
  private:
@@ -64,7 +68,10 @@ class Living {
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
   std::mutex lock_;
-  std::deque<Cgroup> kept_;  // under lock_
+  void keep(Cgroup cgroup);
+  std::deque<Cgroup> kept_;     // under lock_
+  std::vector<Cgroup> spares_;  // under lock_
+  bool over_ = false;           // under lock_: nobody takes one any more
   // Under lock_: how many commands were sent, and how many of those that may still run init hasn't
   // been told of as company of another. Each telling begins another turn.
   uint32_t sent_ = 0, untold_ = 0, turn_ = 0;
@@ -85,7 +92,7 @@ class CommandEnd {
   std::optional<bool> heard(CommandReply& word);
 
   void end(bool killed);  // all that descends from it, unless that has been killed; doesn't wait
-  void leave(Cgroup cgroup) { container_->keep(std::move(cgroup)); }
+  void leave(Cgroup cgroup, bool unharmed) { container_->leave(std::move(cgroup), unharmed); }
   void remind();  // once more: init may not have known it when it was told
 
   struct Ended {

@@ -1,0 +1,157 @@
+// One cgroup for command after command: to make one and to remove it takes longer than everything
+// else that a short command needs.
+//
+// It is another command's only where nothing tells the two apart from two cgroups. So it has to be
+// empty, in every tree, when it is taken and not when it was left; nobody was killed for memory in
+// there; what is charged to it still (page cache, a tmpfs's files) is hardly more than the kernel
+// charges ahead; and every figure begins anew, which a peak of processes can't.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "parent/cgroup/cgroup.h"
+#include "parent/cgroup/figures.h"
+
+namespace pyminicon::parent {
+namespace {
+
+struct Figure {
+  uint32_t role;
+  const char* v1;  // nullptr: there is none
+  const char* v2;
+  bool written = false;
+};
+
+constexpr Figure kFigures[] = {
+    {kRoleMemory, kMemoryV1, kMemoryV2},
+    {kRoleMemory, kMemoryPeakV1, kMemoryPeakV2, true},
+    {kRoleMemory, kMemoryEventsV1, kMemoryEventsV2},
+    {kRoleCpuTime, kCpuUsageV1, kCpuStatV2, true},
+    {kRoleCpuTime, kCpuUserV1, nullptr},
+    {kRoleCpuTime, kCpuSystemV1, nullptr},
+    {kRoleIo, kIoV1, kIoV2},
+    {kRolePids, kPidsPeak, kPidsPeak},
+    {kRoleV2, nullptr, kCgroupEventsV2},
+};
+
+// What every processor charges ahead (MEMCG_CHARGE_BATCH pages), as for a cgroup that was just
+// made, and what of the kernel's own goes only after a grace period.
+uint64_t charged_still() {
+  static const auto processors = std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  const auto ahead = static_cast<uint64_t>(64 * processors * sysconf(_SC_PAGESIZE));
+  return std::min<uint64_t>(ahead + (256 << 10), 1 << 20);
+}
+
+std::atomic<bool> refused_on_v2{false};
+
+}  // namespace
+
+bool Cgroup::renew(const Cgroup& container, bool watch_oom) {
+  if (!is_mine() || any() == nullptr || watch_oom != static_cast<bool>(oom_fd_)) return false;
+  if (beside_ != container.places_.size()) return false;  // it has been given a freezer since
+  if (!open_) keep_open();
+  if (!peak_can_begin_anew()) return false;
+  if (!join_empty() || !holds_little() || !begin_anew() || !join_beside(container)) {
+    close_join_fds();
+    return false;
+  }
+  clear_oom_event();  // of an end of memory that met others
+  return true;
+}
+
+void Cgroup::keep_open() {
+  open_ = OpenFiles::make();
+  if (!open_) return;
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const bool v2 = (places_[i].roles & kRoleV2) != 0;
+    for (const Figure& figure : kFigures) {
+      const char* name = v2 ? figure.v2 : figure.v1;
+      if ((places_[i].roles & figure.role) == 0 || name == nullptr) continue;
+      open_->add(i, name, places_[i].path + "/" + name, figure.written);
+    }
+  }
+}
+
+// The list of v1 is made when it is read for the first time, and kept for the file that was read:
+// so it is a file of its own each time, by which one is joined as well.
+bool Cgroup::join_empty() {
+  for (const Place& place : places_) {
+    struct stat about{};
+    if (::stat(place.path.c_str(), &about) != 0 || about.st_nlink != 2) return false;  // children
+    const bool v2 = (place.roles & kRoleV2) != 0;
+    if (v2 && field(text_of(place, kCgroupEventsV2), "populated") != 0) return false;
+    const std::string path = place.path + (v2 ? "/cgroup.procs" : "/tasks");
+    Fd fd(::open(path.c_str(), (v2 ? O_WRONLY : O_RDWR) | O_CLOEXEC));
+    char somebody;
+    if (!fd || (!v2 && ::read(fd.get(), &somebody, 1) != 0)) return false;
+    join_fds_.push_back(std::move(fd));
+  }
+  return true;
+}
+
+bool Cgroup::holds_little() const {
+  if (const Place* place = with(kRoleMemory)) {
+    const bool v2 = (place->roles & kRoleV2) != 0;
+    const auto left = number(text_of(*place, v2 ? kMemoryV2 : kMemoryV1));
+    if (!left || *left > charged_still() || oom_killed()) return false;
+    // v2 counts it in here when such a page is written at last.
+    if (v2 && with(kRoleIo) == place) {
+      const auto about = read_file(place->path + "/memory.stat");
+      const auto dirty = field(about, "file_dirty"), going = field(about, "file_writeback");
+      if (dirty != 0 || going != 0) return false;
+    }
+  }
+  const Place* pids = with(kRolePids);
+  return pids == nullptr || number(text_of(*pids, kPidsPeak)).value_or(0) <= 1;
+}
+
+// v1 takes a 0; v2 has a peak for each open file since 6.12, and before 5.19 none at all.
+bool Cgroup::peak_can_begin_anew() const {
+  const Place* place = with(kRoleMemory);
+  if (place == nullptr || (place->roles & kRoleV2) == 0) return true;
+  return open_ && !refused_on_v2.load(std::memory_order_relaxed);
+}
+
+bool Cgroup::begin_anew() {
+  if (const Place* place = with(kRoleMemory)) {
+    const bool v2 = (place->roles & kRoleV2) != 0;
+    if (v2 ? !begin_peak_anew_v2(*place) : !set_to_zero(*place, kMemoryPeakV1)) return false;
+  }
+  const Place* place = with(kRoleCpuTime);
+  const bool v1 = place != nullptr && (place->roles & kRoleV2) == 0;
+  if (v1 && !set_to_zero(*place, kCpuUsageV1)) return false;
+  before_ = counted();
+  return true;
+}
+
+// What was refused once is refused always, but for want of a descriptor.
+bool Cgroup::begin_peak_anew_v2(const Place& place) const {
+  if (set_to_zero(place, kMemoryPeakV2)) return true;
+  const int error =
+      ::access((place.path + "/" + kMemoryPeakV2).c_str(), W_OK) == 0 ? EINVAL : errno;
+  const bool opened = open_->find(static_cast<size_t>(&place - places_.data()), kMemoryPeakV2) >= 0;
+  if (opened || error == EACCES) refused_on_v2 = true;
+  return error == ENOENT;
+}
+
+bool Cgroup::set_to_zero(const Place& place, const char* file) const {
+  const int fd = open_ ? open_->find(static_cast<size_t>(&place - places_.data()), file) : -1;
+  if (fd >= 0) return ::pwrite(fd, "0", 1, 0) == 1;
+  return (place.roles & kRoleV2) == 0 && write_file(place.path + "/" + file, "0") == 0;
+}
+
+// What the container has besides, of which there is none for each command.
+bool Cgroup::join_beside(const Cgroup& container) {
+  for (const std::string& file : container.files_beside()) {
+    Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+    if (!fd) return false;
+    join_fds_.push_back(std::move(fd));
+  }
+  return true;
+}
+
+}  // namespace pyminicon::parent
