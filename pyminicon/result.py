@@ -165,10 +165,14 @@ def make_result(
     result.args = args
     result.returncode = errors.check_status(outcome.returncode)
     result.dropped = outcome.dropped
-    out_cut, err_cut = (bool(count) and spec.text for count in result.dropped)
-    result.stdout = None if out_cut else _decode(spec, stdout)
-    result.stderr = None if err_cut else _decode(spec, stderr)
-    if out_cut or err_cut:
+    if not spec.text:
+        result.stdout, result.stderr = stdout, stderr
+    elif result.dropped == (0, 0):
+        result.stdout, result.stderr = _decode(spec, stdout), _decode(spec, stderr)
+    else:
+        out_cut, err_cut = result.dropped
+        result.stdout = None if out_cut else _decode(spec, stdout)
+        result.stderr = None if err_cut else _decode(spec, stderr)
         _decode_halves(spec, result, stdout, stderr)
     result.limit = outcome.limit
     result.refused = [] if refused is None else refused
