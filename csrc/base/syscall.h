@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 namespace pyminicon::sys {
 
@@ -75,5 +76,12 @@ inline long prctl(int option, long a = 0, long b = 0, long c = 0, long d = 0) {
   return call(SYS_prctl, option, a, b, c, d);
 }
 inline long unshare(unsigned long flags) { return call(SYS_unshare, static_cast<long>(flags)); }
+
+// Nanoseconds of CLOCK_MONOTONIC.
+inline int64_t now_ns() {
+  timespec now{};
+  call(SYS_clock_gettime, CLOCK_MONOTONIC, arg(&now));
+  return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
 
 }  // namespace pyminicon::sys

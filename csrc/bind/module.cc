@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "bind/archive.h"
 #include "bind/beside.h"
 #include "bind/command.h"
 #include "bind/exchange.h"
@@ -120,6 +121,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
     const NoGil nogil;
     return parent::launcher();
   });
+  bind_archive(module);
   bind_hidden(module);
   py::list stages;
   for (uint32_t i = 0; i < static_cast<uint32_t>(Stage::kCount); ++i) {

@@ -64,10 +64,7 @@ constexpr Step kParkedBirth[] = {
 
 void stamp(Report& report, Stage stage) {
   if (report.traced == 0) return;
-  timespec now{};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&now));
-  report.stamps[static_cast<uint32_t>(stage)] =
-      static_cast<uint64_t>(now.tv_sec) * 1000000000ULL + static_cast<uint64_t>(now.tv_nsec);
+  report.stamps[static_cast<uint32_t>(stage)] = static_cast<uint64_t>(sys::now_ns());
 }
 
 void take(Child& child, const Step& step) {

@@ -18,7 +18,7 @@
 namespace pyminicon::child {
 namespace {
 
-constexpr unsigned kType = 0170000, kRegular = 0100000, kDirectory = 0040000, kLink = 0120000;
+constexpr unsigned kTypeMask = 0170000, kRegular = 0100000, kDirectory = 0040000, kLink = 0120000;
 
 // Where nobody but the kernel serves a file, whoever has it open can't be held by it.
 bool never_hangs(uint64_t magic, bool trust_overlay) {
@@ -37,7 +37,7 @@ long type_of(int fd) {
   struct statx info{};
   const long r =
       sys::call(SYS_statx, fd, sys::arg(""), kernel::kAtEmptyPath, STATX_TYPE, sys::arg(&info));
-  return r < 0 ? r : info.stx_mode & kType;
+  return r < 0 ? r : info.stx_mode & kTypeMask;
 }
 
 int64_t nanoseconds(const statx_timestamp& time) { return time.tv_sec * 1000000000 + time.tv_nsec; }

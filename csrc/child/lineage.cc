@@ -49,12 +49,6 @@ uint32_t mark(Processes& census, const Doom& doom) {
   return living;
 }
 
-int64_t now_ns() {
-  timespec time{};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
-  return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
 // A look at some of the processes, which gives up at a moment: where a command forks without end a
 // parent may have all the dead that the machine has numbers for, and whoever reads on waits for
 // each slice of a processor behind a thousand others.
@@ -68,7 +62,7 @@ struct Walk {
 long meet(int32_t pid, void* walk) {
   const Walk& on = *static_cast<Walk*>(walk);
   Processes& all = on.processes;
-  if (now_ns() > on.until) return -ETIME;
+  if (sys::now_ns() > on.until) return -ETIME;
   if (!on.blind) {
     look_at(on.proc, pid, all);
   } else if (all.count < Processes::kMost) {
@@ -85,7 +79,7 @@ long walk_to_children(const Walk& walk, int32_t pid) {
 
 // All that is beneath those in the list, as far as one comes in time.
 void walk_down(Walk walk) {
-  for (uint32_t i = 0; i < walk.processes.count && now_ns() < walk.until; ++i) {
+  for (uint32_t i = 0; i < walk.processes.count && sys::now_ns() < walk.until; ++i) {
     list_children(walk.proc, Process(walk.processes.all[i]), meet, &walk);
   }
 }
@@ -120,7 +114,7 @@ constexpr int64_t kMillisecond = 1000000;
 // after a while: who was stopped goes on then.
 void find_stopped(int proc, const Doom& doom, Processes& stopped) {
   constexpr int64_t kPatience = 20 * kMillisecond;
-  const Walk walk{proc, stopped, false, now_ns() + kPatience};
+  const Walk walk{proc, stopped, false, sys::now_ns() + kPatience};
   stopped.count = 0;
   if (const long r = walk_to_children(walk, 1); r < 0 && r != -ETIME) {
     take_census(proc, stopped);
@@ -148,14 +142,14 @@ bool end_what_lies_still(int proc, int32_t worker, Processes& found) {
   constexpr int64_t kPatience = 3 * kMillisecond, kEach = kMillisecond / 10;
   constexpr timespec kMoment{0, 250000};
   found.count = 0;
-  int64_t until = now_ns() + kPatience;
+  int64_t until = sys::now_ns() + kPatience;
   const Walk walk{proc, found, true, until};
   if (walk_to_children(walk, worker) < 0) return false;
   walk_down(walk);
   for (uint32_t i = 0; i < found.count; ++i) sys::call(SYS_kill, found.all[i].pid, SIGKILL);
   until += kEach * (found.count < 200 ? found.count : 200);
   bool ended = false;
-  while (!(ended = has_ended(worker)) && now_ns() < until) {
+  while (!(ended = has_ended(worker)) && sys::now_ns() < until) {
     sys::call(SYS_nanosleep, sys::arg(&kMoment), 0);
   }
   return ended;

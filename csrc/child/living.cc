@@ -18,12 +18,6 @@ namespace {
 constexpr int64_t kGrace = 1000000000;  // ns from a stop signal to the end
 constexpr int64_t kWary = 1000000000;   // ns
 
-int64_t now() {
-  timespec time{};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
-  return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
 class Init {
  public:
   Init(long program, const InitFds& fds) : program_(program), fds_(fds) {}
@@ -33,7 +27,7 @@ class Init {
     if (program_ == 0) hire();
     for (;;) {
       const bool more = bury();
-      if (stopping_ != 0 && (waiting() == count_ || now() > stopping_)) sys::exit_group(0);
+      if (stopping_ != 0 && (waiting() == count_ || sys::now_ns() > stopping_)) sys::exit_group(0);
       const bool nobody = stopping_ == 0 && waiting() == 0;
       wait(more, nobody && (!hires_ahead() || hire() < 0));
     }
@@ -69,7 +63,7 @@ class Init {
   // nobody without any command, and where workers are killed, or find no room to begin, one for
   // each command is enough for a while.
   bool hires_ahead() {
-    if (wary_ != 0 && now() >= wary_) wary_ = 0;
+    if (wary_ != 0 && sys::now_ns() >= wary_) wary_ = 0;
     return wary_ == 0 && (count_ > 0 || program_ == 0);
   }
 
@@ -132,7 +126,7 @@ class Init {
     if (message.order == InitOrder::kTerminate) {
       store(&workers_->stopping, uint32_t{1});
       sys::call(SYS_kill, -1, message.number);
-      if (stopping_ == 0) stopping_ = now() + kGrace;
+      if (stopping_ == 0) stopping_ = sys::now_ns() + kGrace;
       return;
     }
     if (message.number != 0) end(message.number);
@@ -180,7 +174,7 @@ class Init {
         report(status);
       } else if (worker != nullptr) {
         const uint32_t at = load(&workers_->at[worker->slot]);
-        if (status != 0) wary_ = now() + kWary;
+        if (status != 0) wary_ = sys::now_ns() + kWary;
         lost |= status != 0 && at != kWaits && at != kLeaves;
         forget(worker);
       }

@@ -54,12 +54,8 @@ void sleep_while(Report& report, NetworkState state) {
 // To be woken takes longer than what is left to wait for, as a rule.
 void spin_while(const Report& report, NetworkState state) {
   constexpr int64_t kMost = 300000;
-  const auto now = [] {
-    timespec time{};
-    sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
-    return time.tv_sec * 1000000000LL + time.tv_nsec;
-  };
-  for (const int64_t until = now() + kMost; state_of(report) == state && now() < until;) {
+  for (const int64_t until = sys::now_ns() + kMost;
+       state_of(report) == state && sys::now_ns() < until;) {
     sys::call(SYS_sched_yield);  // it may be on this very processor
   }
 }

@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kScratchRoot[] = "root";  // the writable layer, or the whole root of `host`
 constexpr char kScratchWork[] = "work";  // overlayfs's work directory for it
-constexpr int kDirectory = O_PATH | O_DIRECTORY | O_CLOEXEC;
+constexpr int kOpenDirectory = O_PATH | O_DIRECTORY | O_CLOEXEC;
 
 uint64_t root_attributes(const RootPlan& root) {
   // nodev: a device node in an image, or one made with CAP_MKNOD, opens nothing.
@@ -23,7 +23,7 @@ uint64_t root_attributes(const RootPlan& root) {
 
 // A mount on "/" is not what "/" then means to this process, whose root stays where it was; but
 // ".." of a root is that root, with what is mounted on it.
-long open_top() { return sys::openat(AT_FDCWD, "/..", kDirectory); }
+long open_top() { return sys::openat(AT_FDCWD, "/..", kOpenDirectory); }
 
 // The scratch lies on top of "/" only to be part of this mount namespace: overlayfs before 6.15
 // takes no directory of a detached mount. It goes away with the old root.
@@ -104,7 +104,7 @@ long bind_root(Child& child, int upper) {
   const bool image = root.kind == RootKind::kBind;
   const int taken = image ? mapped_layer(child, 0) : -1;
   if (taken >= 0) {
-    const Fd top(sys::openat(AT_FDCWD, "/", kDirectory));
+    const Fd top(sys::openat(AT_FDCWD, "/", kOpenDirectory));
     if (top.failed()) return top.get();
     if (const long r = attach(taken, top.get()); r < 0) return r;
   } else {
@@ -124,7 +124,7 @@ long prepare_scratch(Child& child) {
   if (child.plan.root.kind == RootKind::kOverlay) {
     if (const long r = make_directory(child.scratch, kScratchWork, 0700); r < 0) return r;
   }
-  Fd upper(sys::openat(child.scratch, kScratchRoot, kDirectory));
+  Fd upper(sys::openat(child.scratch, kScratchRoot, kOpenDirectory));
   if (upper.failed()) return upper.get();
   if (const long result = make_skeleton(child, upper.get()); result < 0) return result;
   return upper.release();
@@ -133,7 +133,7 @@ long prepare_scratch(Child& child) {
 }  // namespace
 
 long open_disk(const Child& child) {
-  return sys::openat(AT_FDCWD, child.plan.root.scratch_dir, kDirectory | O_NOFOLLOW);
+  return sys::openat(AT_FDCWD, child.plan.root.scratch_dir, kOpenDirectory | O_NOFOLLOW);
 }
 
 long mount_root(Child& child) {
@@ -141,7 +141,7 @@ long mount_root(Child& child) {
   if (upper.failed()) return upper.get();
   const RootKind kind = child.plan.root.kind;
   const bool writable = kind == RootKind::kOverlay;
-  const Fd work(writable ? sys::openat(child.scratch, kScratchWork, kDirectory) : -1);
+  const Fd work(writable ? sys::openat(child.scratch, kScratchWork, kOpenDirectory) : -1);
   if (writable && work.failed()) return work.get();
   const bool layered = writable || kind == RootKind::kCover;
   const long mounted =
@@ -158,7 +158,7 @@ namespace {
 // do; /proc is there. A move, unlike a second umount, waits for no grace period.
 long stow_scratch(Child& child) {
   if (child.plan.root.scratch_dir != nullptr) return 0;
-  const Fd place(sys::openat(AT_FDCWD, "/proc", kDirectory));
+  const Fd place(sys::openat(AT_FDCWD, "/proc", kOpenDirectory));
   return place.failed() ? place.get() : attach(child.scratch, place.get());
 }
 
@@ -188,7 +188,7 @@ long pivot(Child& child) {
 // has.
 long hand_out(Child& child) {
   if (child.plan.handout_fd < 0) return 0;
-  const Fd root(sys::openat(AT_FDCWD, "/", kDirectory));
+  const Fd root(sys::openat(AT_FDCWD, "/", kOpenDirectory));
   if (root.failed()) return root.get();
   const int fds[] = {root.get(), child.mount_namespace};
   const long sent = send_message(child.plan.handout_fd, "r", 1, fds, 2, 0);

@@ -6,7 +6,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "base/clone.h"
 #include "base/command.h"
@@ -21,14 +20,14 @@
 namespace pyminicon::child {
 namespace {
 
-struct Step {
+struct CommandStep {
   Stage stage;
   long (*run)(Child&);
 };
 
 // A command's birth: what init's own hasn't done for all of them already. Namespaces, mounts,
 // bounding set, no_new_privs, keyring and filter are inherited.
-constexpr Step kCommandBirth[] = {
+constexpr CommandStep kCommandBirth[] = {
     {Stage::kCgroupJoin, join_cgroups},
     {Stage::kLandlock, raise_barrier},  // off init, for who may trace
     {Stage::kStdio, move_stdio},
@@ -51,12 +50,6 @@ struct Command {
   int rest = kFirstFd;  // the first descriptor that isn't ours
 };
 
-int64_t now() {
-  timespec time{};
-  sys::call(SYS_clock_gettime, CLOCK_MONOTONIC, sys::arg(&time));
-  return time.tv_sec * 1000000000LL + time.tv_nsec;
-}
-
 long take(Child& child, Stage stage, long (*run)(Child&)) {
   child.report.stage = static_cast<uint32_t>(stage);
   child.report.index = -1;
@@ -70,10 +63,10 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   if (const long r = place_handed(child, command.got, streams, asked.sent, asked.pass, {}); r < 0) {
     return r;
   }
-  for (const Step& step : kCommandBirth) {
+  for (const CommandStep& step : kCommandBirth) {
     if (const long r = take(child, step.stage, step.run); r < 0) return r;
   }
-  child.report.stamps[static_cast<uint32_t>(Stage::kExec)] = static_cast<uint64_t>(now());
+  child.report.stamps[static_cast<uint32_t>(Stage::kExec)] = static_cast<uint64_t>(sys::now_ns());
   if (asked.kind == CommandKind::kExecute) return take(child, Stage::kExec, execute);
   child.report.stage = static_cast<uint32_t>(Stage::kExec);
   return 0;
@@ -173,7 +166,8 @@ void attend(int32_t program, int reply, const Report& report, bool quiet, const 
       continue;
     }
     word.word = CommandWord::kEnded;
-    word.lasted = now() - static_cast<int64_t>(report.stamps[static_cast<uint32_t>(Stage::kExec)]);
+    word.lasted =
+        sys::now_ns() - static_cast<int64_t>(report.stamps[static_cast<uint32_t>(Stage::kExec)]);
     word.user_us = microseconds(used.ru_utime);
     word.system_us = microseconds(used.ru_stime);
     tell(reply, word, -1);

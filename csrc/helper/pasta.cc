@@ -95,7 +95,7 @@ void tell_of_end(Talk& talk) {
 }
 
 // Whoever stops this and kills the owner has stopped it no longer than until then.
-void be_continued(int report) {
+void be_continued_at_owners_end(int report) {
   sys::fcntl(report, F_SETOWN, sys::call(SYS_getpid));
   sys::fcntl(report, 10 /* F_SETSIG */, SIGCONT);
   sys::fcntl(report, F_SETFL, sys::fcntl(report, F_GETFL) | O_ASYNC);
@@ -107,7 +107,7 @@ void keep_pasta(int container, int netns, int report, const char* const* argv) {
   sys::prctl(PR_SET_NAME, sys::arg("pyminicon-pasta"));
   while (sys::openat(AT_FDCWD, "/dev/null", O_RDWR) < 2) {
   }
-  be_continued(report);
+  be_continued_at_owners_end(report);
   // Root of the user namespace, whatever the caller is called there: what pasta sets up takes it.
   // Where it has no root it has been given the capabilities (ambient).
   sys::call(SYS_setresgid, 0, 0, 0);

@@ -248,7 +248,7 @@ void look_after_younger(int signals) {
 
 // SIGCONT to both, by the kernel, when the owner has ended and with it the other end of the socket:
 // a guard that was stopped goes on then.
-void be_continued(int socket) {
+void be_continued_both(int socket) {
   sys::fcntl(socket, F_SETOWN, -sys::call(SYS_getpgid, 0));
   sys::fcntl(socket, 10 /* F_SETSIG */, SIGCONT);
   sys::fcntl(socket, F_SETFL, sys::fcntl(socket, F_GETFL) | O_ASYNC);
@@ -297,7 +297,7 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   // A batch process doesn't preempt whoever it is woken beside, which is the owner.
   const int priority = 0;
   sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
-  be_continued(descriptors);
+  be_continued_both(descriptors);
   be_continued_often();
   Guard guard{table, table_fd, owner_pidfd, descriptors};
   guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from .._unpack import Extractor
+from .._core import Extractor
 from . import decompress
 from .errors import ImageError
 

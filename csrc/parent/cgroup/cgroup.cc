@@ -15,7 +15,7 @@ namespace pyminicon::parent {
 namespace {
 
 // One count for the whole process: subinterpreters and threads share the pid that is in the name.
-std::atomic<uint64_t> next_number{1};
+std::atomic<uint64_t> next_name{1};
 
 std::atomic<bool> outside{false};
 
@@ -98,7 +98,7 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     made.owner_ = ::getpid();
     made.late_freezer_ = spec.late_freezer;
     made.late_freezer_v2_ = spec.late_freezer_v2;
-    made.name_ = spec.prefix + "-" + std::to_string(next_number.fetch_add(1));
+    made.name_ = spec.prefix + "-" + std::to_string(next_name.fetch_add(1));
     if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
     made.write_limits(spec);
     made.hold_devices();

@@ -36,7 +36,7 @@ struct Entry {
   Report* report;
 };
 
-void enter(void* argument) {
+void enter_container(void* argument) {
   const auto& entry = *static_cast<Entry*>(argument);
   child::enter(*entry.plan, *entry.report);
 }
@@ -181,7 +181,7 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
   if (!spec_.cgroup || !spec_.cgroup->by_launcher) {
     int pidfd = -1;
     args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-    const long pid = clone_and_wait(args, enter, entry);
+    const long pid = clone_and_wait(args, enter_container, entry);
     made.pidfd = Fd(pidfd);
     return pid;
   }
@@ -192,7 +192,7 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
   fds.insert(fds.end(), fds_.tasks.begin(), fds_.tasks.end());
   fds.insert(fds.end(), fds_.pass.begin(), fds_.pass.end());
   if (netns_helper_->there()) fds.push_back(report_->network_fd);
-  const long pid = clone_by_launcher(args, enter, entry, fds, made.pidfd);
+  const long pid = clone_by_launcher(args, enter_container, entry, fds, made.pidfd);
   const int born = *made.watch_.pid();
   if (pid == -ESRCH && born > 0) {  // it was killed before it could tell of the child
     made.pid = born;

@@ -29,7 +29,7 @@ void count_launch() {
   going.fetch_add(1, std::memory_order_relaxed);
 }
 
-void enter(void* report) { child::accompany(*static_cast<Report*>(report)); }
+void enter_helper(void* report) { child::accompany(*static_cast<Report*>(report)); }
 
 // With as many launches as processors each has one to itself, and a netns helper is only work.
 bool has_spare_processor() {
@@ -57,7 +57,7 @@ NetnsHelper::NetnsHelper(const PlanSpec& spec, bool served, Report& report)
   report.loopback = spec.loopback ? kLoopbackWanted : kLoopbackDown;
   report.settings = spec.usual_settings ? kSettingsWanted : kSettingsLeft;
   report.unpaced = served && spec.pasta.empty() ? kSettingsWanted : kSettingsLeft;
-  if (clone_beside(args, enter, &report) < 0) return;
+  if (clone_beside(args, enter_helper, &report) < 0) return;
   stack_taken_in = generation_;
   pidfd_ = Fd(pidfd);
   report.network_fd = pidfd_.get();

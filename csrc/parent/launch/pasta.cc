@@ -24,7 +24,7 @@
 namespace pyminicon::parent {
 namespace {
 
-struct Start {
+struct PastaStart {
   int helper, container, netns, report;
   bool joins;
   char* const* argv;
@@ -34,7 +34,7 @@ struct Start {
 
 // In borrowed memory: raw system calls only, as in csrc/child.
 void exec_keeper(void* argument) {
-  auto& start = *static_cast<Start*>(argument);
+  auto& start = *static_cast<PastaStart*>(argument);
   char* envp[] = {nullptr};
   sys::call(SYS_setsid);
   sys::call(SYS_chdir, sys::arg("/"));
@@ -51,7 +51,7 @@ void exec_keeper(void* argument) {
 // container's user namespace has its capabilities by going there; no id changes, so the caller's
 // memory stays as readable as it was.
 void clone_keeper(void* argument) {
-  auto& start = *static_cast<Start*>(argument);
+  auto& start = *static_cast<PastaStart*>(argument);
   alignas(16) char stack[8192];
   kernel::CloneArgs args{};
   // A core would be a picture of the caller's memory; 1, and not 0, for a pattern that is a pipe.
@@ -75,7 +75,7 @@ void clone_keeper(void* argument) {
 }
 
 // Answers the keeper's pidfd.
-Fd run_keeper(Start& start) {
+Fd run_keeper(PastaStart& start) {
   kernel::CloneArgs args{};
   int pidfd = -1;
   args.flags = kernel::kClonePidfd | kernel::kCloneFiles;
@@ -150,7 +150,7 @@ WayOut make_way_out(const std::vector<std::string>& command, int pid, int pidfd,
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
-  Start start{helper.get(), pidfd, netns.get(), report.write.get(), joins, argv.data()};
+  PastaStart start{helper.get(), pidfd, netns.get(), report.write.get(), joins, argv.data()};
   WayOut made;
   made.pidfd_ = run_keeper(start);
   made.line_ = std::move(report.read);

@@ -14,8 +14,6 @@
 namespace pyminicon::parent {
 namespace {
 
-constexpr int64_t kMillisecond = 1000000;
-
 // Lays the command out; where it is too long for a message it goes by a file, but for its
 // beginning.
 Fd settle(Arena& arena) {

@@ -15,7 +15,7 @@
 namespace pyminicon::parent {
 namespace {
 
-void enter(void* wish) { child::make_inside(*static_cast<child::SocketInside*>(wish)); }
+void enter_network(void* wish) { child::make_inside(*static_cast<child::SocketInside*>(wish)); }
 
 }  // namespace
 
@@ -49,7 +49,7 @@ RawSocket make_raw_socket_inside(int target, const Address& address, bool listen
   int pidfd = -1;
   args.flags = kernel::kClonePidfd | kernel::kCloneFiles;
   args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-  const long pid = clone_and_wait(args, enter, &wish);
+  const long pid = clone_and_wait(args, enter_network, &wish);
   if (pid < 0) return {-1, static_cast<int>(-pid), false};
   reap(pidfd);
   ::close(pidfd);

@@ -60,9 +60,9 @@ bool is_full(uint64_t taken) {
 
 // Everything in here belongs to the thread, whose descriptor table has nothing else: no Fd, which
 // would be noted as the caller's.
-class Relay {
+class RelayThread {
  public:
-  Relay(int orders, std::atomic<uint64_t>& taken)
+  RelayThread(int orders, std::atomic<uint64_t>& taken)
       : orders_(orders), epoll_(epoll_create1(EPOLL_CLOEXEC)), taken_(taken) {
     watch(orders_, EPOLLIN, new_watch(Kind::kOrders, nullptr, orders_));
   }
@@ -355,7 +355,7 @@ void live(int orders, std::atomic<uint64_t>& taken) {
   const auto number = static_cast<unsigned>(orders);
   syscall(kernel::kSysCloseRange, number + 1, ~0U, 0);
   if (number > 0) syscall(kernel::kSysCloseRange, 0, number - 1, 0);
-  Relay(orders, taken).serve();
+  RelayThread(orders, taken).serve();
 }
 
 enum Birth : int { kUnborn, kBorn, kRefused };
@@ -474,7 +474,7 @@ void Gate::end(int64_t deadline) {
   }
   pollfd watched{line_.get(), 0, 0};
   // As a rule the container has ended, and the thread is at it: to be woken takes longer than that.
-  constexpr int64_t kMillisecond = 1000000, kSpin = kMillisecond / 10;
+  constexpr int64_t kSpin = kMillisecond / 10;
   send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
   for (const int64_t until = now_ns() + kSpin; now_ns() < until; sched_yield()) {
     if (poll(&watched, 1, 0) == 1) return;

@@ -27,15 +27,15 @@ constexpr int kDeepest = 64;
 
 // Readable for everybody, as a rule, and nobody else's business: who this machine is, its disks
 // with the passwords of shares among their options, what sessions get.
-constexpr std::array<std::string_view, 7> kPaths = {
+constexpr std::array<std::string_view, 7> kSecretPaths = {
     "machine-id", "hostid", "fstab", "crypttab", "environment", "ssl/private", "pki/tls/private"};
 constexpr std::array<std::string_view, 13> kEndings = {
     ".key", "_key",  "-key.pem", ".keytab", ".p12", ".pfx",     ".pk8",
     ".jks", ".kdbx", ".ovpn",    ".psk",    ".ppk", ".keystore"};
 constexpr std::array<std::string_view, 6> kBeginnings = {"ssh_host_", "id_rsa",     "id_dsa",
                                                          "id_ecdsa",  "id_ed25519", "privkey"};
-constexpr std::array<std::string_view, 6> kWords = {"secret",   "credential", "htpasswd",
-                                                    "password", ".netrc",     "pgpass"};
+constexpr std::array<std::string_view, 6> kSecretWords = {"secret",   "credential", "htpasswd",
+                                                          "password", ".netrc",     "pgpass"};
 // Certificates by their names, and sometimes with their key in one file.
 constexpr std::array<std::string_view, 5> kMayHoldKey = {".pem", ".crt", ".cer", ".cert",
                                                          ".bundle"};
@@ -51,12 +51,12 @@ bool is_secret(const std::string& path, std::string_view name) {
   std::transform(low.begin(), low.end(), low.begin(), [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
   });
-  if (std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end()) return true;
+  if (std::find(kSecretPaths.begin(), kSecretPaths.end(), path) != kSecretPaths.end()) return true;
   if (path.starts_with("pam.d/")) return false;  // common-password, passwd
   const auto begins = [&low](std::string_view one) { return low.starts_with(one); };
   const auto holds = [&low](std::string_view one) { return low.find(one) != std::string::npos; };
   return ends_as(low, kEndings) || std::any_of(kBeginnings.begin(), kBeginnings.end(), begins) ||
-         std::any_of(kWords.begin(), kWords.end(), holds);
+         std::any_of(kSecretWords.begin(), kSecretWords.end(), holds);
 }
 
 bool holds_key(int dir, const char* name) {

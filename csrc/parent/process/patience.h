@@ -10,6 +10,7 @@ namespace pyminicon::parent {
 // Nanoseconds of CLOCK_MONOTONIC.
 int64_t now_ns();
 constexpr int64_t kNever = INT64_MAX;
+constexpr int64_t kMillisecond = 1000000;
 
 // Called when a signal has interrupted a wait; throws to give up (Ctrl-C).
 using Interrupted = std::function<void()>;

@@ -24,14 +24,14 @@
 namespace pyminicon::parent {
 namespace {
 
-struct Start {
+struct ReaperStart {
   int helper, table, owner, socket;
   int error = 0;  // of the exec, or of the clone before it
 };
 
 // In the grandchild: raw system calls only, as in csrc/child.
 void exec_reaper(void* argument) {
-  auto& start = *static_cast<Start*>(argument);
+  auto& start = *static_cast<ReaperStart*>(argument);
   char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
   append_number(table, 0, start.table);
   append_number(owner, 0, start.owner);
@@ -60,11 +60,11 @@ void clone_reaper(void* argument) {
   args.stack_size = sizeof stack;
   args.exit_signal = SIGCHLD;
   const long child = clone_onto_stack(&args, exec_reaper, argument);
-  if (child < 0) static_cast<Start*>(argument)->error = static_cast<int>(-child);
+  if (child < 0) static_cast<ReaperStart*>(argument)->error = static_cast<int>(-child);
   sys::exit_group(0);
 }
 
-void run_and_reap(Start& start) {
+void run_and_reap(ReaperStart& start) {
   kernel::CloneArgs args{};
   int pidfd = -1;
   args.flags = kernel::kClonePidfd;
@@ -143,7 +143,7 @@ void Reaper::start() {
   if (!memory_.there()) make_table();
   Pipe socket = make_socketpair();
   socket_.keep(std::move(socket.write));
-  Start start{helper.get(), memory_.get(), owner.get(), socket.read.get()};
+  ReaperStart start{helper.get(), memory_.get(), owner.get(), socket.read.get()};
   run_and_reap(start);
   socket.read.reset();
   await_announcement();

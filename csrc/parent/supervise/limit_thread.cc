@@ -20,7 +20,6 @@
 namespace pyminicon::parent {
 namespace {
 
-constexpr int64_t kMillisecond = 1000000;
 constexpr size_t kPiece = 1 << 16;
 
 // Where nothing more may pass: a byte that waits is one too many. False at the end of the stream.
@@ -185,7 +184,7 @@ LimitThread& limit_thread() {
   };
   static std::atomic<uint64_t> busy_in{0};
   if (busy_in.exchange(fork_generation()) != fork_generation()) busy.clear();
-  const Busy making;
+  const Busy alone;
   if (current == nullptr || made_in != fork_generation()) {
     current = new LimitThread;
     made_in = fork_generation();

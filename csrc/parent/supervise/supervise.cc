@@ -24,7 +24,6 @@ int wait_ms(int64_t deadline) {
 
 namespace {
 
-constexpr int64_t kMillisecond = 1000000;
 constexpr int kLookAgainMs = 100;  // at a container that was killed: can it die?
 
 // A write into a pipe whose reader has gone raises SIGPIPE; an embedding program need not ignore
