@@ -47,10 +47,26 @@ def meant(options: dict[str, Any], send: Callable[[str], Any]) -> Meant:
     return Meant(image, digest)
 
 
+def known(options: dict[str, Any]) -> Meant:
+    """The same for who sends and pulls nothing: by its digest where this store has it, else a name for each node."""
+    image = os.fsdecode(options.get("image", "host"))
+    return Meant(image, lookup.find_digest(lookup.own_store(), image) if _is_name(image) else None)
+
+
+def _is_name(image: str) -> bool:
+    if image in ("host", "python") or image.startswith((".", "/")):
+        return False
+    return "/" not in image or not os.path.exists(image)
+
+
 def settled(options: dict[str, Any], image: Meant, fetch: Callable[[Any], bytes]) -> dict[str, Any]:
     """``options`` with the very image that was meant, which is in this node's store afterwards. Raises SpecError."""
     if image.digest is None:
-        return options
+        if not _is_name(image.name) or lookup.find_digest(lookup.own_store(), image.name) is not None:
+            return options
+        from pyminicon.images.pulling import pull
+
+        return {**options, "image": pull(image.name)}
     if not store.Store().has(image.digest):
         found = unpacked(fetch(image.sent)) if image.sent is not None else _pulled(image)
         if found != image.digest:

@@ -140,12 +140,10 @@ class Spread:
         self._seconds: float | None = None  # of one job
 
     def _recipe(self, own: dict[str, Any]) -> Recipe:
-        key = repr((self._stock, sorted(own.items())))
+        key = repr(sorted(own.items()))
         if key not in self._recipes:
-            # What a limit may be is for the machine to say that has the container.
-            here = {name: value for name, value in own.items() if name not in specs.LIMITS}
-            specs.parse(_NOTHING, here, specs.EACH_RUN | {"tty"})
-            self._recipes[key] = Recipe(key, own, self._stock, job_images.meant(own, self._cluster.send))
+            check(own)
+            self._recipes[key] = recipe(own, self._stock, job_images.meant(own, self._cluster.send))
         return self._recipes[key]
 
     def _entry(self, number: int, job: Any) -> Entry:
@@ -244,6 +242,18 @@ def as_job(job: Any) -> tuple[Any, dict[str, Any]]:
     """Args and options of what was given as a job."""
     pair = isinstance(job, tuple) and len(job) == 2 and isinstance(job[1], dict)
     return job if pair else (job, {})
+
+
+def check(own: dict[str, Any]) -> None:
+    """Raises SpecError for what no template takes."""
+    # What a limit may be is for the machine to say that has the container.
+    here = {name: value for name, value in own.items() if name not in specs.LIMITS}
+    specs.parse(_NOTHING, here, specs.EACH_RUN | {"tty"})
+
+
+def recipe(own: dict[str, Any], stock: int, image: job_images.Meant) -> Recipe:
+    """What a template is made by, and known by: a name may mean another image tomorrow."""
+    return Recipe(repr((stock, sorted(own.items()), image.digest)), own, stock, image)
 
 
 def divided(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

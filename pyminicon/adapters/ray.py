@@ -149,11 +149,12 @@ def job(*, stock: int = 2, **options: Any) -> Callable[[Callable[..., Any]], Cal
     """For a function that becomes a Ray task, or a method of an actor: what it returns is a job, args or ``(args,
     options)``, and what its caller gets is the Result. ``options``: of its containers.
 
-    Each worker process keeps one template for them. An image that a node's store lacks is pulled there; one with a
-    digest in its name is the same on all.
+    Each worker process keeps one template for them. An image that a node's store lacks is pulled there, at the digest
+    that the decorating program's store has for it, if any; an archive is to be on each node.
     """
     own, each = spreading.divided(options)
-    recipe = spreading.Recipe(repr((stock, sorted(own.items()))), own, stock, job_images.Meant(""))
+    spreading.check(own)
+    recipe = spreading.recipe(own, stock, job_images.known(own))
 
     def contained(function: Callable[..., Any]) -> Callable[..., Result[Any]]:
         if inspect.iscoroutinefunction(function):

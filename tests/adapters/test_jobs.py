@@ -273,6 +273,44 @@ def test_the_image_is_the_one_that_was_meant_or_the_job_fails(
     assert isinstance(error, pyminicon.SpecError) and "on this node, not sha256:" in str(error)
 
 
+def test_a_name_that_means_another_image_now_has_another_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Elsewhere(tmp_path / "node", tmp_path / "mine", monkeypatch)
+    for told in ("first\n", "other\n"):
+        path = archive(tmp_path / "app.tar", told.encode())
+        assert [r.stdout for r in spread(cluster, [SAY], image=path, text=True)] == [told]
+
+
+def test_what_sends_nothing_means_the_image_that_it_has_or_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path / "app.tar", b"first\n")
+    monkeypatch.setenv("PYMINICON_STORE", str(tmp_path / "mine"))
+    assert job_images.known({"image": "app"}) == ("app", None, None)
+    digest = job_images.unpacked(Path(path).read_bytes())
+    job_images.store.Store().tag(digest, ["app:latest"])
+    assert job_images.known({"image": "app"}) == ("app", digest, None)
+    for image in ("host", "python", path, str(tmp_path)):
+        assert job_images.known({"image": image}) == (image, None, None)
+
+
+def test_a_node_pulls_a_name_that_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def pull(name: str) -> str:
+        asked.append(name)
+        return job_images.unpacked(Path(path).read_bytes())
+
+    path = archive(tmp_path / "app.tar", b"first\n")
+    monkeypatch.setenv("PYMINICON_STORE", str(tmp_path / "node"))
+    monkeypatch.setattr("pyminicon.images.pulling.pull", pull)
+    own: dict[str, Any] = {"image": "app"}
+    made = jobs.recipe(own, 1, job_images.known(own))
+    assert jobs.run(made, SAY, {"capture_output": True}, None, bytes).stdout == b"first\n"
+    assert asked == ["app"]
+
+
 def test_a_name_that_only_the_caller_has_is_said_with_the_way_round_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

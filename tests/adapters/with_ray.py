@@ -95,6 +95,11 @@ def test_a_cancel_in_the_moment_of_the_start_ends_the_container(monkeypatch: pyt
     assert ended.wait(60)
 
 
+def test_what_is_no_option_is_refused_where_it_stands() -> None:
+    with pytest.raises(pyminicon.SpecError, match="memory"):
+        boxes.job(memroy="1G")
+
+
 def test_an_async_function_is_no_job() -> None:
     with pytest.raises(TypeError, match="plain function"):
 
