@@ -4,7 +4,8 @@ The other one is the same server with ``asyncio.create_subprocess_exec`` in a di
 but a time. Both get the same submissions at once and judge as many at a time; a client pings them meanwhile.
 
 A turn takes minutes with all submissions, so one can be measured alone (``--only NAME --add``) and joins the turns that
-the file has already; each figure is the median of its server's turns.
+the file has already; each figure is the median of its server's turns. Where even one is too long, ``--budget`` ends it:
+all have been sent, the pings until then count, and how many were judged is said.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def serving(source: str) -> Iterator[str]:
         port = free.getsockname()[1]
         free.close()
         words = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", str(port), "judge:app"]
-        process = subprocess.Popen(words, cwd=place)
+        process = subprocess.Popen(words, cwd=place, env={**os.environ, "TMPDIR": place})
         try:
             deadline = time.monotonic() + 60
             while True:
@@ -99,11 +100,16 @@ def serving(source: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(60)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:  # it would judge what nobody waits for any more
+                process.kill()
+                process.wait()
 
 
-async def judged(server: str, sent: list[tuple[str, str]]) -> list[int]:
-    """Sends all at once; the pings meanwhile, in nanoseconds. Raises RuntimeError for a verdict that is wrong."""
+async def judged(server: str, sent: list[tuple[str, str]], budget: float = 600) -> tuple[list[int], int]:
+    """Sends all at once; the pings meanwhile, in nanoseconds, and how many were judged within ``budget`` seconds.
+    Raises RuntimeError for a verdict that is wrong."""
     import httpx
 
     pings: list[int] = []
@@ -124,21 +130,32 @@ async def judged(server: str, sent: list[tuple[str, str]]) -> list[int]:
                 raise RuntimeError(f"{language}: {verdict}")
 
         pinging = asyncio.create_task(ping())
-        await asyncio.gather(*(judge(*one) for one in sent))
-        pinging.cancel()
-    return pings
+        judging = [asyncio.create_task(judge(*one)) for one in sent]
+        done, left = await asyncio.wait(judging, timeout=budget, return_when=asyncio.FIRST_EXCEPTION)
+        for task in (pinging, *left):
+            task.cancel()
+        for task in done:
+            task.result()
+        await asyncio.gather(pinging, *left, return_exceptions=True)
+    return pings, len(done)
 
 
-def turn(name: str, sent: list[tuple[str, str]]) -> dict[str, Any]:
+def turn(name: str, sent: list[tuple[str, str]], budget: float) -> dict[str, Any]:
     """One server's figures, from its start to the last verdict."""
     load = round(os.getloadavg()[0], 2)
     with serving(programs()[name]) as server:
         asyncio.run(judged(server, [*ADDS.items()]))  # what is slow the first time
         begun = time.perf_counter()
-        pings = asyncio.run(judged(server, sent))
+        pings, number = asyncio.run(judged(server, sent, budget))
         seconds = time.perf_counter() - begun
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    found = {"made": made, "load": load, "seconds": round(seconds, 1), **figures(pings).as_dict()}
+    found = {
+        "made": made,
+        "load": load,
+        "seconds": round(seconds, 1),
+        "judged": number,
+        **figures(pings).as_dict(),
+    }
     return {"name": name, "commit": report.commit(), **found}
 
 
@@ -150,7 +167,7 @@ def rows_of(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if own:
             middle = {
                 what: round(statistics.median(one[what] for one in own), 2)
-                for what in ("p50", "p90", "p99", "seconds")
+                for what in ("p50", "p90", "p99", "seconds", "judged")
             }
             pings = sum(one["number"] for one in own)
             rows.append({"name": name, **middle, "pings": pings, "turns": len(own)})
@@ -163,6 +180,7 @@ def rows_of(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds how many are sent, and to whom."""
     parser.add_argument("--submissions", type=int, default=300, help="at once; a third in each language")
+    parser.add_argument("--budget", type=float, default=600, help="seconds of a turn, then it ends")
     parser.add_argument("--only", choices=[*programs()], help="a turn of this server alone")
     parser.add_argument(
         "--add", action="store_true", help="keep the turns of as many submissions in the file"
@@ -175,11 +193,11 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
     sent = [*ADDS.items()] * (number // len(ADDS))
     random.Random(7).shuffle(sent)
     turns = _turns_before(options, len(sent)) if options.add else []
-    turns += [turn(name, sent) for name in programs() if options.only in (None, name)]
+    turns += [turn(name, sent, options.budget) for name in programs() if options.only in (None, name)]
     rows = rows_of(turns)
-    names = ("name", "turns", "p50", "p90", "p99", "ratio", "seconds")
+    names = ("name", "turns", "p50", "p90", "p99", "ratio", "judged", "seconds")
     title = f"judge (a ping in microseconds, {len(sent)} submissions at once)"
-    header = ("", "turns", "p50", "p90", "p99", "p99's ratio", "seconds in all")
+    header = ("", "turns", "p50", "p90", "p99", "p99's ratio", "judged", "seconds")
     report.show(report.table(title, header, [[row[name] for name in names] for row in rows]))
     return {"unit": "us", "submissions": len(sent), "rows": rows, "turns": turns}
 

@@ -184,10 +184,17 @@ def judge(body: dict[str, Any]) -> str:
     """How soon each server answers."""
     names = ("p50", "p90", "p99")
     rows = [
-        [r["name"], r.get("turns", 1), *(r[name] / 1e3 for name in names), r["ratio"], r["seconds"]]
+        [
+            r["name"],
+            r.get("turns", 1),
+            *(r[name] / 1e3 for name in names),
+            r["ratio"],
+            round(r.get("judged", body["submissions"])),
+            r["seconds"],
+        ]
         for r in body["rows"]
     ]
-    header = ("turns", "p50 ms", "p90 ms", "p99 ms", "ratio of p99", "seconds in all")
+    header = ("turns", "p50 ms", "p90 ms", "p99 ms", "ratio of p99", "judged", "in seconds")
     return _markdown((f"a ping, {body['submissions']} submissions at once", *header), rows)
 
 
