@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import os
+import selectors
 import socket
 import sys
 import threading
@@ -43,11 +44,21 @@ class _Loop:
     """This process's; a fork makes its own. A container that asks for nothing doesn't wake it."""
 
     def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        # Of asyncio's own kind, whatever policy the program has.
+        self.loop: asyncio.AbstractEventLoop = asyncio.SelectorEventLoop(self._selector)
         self.heard, self.bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.heard.setblocking(False)
         self.loop.add_reader(self.heard, self._rung)
         threading.Thread(target=self.loop.run_forever, name="pyminicon-proxy", daemon=True).start()
+
+    def leave(self) -> None:
+        """In a fork: what it has open is the parent's. By which sockets a loop is woken is asyncio's own affair."""
+        woken_by = [getattr(self.loop, name, None) for name in ("_ssock", "_csock")]
+        for one in (self.heard, self.bell, *woken_by):
+            if one is not None:
+                os.close(one.detach())
+        self._selector.close()
 
     def _rung(self) -> None:
         try:
@@ -76,8 +87,7 @@ def _after_fork() -> None:
     global _lock, _loop
     _lock = threading.Lock()
     if _loop is not None:
-        for one in (_loop.heard, _loop.bell):
-            os.close(one.detach())
+        _loop.leave()
         _left.append(_loop)
         _loop = None
     for proxy in list(_proxies.values()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import os
 import pickle
@@ -625,6 +626,37 @@ for i in range(1010):
     r = pyminicon.run(["python3", "-c", code], image="host", egress=[], timeout=120)
     assert len(r.refused) == 1000
     assert r.refused[-1] == ("n1009.test", 443, "no rule allows n1009.test:443: egress='n1009.test' would")
+
+
+def _sockets() -> collections.Counter[str]:
+    found: collections.Counter[str] = collections.Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[os.readlink(f"/proc/self/fd/{fd}")] += 1
+    return collections.Counter(
+        {name: n for name, n in found.items() if "socket:" in name or "eventpoll" in name}
+    )
+
+
+def test_a_fork_inherits_none_of_its_sockets(server: Server) -> None:
+    code = "import socket; s = socket.create_connection(('127.0.0.1', 61080)); s.sendall(b'CONNECT'); print(1, flush=True); s.recv(1)"
+    before = _sockets()
+    with pyminicon.start(
+        ["python3", "-c", code], image="host", egress=[f"127.0.0.1:{server.port}"], stdout=pyminicon.PIPE
+    ) as c:
+        assert c.stdout is not None and c.stdout.readline() == b"1\n"
+        line_and_its_copy_and_a_client = 3
+        until = time.monotonic() + 30
+        while (_sockets() - before).total() < line_and_its_copy_and_a_client and time.monotonic() < until:
+            time.sleep(0.01)
+        pid = os.fork()
+        if pid == 0:
+            left = -1
+            try:
+                left = (_sockets() - before).total()
+            finally:
+                os._exit(left)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_fork_has_nothing_of_it(server: Server) -> None:
