@@ -9,6 +9,7 @@ namespace pyminicon {
 // X(identifier, "name as the user reads it")
 #define PYMINICON_STAGES(X)        \
   X(kNone, "none")                 \
+  X(kPublish, "publish")           \
   X(kPrepare, "prepare")           \
   X(kWatch, "watch")               \
   X(kCgroup, "cgroup")             \

@@ -40,6 +40,7 @@ StartRequest::StartRequest(Handle& handle, const PlanSpec& spec, const Request& 
   if (!request.gate.is_none()) {
     gate = request.gate.cast<std::shared_ptr<parent::Gate>>();
     options.served = true;
+    options.served_since = gate->since();
     if (request.gate_port != 0) options.gate = gate->line();
     options.gate_port = request.gate_port;
   }

@@ -215,7 +215,7 @@ def _network(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _settings(fields: Fields, wanted: dict[str, Any]) -> list[str]:
-    served = _gate(fields, wanted) and not fields.get("pasta")
+    served = (wanted.get("publish") or wanted.get("egress") is not None) and not fields.get("pasta")
     from pyminicon import _core
 
     steps = [f"net.ipv4.tcp_congestion_control = {_core.UNPACED}"] if served else []
@@ -223,11 +223,11 @@ def _settings(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 
 def _gate(fields: Fields, wanted: dict[str, Any]) -> list[str]:
-    steps = [f"publish {words}" for words in wanted.get("publish") or []]
-    return steps if wanted.get("egress") is None else [*steps, "a listener for the proxy"]
+    return [] if wanted.get("egress") is None else ["a listener for the proxy"]
 
 
 _STAGES: dict[str, Callable[[Fields, dict[str, Any]], list[str]]] = {
+    "publish": lambda fields, wanted: [f"publish {words}" for words in wanted.get("publish") or []],
     "cgroup": _cgroup,
     "clone": _clone,
     "signals": lambda fields, wanted: ["every signal at its default"],

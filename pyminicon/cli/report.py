@@ -115,6 +115,10 @@ def as_json(box: Container[Any], given: dict[str, Any]) -> None:
         "startup": box.startup,
         "usage": {figure: getattr(usage, figure) for figure in usage.__slots__},
     }
+    if "egress" in given:
+        fields["refused"] = [
+            {"host": one.host, "port": one.port, "reason": one.reason} for one in box.refused
+        ]
     if box.trace is not None:
         fields["trace"] = box.trace
     os.write(2, (json.dumps(fields) + "\n").encode())

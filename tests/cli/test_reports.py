@@ -57,6 +57,24 @@ def test_trace_has_a_line_a_stage_that_adds_up(anybody: Cli) -> None:
     assert abs(sum(float(row[2]) for row in rows[1:-1]) - total) < 0.05 * total + 5
 
 
+def test_a_served_network_has_a_stage_of_its_own_in_the_trace(anybody: Cli) -> None:
+    r = anybody("run", "--trace", "--egress", "example.com", "-p", "0:80", "host", "true")
+    rows = [line.split() for line in r.stderr.splitlines()]
+    assert [row[0] for row in rows[1:3]] == ["publish", "prepare"]
+    assert float(rows[1][1]) == 0.0 and float(rows[1][2]) == float(rows[2][1]) > 0
+    total = float(rows[-1][-1])
+    assert abs(sum(float(row[2]) for row in rows[1:-1]) - total) < 0.05 * total + 5
+
+
+def test_json_tells_what_the_proxy_refused(anybody: Cli) -> None:
+    code = "import socket; s = socket.create_connection(('127.0.0.1', 61080)); s.sendall(b'CONNECT a.test:443 HTTP/1.1\\r\\n\\r\\n'); s.recv(9)"
+    r = anybody("run", "--json", "--egress", "example.com", "host", "python3", "-c", code)
+    (refused,) = json.loads(r.stderr)["refused"]
+    assert (refused["host"], refused["port"]) == ("a.test", 443)
+    assert "egress='a.test' would" in refused["reason"]
+    assert "refused" not in json.loads(anybody("run", "--json", "host", "true").stderr)
+
+
 def test_trace_goes_into_a_file_for_perfetto(cli: Cli, tmp_path: Path) -> None:
     r = cli("run", f"--trace={tmp_path}/t.json", "host", "echo", "out")
     assert (r.returncode, r.stdout, r.stderr) == (0, "out\n", "")

@@ -22,6 +22,7 @@ TIOCSCTTY = 0x540E
 
 #: stage: (the call that is made to fail, its second argument if only then, options, subject)
 DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
+    "publish": ("listen", None, {"publish": ["0:80"]}, "127.0.0.1:0"),
     "prepare": ("socketpair", None, {"collect": ["/x"]}, "socketpair"),
     "watch": ("pidfd_open", None, {"warm": False}, "pidfd_open"),
     "clone": ("clone3", None, {}, ""),
@@ -35,7 +36,7 @@ DENIED: dict[str, tuple[str, int | None, dict[str, Any], str]] = {
     "mount": ("openat2", None, {}, "/usr"),
     "pivot_root": ("pivot_root", None, {}, ""),
     "loopback": ("socket", None, {}, ""),
-    "gate": ("pidfd_open", os.O_NONBLOCK, {"publish": ["0:80"]}, ""),
+    "gate": ("listen", None, {"egress": []}, ""),
     "collect": ("sendmsg", None, {"collect": ["/x"]}, ""),
     "park": ("recvmsg", None, {"template": True}, ""),
     "stdio": ("dup3", None, {"stdin": -3}, "descriptor 0"),

@@ -24,7 +24,7 @@ NUMBERS = {
     "prlimit64": (302, 261), "recvmsg": (47, 212), "seccomp": (317, 277), "sendmsg": (46, 211), "setgroups": (116, 159),
     "sethostname": (170, 161), "setresgid": (119, 149), "setsid": (112, 157), "socket": (41, 198), "socketpair": (53, 199),
     "unshare": (272, 97), "memfd_create": (319, 279), "mount_setattr": (442, 442), "umount2": (166, 39), "getcwd": (79, 17),
-    "chdir": (80, 49), "landlock_restrict_self": (446, 446),
+    "chdir": (80, 49), "landlock_restrict_self": (446, 446), "listen": (50, 201),
 }  # fmt: skip
 
 
@@ -53,7 +53,11 @@ def main() -> None:
         pyminicon.run(["/bin/true"])
         pyminicon.run(
             ["/bin/true"],
-            **{name: value for name, value in words.items() if name in ("memory", "init", "publish")},
+            **{
+                name: value
+                for name, value in words.items()
+                if name in ("memory", "init", "publish", "egress")
+            },
         )
     else:  # what importing would have done
         import pyminicon._core

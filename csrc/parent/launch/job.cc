@@ -376,8 +376,9 @@ void throw_failure(const std::string& subject, const Report& report, int signal,
                       "killed by signal " + std::to_string(signal) + " while being set up");
 }
 
-void keep_trace(const Report& report, Launched& made) {
-  made.trace.emplace_back("prepare", 0);
+void keep_trace(const Report& report, int64_t prepared, Launched& made) {
+  if (prepared != made.begun) made.trace.emplace_back("publish", 0);
+  made.trace.emplace_back("prepare", prepared - made.begun);
   for (uint32_t stage = 0; stage < static_cast<uint32_t>(Stage::kCount); ++stage) {
     const auto stamp = static_cast<int64_t>(report.stamps[stage]);
     if (stamp == 0) continue;

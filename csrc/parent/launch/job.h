@@ -82,6 +82,6 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
                                 const std::string& hint = {});
 
 // The stamps in the report as (stage, ns since made.begun).
-void keep_trace(const Report& report, Launched& made);
+void keep_trace(const Report& report, int64_t prepared, Launched& made);
 
 }  // namespace pyminicon::parent

@@ -25,6 +25,8 @@ namespace {
 Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
   Launched made(spec);
   if (options.begun != 0) made.begun = options.begun;
+  const int64_t prepared = made.begun;
+  if (options.served) made.begun = options.served_since;
   LaunchJob job(spec, options);
   job.prepare(made, false);
   job.clone(made);
@@ -33,7 +35,7 @@ Launched launch_once(const PlanSpec& spec, const LaunchOptions& options) {
   if (options.undo_later && can_undo_later(spec))
     made.undo_later();  // at once: it may have ended in a moment
   job.check(made, options.exec.argv.empty() ? Stage::kInit : Stage::kExec);
-  if (options.trace) keep_trace(job.report(), made);
+  if (options.trace) keep_trace(job.report(), prepared, made);
   return made;
 }
 

@@ -30,7 +30,8 @@ struct LaunchOptions {
   bool undo_later = false;    // somebody waits for the end: not for the undoing of the mounts
   int cancel = -1;            // readable: the caller gives the set-up up
   Interrupted interrupted;
-  bool served = false;        // the caller serves its network
+  bool served = false;        // the caller serves its network,
+  int64_t served_since = 0;   // and what that takes was begun then
   int gate = -1;              // where the child sends a listener at this port of its loopback,
   uint32_t gate_port = 0;     // or 0
   bool thread_waits = false;  // the launching thread, until the container has ended

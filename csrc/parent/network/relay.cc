@@ -409,7 +409,8 @@ void Room::take(uint32_t count) {
                       "raise the limit of descriptors: ulimit -n 8192");
 }
 
-Gate::Gate(int bell) : relay_(relay()), room_(relay_.taken), bell_(bell), number_(next_number()) {
+Gate::Gate(int bell)
+    : relay_(relay()), room_(relay_.taken), bell_(bell), number_(next_number()), since_(now_ns()) {
   constexpr uint32_t kLineAndPidfd = 2, kBellAndListener = 2;
   room_.take(kLineAndPidfd + (bell >= 0 ? kBellAndListener : 0));
   Pipe line = make_socketpair();

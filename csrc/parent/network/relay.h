@@ -50,6 +50,7 @@ class Gate {
   // A listener outside, whose connections wait until they can be led to that port inside.
   Listening publish(const Address& outside, uint16_t inside);
   uint64_t number() const { return number_; }  // of this process's gates
+  int64_t since() const { return since_; }
   int line() const { return line_.get(); }
   // It has begun, and the thread takes over, which gets into its network by a pidfd of its pid 1.
   // Throws LaunchFailure, also where it has been ended.
@@ -64,6 +65,7 @@ class Gate {
   Room room_;
   const int bell_;
   const uint64_t number_;
+  const int64_t since_;
   Fd line_, inner_;
   std::vector<Fd> listeners_;
   std::vector<uint16_t> ports_;
