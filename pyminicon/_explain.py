@@ -103,7 +103,23 @@ def _in_container() -> bool:
     return os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv") or "container" in os.environ
 
 
+def _children_live_elsewhere(number: int) -> str | None:
+    """Who calls unshare(CLONE_NEWPID) or setns(2) stays where he is, and his children begin in another PID namespace;
+    with its first process it ends, and what is cloned from outside can't have a further one (pid_namespaces(7))."""
+    if number not in (errno.EINVAL, errno.ENOMEM, errno.ECHILD):
+        return None
+    try:
+        if os.readlink("/proc/thread-self/ns/pid") == os.readlink("/proc/thread-self/ns/pid_for_children"):
+            return None
+    except FileNotFoundError:  # so it is as long as that namespace has no process
+        if not os.path.exists("/proc/thread-self/ns/pid"):
+            return None
+    return "children of this process begin in another PID namespace: fork after unshare(CLONE_NEWPID)"
+
+
 def _forbidden(number: int, subject: str) -> str | None:
+    if elsewhere := _children_live_elsewhere(number):
+        return elsewhere
     if number in (errno.EPERM, errno.ENOSYS) and (remedy := filtered()):
         return remedy
     return "the kernel is too old; Linux 5.12 is needed" if number == errno.ENOSYS else None
@@ -130,6 +146,8 @@ def _sysctl(number: int, subject: str) -> str | None:
 
 
 def _clone(number: int, subject: str) -> str | None:
+    if elsewhere := _children_live_elsewhere(number):
+        return elsewhere
     if number in (errno.EPERM, errno.EACCES):
         return _user_namespaces_forbidden()
     if number == errno.ENOSYS and (remedy := filtered()):

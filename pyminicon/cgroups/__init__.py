@@ -141,7 +141,10 @@ class _Builder:
         wished = {"memory", "pids", "io"} - required if self.limits.usage else set()
         unified = (required | wished) - set(self.trees.v1)
         if (missing := sorted(required & unified)) and self.trees.v2 is None:
-            refuse(errno.EOPNOTSUPP, missing[0], "no cgroup tree with this controller is mounted here")
+            hint = "no cgroup tree with this controller is mounted here"
+            if cgroup_tree.mounted_outside():
+                hint = "mount the cgroups anew after unshare(CLONE_NEWCGROUP)"
+            refuse(errno.EOPNOTSUPP, missing[0], hint)
         clock = self.limits.usage or self.limits.cpu_time
         if self.trees.v2 is not None and (missing or self.prefers_v2):
             if unified or clock or self.limits.kill:

@@ -154,6 +154,12 @@ def _mounts() -> Iterator[tuple[str, str, str, list[str]]]:
             yield "cgroup" + kind, _unescape(fields[3]), _unescape(fields[4]), options.split(",")
 
 
+def mounted_outside() -> bool:
+    """Whether a cgroup tree is mounted from above this process's cgroup namespace, as after unshare(CLONE_NEWCGROUP):
+    which of its directories are the caller's can't be told then (cgroup_namespaces(7))."""
+    return any(root.startswith("/..") for _, root, _, _ in _mounts())
+
+
 def find() -> Trees:
     """The trees of this machine as they are now, without the cache."""
     trees = Trees(os.getpid())

@@ -72,6 +72,8 @@ def _enable_from_the_top(tree: Tree, parent: str, controller: str, top: str) -> 
 
 
 def _no_controller(controller: str) -> str:
+    if cgroup_tree.mounted_outside():
+        return f"mount the cgroups anew after unshare(CLONE_NEWCGROUP) ({_DOCS}#place)"
     if os.geteuid() != 0 and cgroup_tree.systemd_runs():
         return (
             f"as root: systemctl edit user@.service: [Service] Delegate={controller} ({_DOCS}#no-controller)"

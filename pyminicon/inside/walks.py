@@ -98,6 +98,7 @@ def _is_directory(path: Name, name: str, kind: int, follow: bool) -> Op[bool]:
 
 def parse(pattern: str, recursive: bool) -> tuple[tuple[str, ...], bool]:
     """The parts of a pattern, and whether only directories are meant."""
+    pattern = os.fspath(pattern)
     if not pattern and not recursive:
         raise ValueError(f"Unacceptable pattern: {pattern!r}")
     if pattern.startswith("/"):

@@ -77,11 +77,14 @@ class Request:
                 raise ValueError("embedded null byte")
 
     def packed(self) -> bytes:
-        """The message."""
-        head = _REQUEST.pack(
-            self.op, self.flags, self.open_flags, self.mode, self.time,
-            len(self.name) + 1, len(self.second) + 1,
-        )  # fmt: skip
+        """The message. Raises TypeError for a number that is none or has more bits than the file system's."""
+        try:
+            head = _REQUEST.pack(
+                self.op, self.flags, self.open_flags, self.mode, self.time,
+                len(self.name) + 1, len(self.second) + 1,
+            )  # fmt: skip
+        except struct.error as error:
+            raise TypeError(f"a mode, an id or a time: {error}") from None
         return b"%b%b\0%b\0" % (head, self.name, self.second)
 
 

@@ -55,16 +55,18 @@ def volume(words: str | Sequence[str]) -> tuple[str, str, str]:
     parts = words.split(":") if isinstance(words, str) else list(words)
     if not 2 <= len(parts) <= 3 or not parts[0]:
         raise SpecError("volumes", f"takes 'source:target[:ro]', or these as a tuple, not {words!r}")
-    mode = "rw"
+    mode = ""
     for word in parts[2].split(",") if len(parts) == 3 else ():
         if word in ("ro", "rw"):
+            if mode not in ("", word):
+                raise SpecError("volumes", f"is either ro or rw, not both: {parts[2]!r}")
             mode = word
         elif word not in MEANINGLESS:
             raise SpecError("volumes", f"the part after the target is ro or rw, not {word!r}")
     source = os.path.abspath(parts[0])
     if len(source) > 4095:
         raise SpecError("volumes", "the source is longer than a path can be")
-    return source, mount_point("volumes", parts[1]), mode
+    return source, mount_point("volumes", parts[1]), mode or "rw"
 
 
 def tmpfs(words: str) -> tuple[str, str, bool]:

@@ -209,6 +209,22 @@ def test_patterns_that_mean_nothing_are_refused_alike(trees: tuple[Path, Any], p
     assert kinds[0] == kinds[1]
 
 
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda top: list(top.glob(5)),
+        lambda top: list(top.rglob(None)),
+        lambda top: (top / "new").touch(mode="a"),
+        lambda top: (top / "new").touch(mode=2**40),
+        lambda top: (top / "new").mkdir(mode="a"),
+    ],
+)
+def test_what_is_no_pattern_or_number_is_a_type_error(trees: tuple[Path, Any], work: Any) -> None:
+    with pytest.raises(TypeError):
+        work(trees[1])
+    assert not (trees[1] / "new").exists()
+
+
 def test_walk(trees: tuple[Path, Any]) -> None:
     inside = trees[1]
     for top_down in (True, False):

@@ -28,6 +28,13 @@ def test_a_volume_is_source_target_and_mode(words: str, want: tuple[str, str, st
     assert volume(words) == want
 
 
+def test_a_volume_is_not_read_only_and_writable_at_once() -> None:
+    for words in ("/a:/b:rw,ro", "/a:/b:ro,z,rw"):
+        with pytest.raises(SpecError, match="either ro or rw"):
+            volume(words)
+    assert volume("/a:/b:ro,z,ro")[2] == "ro"
+
+
 def test_a_relative_source_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert volume("x:/y")[0] == str(tmp_path / "x")
