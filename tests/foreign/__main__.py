@@ -40,6 +40,7 @@ DIFFERENT = {
     "test_communicate_BrokenPipeError_stdin_write": _MOCK,
     "test_run_with_pathlike_path": "a program's path may be a path object alone: more is taken, nothing less",
     "test_group": "an id beyond all ids is a SpecError, a ValueError, where subprocess has an OverflowError",
+    "test_extra_groups": "a user's own group stays among the groups, as in docker since CVE-2022-36109",
     "test_user": "an id beyond all ids is a SpecError, a ValueError, where subprocess has an OverflowError",
     "test_stopped": "replaces os.waitpid, which a container isn't waited for by",
 }
