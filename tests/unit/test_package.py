@@ -33,6 +33,6 @@ def test_the_pythons_that_it_says_it_runs_on_are_those_that_ci_tries() -> None:
 
 def test_the_changelog_has_a_place_for_each_kind_of_change() -> None:
     text = (TOP / "CHANGELOG.md").read_text()
-    newest = text.split("\n## [")[1]
+    newest = next(part for part in text.split("\n## [")[1:] if not part.startswith("Unreleased"))
     for kind in ("Added", "Changed", "Removed", "Fixed", "Security"):
         assert f"\n### {kind}\n" in newest
