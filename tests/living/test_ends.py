@@ -42,7 +42,7 @@ def test_running_commands_end_with_it() -> None:
     assert (c.returncode, p.wait(10), p.limit) == (0, -9, None)
     with pyminicon.start() as c:
         p = c.start(["sleep", "100"])
-        threading.Timer(0.2, c.kill).start()
+        threading.Timer(1.0, c.kill).start()
         r = c.run(["sleep", "100"])
         assert (r.returncode, r.limit, p.wait(10), c.wait(10)) == (-9, None, -9, -9)
 
@@ -69,7 +69,7 @@ def test_terminate_tells_every_process_and_then_closes() -> None:
         c.run(["sh", "-c", "(trap '' TERM; sleep 100) & exit 0"])
         begun = time.monotonic()
         c.terminate()
-        assert c.wait(10) == 0 and time.monotonic() - begun < 5
+        assert c.wait(60) == 0 and time.monotonic() - begun < 60
 
 
 def test_a_signal_goes_to_every_process_inside() -> None:

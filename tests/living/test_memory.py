@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +146,18 @@ def test_init_is_no_part_of_what_is_starved_or_frozen() -> None:
         c.run(["true"])
         c.freeze()
         place = Path(f"/proc/{c.pid}/cgroup").read_text()
-        # One that has just ended and isn't reaped yet is nowhere.
-        assert soon(lambda: {Path(f"/proc/{pid}/cgroup").read_text() for pid in workers(c.pid)} == {place})
+        # One that has just ended and isn't reaped yet is nowhere, and then it is gone.
+        assert soon(lambda: set(places_of(workers(c.pid))) == {place})
         c.thaw()
     ours = [line for line in place.splitlines() if f"-{os.getpid()}-" in line]
     assert all(line.endswith("/init") for line in ours if line.startswith("0::"))
     assert not [line for line in ours if ":cpu:" in line or ":freezer:" in line]
+
+
+def places_of(pids: list[int]) -> Iterator[str]:
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            yield Path(f"/proc/{pid}/cgroup").read_text()
 
 
 def workers(init: int) -> list[int]:
@@ -193,8 +201,9 @@ def test_no_cgroup_of_a_command_outlives_what_is_in_it_but_a_spare_one() -> None
         for _ in range(10):
             c.run(["true"])
             assert len(of_commands()) == 1
-        c.run(["sh", "-c", "sleep 0.2 & exit 0"])
+        c.run(["sh", "-c", "(until [ -e /tmp/go ]; do sleep 0.05; done) & exit 0"])
         assert c.run(["true"]).returncode == 0 and len(of_commands()) == 2
+        c.run(["touch", "/tmp/go"], check=True)
         assert soon(lambda: c.run(["true"]).returncode == 0 and len(of_commands()) == 1)
         c.run(["sh", "-c", "sleep 300 & exit 0"])
     assert cgroups() == before

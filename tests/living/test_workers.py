@@ -49,14 +49,15 @@ def test_init_sleeps_through_commands_one_after_the_other() -> None:
         before = times_asleep(c.pid)
         for _ in range(20):
             assert c.run(["true"]).returncode == 0
-        assert times_asleep(c.pid) - before <= 2
+        # Once a command, or seldom: where one came before the last worker had said that it waits.
+        assert times_asleep(c.pid) - before < 10
 
 
 def test_init_wakes_for_a_command_beside_another() -> None:
     with pyminicon.start() as c, c.start(["sleep", "100"]):
         before = times_asleep(c.pid)
         assert c.run(["echo", "x"], capture_output=True).stdout == b"x\n"
-        assert times_asleep(c.pid) > before
+        assert soon(lambda: times_asleep(c.pid) > before)  # the answer may be here before it sleeps again
 
 
 def test_a_command_never_waits_for_another_or_what_that_has_left() -> None:
@@ -93,7 +94,8 @@ def test_a_worker_that_waits_may_be_killed(needs_root: None) -> None:
             assert c.run(["true"]).returncode == 0
             waiting = set(workers(c.pid))
             for pid in waiting:
-                os.kill(int(pid), 9)
+                with contextlib.suppress(ProcessLookupError):  # one too many goes by itself
+                    os.kill(int(pid), 9)
             assert soon(lambda gone=waiting: not gone & set(workers(c.pid)))
         assert c.run(["echo", "x"], capture_output=True).stdout == b"x\n"
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.loops import nothing_blocks
+from tests.support.processes import is_dying
 
 REPO = Path(__file__).resolve().parents[2]
 #: Seconds in which a container must be gone when the process that started it has died.
@@ -37,13 +38,17 @@ def alive(mark: str) -> list[int]:
 
 
 def gone_after(mark: str, within: float = GONE_WITHIN) -> float | None:
-    """Seconds until nothing with ``mark`` runs any more, None if something still does after ``within``."""
+    """Seconds until nothing with ``mark`` runs any more; None if there is something then that nobody has killed
+    ``within`` that time, or that doesn't come to its end."""
     begun = time.monotonic()
-    while time.monotonic() - begun < within:
-        if not alive(mark):
-            return time.monotonic() - begun
+    doubts = 0
+    while left := alive(mark):
+        passed = time.monotonic() - begun
+        doubts += passed > within and not all(map(is_dying, left))
+        if doubts > 1 or passed > within + 10:  # between its signal and its end it shows neither
+            return None
         time.sleep(0.02)
-    return None if alive(mark) else time.monotonic() - begun
+    return time.monotonic() - begun
 
 
 def eventually(check: Callable[[], object], within: float = 10.0) -> bool:

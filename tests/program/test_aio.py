@@ -326,11 +326,11 @@ def test_the_loop_goes_on_while_a_container_runs() -> None:
                 beats += 1
 
         task = asyncio.create_task(beat())
-        await aio.run(["/bin/sleep", "0.5"])
+        await aio.run(["/bin/sleep", "1"])
         task.cancel()
         return beats
 
-    assert on_loop(body()) > 10
+    assert on_loop(body()) > 5
 
 
 def test_a_loop_of_another_thread_serves_too() -> None:
@@ -351,8 +351,12 @@ def test_a_loop_that_is_closed_takes_its_containers_along(mark: str) -> None:
     loop = asyncio.new_event_loop()
     box = loop.run_until_complete(aio.start(["/bin/sleep", mark]))
     task = loop.create_task(aio.run(["/bin/sleep", mark]))
-    loop.run_until_complete(asyncio.sleep(0.3))
-    assert len(alive(mark)) == 2
+
+    async def both() -> None:
+        while len(alive(mark)) < 2:
+            await asyncio.sleep(0.01)
+
+    loop.run_until_complete(asyncio.wait_for(both(), 60))
     task._log_destroy_pending = False  # type: ignore[attr-defined]
     loop.close()
     del box, task, loop

@@ -43,7 +43,7 @@ def test_a_command_is_waited_for_likewise(rootfs: Path) -> None:
 
 def test_communicate_goes_on_where_it_timed_out() -> None:
     async def body() -> None:
-        script = "echo first; read line; sleep 0.3; echo $line"
+        script = "echo first; read line; sleep 1; echo $line"
         async with await aio.start(["/bin/sh", "-c", script], stdin=PIPE, stdout=PIPE) as box:
             with pytest.raises(pyminicon.TimeoutExpired):
                 await box.communicate(b"second\n", timeout=0.05)

@@ -11,7 +11,7 @@ import pytest
 
 import pyminicon
 from pyminicon import DEVNULL, PIPE, STDOUT
-from tests.program.conftest import alive
+from tests.program.conftest import alive, eventually
 
 ALL = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
 SHELL = ["/bin/sh", "-c"]
@@ -63,7 +63,7 @@ def test_nothing_is_lost_over_several_timeouts() -> None:
         first: Any = data
         while True:
             try:
-                out, err = box.communicate(first, timeout=0.1)
+                out, err = box.communicate(first, timeout=0.05)
                 break
             except pyminicon.TimeoutExpired as error:
                 assert isinstance(error, subprocess.TimeoutExpired)
@@ -91,7 +91,7 @@ def test_called_again_it_says_the_same() -> None:
 
 
 def test_after_a_timeout_the_streams_are_as_they_were() -> None:
-    with pyminicon.start([*SHELL, "sleep 0.4; echo late"], stdout=PIPE) as box:
+    with pyminicon.start([*SHELL, "sleep 1; echo late"], stdout=PIPE) as box:
         with pytest.raises(pyminicon.TimeoutExpired):
             box.communicate(timeout=0.05)
         assert box.stdout is not None
@@ -153,10 +153,10 @@ def test_the_wrong_type_of_input_is_refused_and_the_container_goes_on(text: bool
 def test_it_ends_with_the_container_though_another_holds_the_pipe() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to open a descriptor of another process")
-    with pyminicon.start([*SHELL, "echo all; sleep 0.3"], stdout=PIPE) as box:
+    with pyminicon.start([*SHELL, "read x; echo all"], stdin=PIPE, stdout=PIPE) as box:
         holder = os.open(f"/proc/{box.pid}/fd/1", os.O_WRONLY)
         try:
-            assert box.communicate(timeout=20) == (b"all\n", None)
+            assert box.communicate(b"\n", timeout=60) == (b"all\n", None)
         finally:
             os.close(holder)
 
@@ -199,7 +199,7 @@ def test_a_timeout_leaves_the_container_running_as_popen_does(mark: str) -> None
         with pytest.raises(pyminicon.TimeoutExpired) as caught:
             box.communicate(timeout=0.3)
         assert caught.value.timeout == 0.3
-        assert alive(mark)
+        assert eventually(lambda: alive(mark))
         box.kill()
         assert box.communicate() == (b"", None)
         assert box.returncode == -9

@@ -20,7 +20,7 @@ def run():
         pyminicon.run(['/bin/true'])
 def timed():
     while True:
-        pyminicon.run(['/payload'], capture_output=True, timeout=5, image={image!r})
+        pyminicon.run(['/payload'], capture_output=True, timeout=60, image={image!r})
 def template_run():
     while True:
         template.run(['/bin/true'])

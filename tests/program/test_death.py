@@ -52,7 +52,7 @@ def test_sigkill_at_any_moment_of_a_launch(
         running.process.wait()
         left = gone_after(mark)
         assert left is not None, f"moment {number} of seed {seed}: {alive(mark)} {options}"
-        assert eventually(lambda w=guards: not any(map(runs, w)), 5)
+        assert eventually(lambda w=guards: not any(map(runs, w)), 30)
 
 
 def payload(line: str, **options: object) -> str:
@@ -217,7 +217,7 @@ time.sleep(600)
         status = Path(f"/proc/{guard}/status").read_text()
         assert f"\nPPid:\t{running.process.pid}\n" not in status, "waitpid(-1) would wait for it"
     killed_and_gone(running, mark)
-    assert eventually(lambda: not any(map(runs, guards)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 30)
 
 
 def test_a_program_that_ends_by_itself_takes_its_guards_along(program: Start) -> None:
@@ -232,7 +232,7 @@ def test_a_program_that_ends_by_itself_takes_its_guards_along(program: Start) ->
     running.process.stdin.close()
     running.process.stdin = None
     assert running.end()[0] == 0
-    assert eventually(lambda: not any(map(runs, guards)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 30)
 
 
 def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
@@ -261,4 +261,4 @@ def test_signals_to_the_programs_group_don_t_reach_the_guards(program: Start, ma
     os.killpg(running.process.pid, signal.SIGINT)
     running.process.wait()
     assert gone_after(mark) is not None
-    assert eventually(lambda: not any(map(runs, guards)), 5)
+    assert eventually(lambda: not any(map(runs, guards)), 30)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.program.conftest import Program, alive
+from tests.program.conftest import Program, gone_after
 
 Start = Callable[..., Program]
 
@@ -159,7 +159,7 @@ print('well')
     code, out = running.end(timeout=60)
     assert (code, out.splitlines()[-1]) == (0, "well")
     assert out.count("served") >= 4
-    assert not alive(mark)
+    assert gone_after(mark) is not None
 
 
 def test_a_forked_process_leaves_the_loop_of_its_parent_alone(program: Start, mark: str) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.program.conftest import Program, alive, eventually, gone_after
 from tests.support.guards import guards_of
+from tests.support.processes import is_dying
 
 Start = Callable[..., Program]
 
@@ -33,17 +34,6 @@ def send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
-
-
-def is_dying(pid: int) -> bool:
-    """Whether the kernel has its SIGKILL and is at its end, which a busy machine may take its time for."""
-    try:
-        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    exiting, killed = 0x4, 1 << (signal.SIGKILL - 1)  # PF_EXITING
-    return bool(flags & exiting or (int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)) & killed)
 
 
 def survivors(pids: list[int], within: float = 1.0) -> list[int]:

@@ -71,13 +71,18 @@ seen = []
 signal.signal(signal.SIGUSR1, lambda *_: seen.append(1))
 print('going', flush=True)
 r = pyminicon.run(['/bin/sh', '-c', 'sleep 1; exit 3'])
-print(r.returncode, bool(seen))
-""")
+print(r.returncode, bool(seen), flush=True)
+input()  # a signal that comes to an interpreter at its end kills it
+""", stdin=-1)  # fmt: skip
     assert running.line() == "going"
     for _ in range(20):
         time.sleep(0.03)
         running.process.send_signal(signal.SIGUSR1)
-    assert running.end() == (0, "3 True\n")
+    assert running.line() == "3 True"
+    assert running.process.stdin is not None
+    running.process.stdin.write("\n")
+    running.process.stdin.flush()
+    assert running.process.wait(60) == 0
 
 
 def test_an_exception_from_a_handler_ends_the_container(program: Start, mark: str) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 #: A killed process is a zombie for a moment, a cgroup is busy until its last task has been buried.
-PATIENCE = 3.0  # seconds
+PATIENCE = 20.0  # seconds
 
 
 def descriptors() -> set[str]:
@@ -65,7 +65,8 @@ def _candidates() -> list[str]:
 
 
 def children() -> set[str]:
-    """Processes whose parent is this one, zombies included: "pid name"."""
+    """Processes whose parent is this one, zombies included: pids, for exec changes a name after it closed what tells
+    of it."""
     found = set()
     me = str(os.getpid())
     for pid in _candidates():
@@ -73,9 +74,9 @@ def children() -> set[str]:
             text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue
-        name, _, rest = text.partition("(")[2].rpartition(")")
+        rest = text.rpartition(")")[2]
         if rest.split()[1] == me:
-            found.add(f"{pid} {name}{' (zombie)' if rest.split()[0] == 'Z' else ''}")
+            found.add(f"{pid} (zombie)" if rest.split()[0] == "Z" else pid)
     return found
 
 
@@ -108,6 +109,13 @@ def _is_free(path: str) -> bool:
         os.close(fd)
 
 
+def _named(entry: str) -> str:
+    try:
+        return f"{entry} {Path(f'/proc/{entry.split(maxsplit=1)[0]}/comm').read_text().strip()}"
+    except OSError:
+        return entry
+
+
 def count() -> dict[str, set[str]]:
     return {
         "descriptors": descriptors(),
@@ -125,5 +133,8 @@ def appeared(before: dict[str, set[str]]) -> dict[str, list[str]]:
     while True:
         new = {kind: sorted(now - before[kind]) for kind, now in count().items() if now - before[kind]}
         if not new or time.monotonic() > deadline:
-            return new
+            return {
+                kind: [_named(one) for one in found] if kind == "processes" else found
+                for kind, found in new.items()
+            }
         time.sleep(0.02)

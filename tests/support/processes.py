@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,3 +44,14 @@ def in_namespace(namespace: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def is_dying(pid: int) -> bool:
+    """Whether the kernel has its SIGKILL and is at its end, which a busy machine may take its time for."""
+    try:
+        flags = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[6])
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    exiting, killed = 0x4, 1 << (signal.SIGKILL - 1)  # PF_EXITING
+    return bool(flags & exiting or (int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)) & killed)
