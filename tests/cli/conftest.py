@@ -128,7 +128,7 @@ class Started:
         return self.process.stdout.readline()
 
     def status(self) -> int:
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_a_hundred_megabytes_come_through_whole() -> None:
 def test_a_reader_that_has_enough_ends_the_writer() -> None:
     line = f"{' '.join(COMMAND)} run host yes | head -n 1; echo ${{PIPESTATUS[0]}}"
     r = subprocess.run(
-        ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=True, timeout=30
+        ["bash", "-c", line], capture_output=True, text=True, env=environment(), check=True, timeout=60
     )
     assert r.stdout.splitlines()[0] == "y"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import subprocess
@@ -16,9 +17,10 @@ from tests.support import leftovers as account
 @pytest.fixture(autouse=True)
 def descriptors(warm: None) -> Iterator[None]:
     """Every test accounts for what it leaves open in this process."""
+    gc.collect()
     before = account.descriptors()
     yield
-    assert account.descriptors() == before
+    assert account.descriptors() <= before
 
 
 def _all(c: pyminicon.Container) -> bytes:
@@ -60,7 +62,7 @@ def test_the_size_can_be_set_at_any_time() -> None:
 
 
 def test_it_can_be_polled() -> None:
-    with pyminicon.start(["sh", "-c", "sleep 0.2; echo x"], tty=True) as c:
+    with pyminicon.start(["sh", "-c", "sleep 1; echo x"], tty=True) as c:
         assert select.select([c.terminal], [], [], 0)[0] == []
         assert select.select([c.terminal], [], [], 10)[0] == [c.terminal]
 

@@ -28,7 +28,7 @@ def spawn() -> Iterator[Spawn]:
     def begin(*words: str, **options: Any) -> pexpect.spawn[str]:
         options.setdefault("dimensions", (24, 80))
         one: pexpect.spawn[str] = pexpect.spawn(
-            COMMAND[0], [*COMMAND[1:], *words], env=environment(), encoding="utf-8", timeout=20, **options
+            COMMAND[0], [*COMMAND[1:], *words], env=environment(), encoding="utf-8", timeout=60, **options
         )  # type: ignore[assignment]
         one.delaybeforesend = None
         made.append(one)
@@ -222,7 +222,7 @@ class _AtATerminal:
 
     def close(self) -> int:
         status = os.waitpid(self.pid, 0)[1]
-        deadline = time.monotonic() + 2
+        deadline = time.monotonic() + 20
         while self.raw() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert termios.tcgetattr(self.inner) == self.before
@@ -266,7 +266,7 @@ def test_a_stopped_command_gives_the_terminal_to_the_shell_and_takes_it_again() 
     assert os.WIFSTOPPED(os.waitpid(at.pid, os.WUNTRACED)[1])
     assert not at.raw()
     os.kill(at.pid, signal.SIGCONT)
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20
     while not at.raw() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert at.raw()
@@ -291,7 +291,7 @@ def test_an_ordinary_user_can_work_in_one(tmp_path: Path, needs_root: None) -> N
         [*COMMAND, "run", "-it", "-e", "PS1=ready$ ", "host", "bash", "--norc", "--noediting"], hold
     )
     one: pexpect.spawn[str] = pexpect.spawn(
-        argv[0], argv[1:], env=environment(HOME="/"), encoding="utf-8", timeout=20
+        argv[0], argv[1:], env=environment(HOME="/"), encoding="utf-8", timeout=60
     )  # type: ignore[assignment]
     try:
         one.expect_exact("ready$ ")

@@ -50,7 +50,7 @@ def launches(
     names = {**environment(), "PYMINICON_TEST_ROOT": str(root)}
     command = [sys.executable, "-m", "tests.support.faults", injector, kind, *map(str, (error, first, step))]
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=names, cwd="/", timeout=120
+        command, capture_output=True, text=True, check=False, env=names, cwd="/", timeout=400
     )
     if "ptrace: Operation not permitted" in done.stderr:
         pytest.skip("needs root to trace (kernel.yama.ptrace_scope)")

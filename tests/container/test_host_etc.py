@@ -98,8 +98,12 @@ def test_who_launches_often_is_told_of_every_change(place: Path) -> None:
 
     assert host._seen is not None and host._seen[2].watched
     assert out(f"cat {path} {deep}") == "x\nx\n"
-    seen = host._seen
-    assert out("true") == "" and host._seen is seen  # nothing has changed, and nothing was looked through
+    for _ in range(50):  # others may change something in it meanwhile
+        seen = host._seen
+        assert out("true") == ""
+        if host._seen is seen:
+            break
+    assert host._seen is seen  # nothing has changed, and nothing was looked through
     for change in (lambda: os.chmod(path, 0o640), lambda: os.chmod(deep, 0o600)):
         change()
         assert sh(f"cat {path} && cat {deep}").returncode != 0
@@ -217,6 +221,8 @@ def test_what_anybody_may_read_is_what_is_shown(tmp_path: Path) -> None:
         for name in [*names, *files]:
             path = os.path.join(top, name).removeprefix("/etc/")
             above = {path.rsplit("/", n)[0] for n in range(path.count("/") + 1)}
+            if path.startswith("pyminicon-test-"):  # another test's, at work beside this one
+                continue
             about = os.lstat(f"/etc/{path}")
             readable = 0o5 if stat.S_ISDIR(about.st_mode) else 0o4
             if not stat.S_ISLNK(about.st_mode) and about.st_mode & readable != readable:

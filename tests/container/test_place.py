@@ -260,7 +260,7 @@ print(os.path.dirname(born()) == os.path.dirname(first), tree.trees().place.laun
 
 OTHER_PROGRAM = """
 import sys, time
-for _ in range(500):
+for _ in range(6000):
     state = open(f"/proc/{sys.argv[1]}/stat").read().split()[2]
     if state == "Z": break
     time.sleep(0.01)

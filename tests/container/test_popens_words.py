@@ -75,13 +75,13 @@ def test_of_any_stage_it_is_what_its_errno_says(tmp_path: Path) -> None:
 def test_terminate_ends_a_program_that_has_no_handler() -> None:
     with pyminicon.start(["sleep", "inf"]) as c:
         c.terminate()
-        assert c.wait(5) == -15
+        assert c.wait(60) == -15
     with pyminicon.start(["sleep", "inf"], stop_signal="INT") as c:
         c.terminate()
-        assert c.wait(5) == -2
+        assert c.wait(60) == -2
     with pyminicon.Template(stock=1) as template, template.start(["sleep", "inf"]) as c:
         c.terminate()
-        assert c.wait(5) == -15
+        assert c.wait(60) == -15
 
     async def on_a_loop() -> int:
         async with await aio.start(["sleep", "inf"]) as c:
@@ -106,7 +106,7 @@ def test_terminate_leaves_a_program_with_a_handler_to_itself(init: bool) -> None
         with pytest.raises(pyminicon.TimeoutExpired):  # type: ignore[attr-defined]
             c.wait(0.3)
         c.kill()
-        assert c.wait(5) == -9
+        assert c.wait(60) == -9
 
 
 def test_the_program_can_be_another_than_its_own_name() -> None:

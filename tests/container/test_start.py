@@ -84,7 +84,7 @@ def test_communicate_feeds_and_drains_both_streams() -> None:
 
 
 def test_communicate_can_be_tried_again_after_its_timeout() -> None:
-    with pyminicon.start(["sh", "-c", "echo one; sleep 0.5; echo two"], stdout=PIPE) as c:
+    with pyminicon.start(["sh", "-c", "echo one; sleep 1; echo two"], stdout=PIPE) as c:
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             c.communicate(timeout=0.1)
         assert caught.value.output in (None, b"one\n")
@@ -252,7 +252,7 @@ def full(**options):
 
 @pytest.mark.parametrize("options", ["", "text=True"], ids=["bytes", "text"])
 def test_leaving_the_block_waits_for_nobody_who_should_read(options: str) -> None:
-    r = fresh(STDIN + f"with full({options}): pass\nprint(time.monotonic() - begun < 2)")
+    r = fresh(STDIN + f"with full({options}): pass\nprint(time.monotonic() - begun < 20)")
     assert r.stdout == "True\n"
 
 
@@ -268,7 +268,7 @@ box = full()
 other = os.dup(box.stdin.fileno())
 reader = os.open(f"/proc/{box.pid}/fd/0", os.O_RDONLY)
 box.close()
-print(time.monotonic() - begun < 2, box.stdin.closed, box.returncode)
+print(time.monotonic() - begun < 20, box.stdin.closed, box.returncode)
 """
     assert fresh(STDIN + code).stdout == "True True -9\n"
 
@@ -279,7 +279,7 @@ box = full()
 try:
     box.communicate(b"input", timeout=0.3)
 except pyminicon.TimeoutExpired:
-    print(time.monotonic() - begun < 2)
+    print(time.monotonic() - begun < 20)
 box.close()
 with pyminicon.start(["cat"], stdin=pyminicon.PIPE, stdout=pyminicon.PIPE) as box:
     box.stdin.write(b"first ")
@@ -298,7 +298,7 @@ def test_whoever_waits_hears_of_a_close_in_another_thread(way: str) -> None:
         if len(os.listdir("/proc/self/task")) % 2:
             time.sleep(0.002)
         c.close()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
         assert seen == ([-9] if way == "wait" else [(b"", None)])
         assert c.pidfd == -1

@@ -172,7 +172,7 @@ def test_a_process_outside_that_keeps_the_pipe_open_doesnt_hang_run() -> None:
         while not stop.is_set() and len(held) < 20:
             pid = os.fork()
             if pid == 0:
-                time.sleep(20)
+                time.sleep(120)
                 os._exit(0)
             held.append(pid)
             time.sleep(0.005)
@@ -183,7 +183,7 @@ def test_a_process_outside_that_keeps_the_pipe_open_doesnt_hang_run() -> None:
     try:
         for _ in range(10):
             assert pyminicon.run(["sh", "-c", "echo x; sleep 0.01"], capture_output=True).stdout == b"x\n"
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 60
     finally:
         stop.set()
         thread.join()

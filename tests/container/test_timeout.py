@@ -18,7 +18,7 @@ from tests.support.python import fresh
 from tests.support.threads import in_threads
 
 
-def gone(tag: str, within: float = 3.0) -> bool:
+def gone(tag: str, within: float = 10.0) -> bool:
     deadline = time.monotonic() + within
     while marked(tag):
         if time.monotonic() > deadline:
@@ -102,7 +102,7 @@ def test_signal_handlers_run_while_a_container_is_waited_for() -> None:
     alarm = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGUSR1))
     try:
         alarm.start()
-        assert pyminicon.run(["sleep", "0.6"]).returncode == 0
+        assert pyminicon.run(["sleep", "2"]).returncode == 0
         assert seen == [signal.SIGUSR1]
     finally:
         alarm.join()
@@ -121,10 +121,10 @@ def test_other_threads_run_while_a_container_is_waited_for() -> None:
 
     thread = threading.Thread(target=count)
     thread.start()
-    pyminicon.run(["sleep", "0.3"])
+    pyminicon.run(["sleep", "1"])
     stop.set()
     thread.join()
-    assert counted > 20
+    assert counted > 10
 
 
 def test_no_sigchld_handler_is_installed_and_none_is_needed() -> None:
@@ -186,7 +186,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     r = fresh(code)
     assert r.stdout.strip().isdigit(), r
-    assert gone(tag, 5)
+    assert gone(tag)
 
 
 def test_a_container_outlives_the_thread_that_started_it() -> None:

@@ -15,8 +15,8 @@ import pyminicon
 from tests.support.guards import guards_of
 from tests.support.python import fresh
 
-LASTS = ["sleep", "0.6"]
-SOON = 5.0  # seconds
+LASTS = ["sleep", "1"]
+SOON = 30.0  # seconds
 
 
 def held_mounts(pid: int | str = "self") -> int:

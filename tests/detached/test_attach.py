@@ -102,9 +102,13 @@ def test_ctrl_c_and_the_windows_size_reach_the_program(shell: Place) -> None:
     import termios
 
     fcntl.ioctl(screen.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
-    time.sleep(0.2)
-    screen.type(b"stty size\n")
-    screen.until(b"33 101")
+
+    def size() -> bytes:
+        screen.type(b"echo si''ze is $(stty size)\n")
+        screen.until(b"size is ")
+        return screen.until(b"\r\n")
+
+    soon(lambda: size() == b"33 101")
     screen.type(b"\x10\x11")
     assert screen.status() == 0
 
@@ -139,7 +143,7 @@ def test_several_see_the_same(shell: Place) -> None:
 
 
 def test_without_a_terminal_the_streams_are_apart_and_stdin_is_passed_on(place: Place) -> None:
-    script = "while read line; do echo got $line; echo err >&2; done"
+    script = "while read line; do echo err >&2; echo got $line; done"
     place.ok("run", "-di", "--name", "web", "host", "sh", "-c", script)
     attached = place.begin("attach", "web", stdin=subprocess.PIPE)
     assert attached.stdin is not None and attached.stdout is not None

@@ -65,10 +65,10 @@ def test_rm_by_force_ends_a_keeper_that_was_stopped(place: Place) -> None:
 def test_a_keeper_at_whose_door_too_many_stand_is_not_waited_for(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "PATIENCE", 1)
     place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
     (directory,) = (place.state / "containers").iterdir()
-    with _stopped(place, "web"):
+    with _stopped(place, "web"), monkeypatch.context() as impatient:
+        impatient.setattr(asking, "PATIENCE", 1)
         waiting = []
         fd = os.open(directory, os.O_PATH)
         try:
@@ -92,9 +92,9 @@ def test_a_container_from_python_says_it_too_and_goes_on_afterwards(
 ) -> None:
     monkeypatch.setenv("PYMINICON_STATE", str(place.state))
     monkeypatch.setenv("PYMINICON_STORE", str(place.store))
-    monkeypatch.setattr(asking, "PATIENCE", 1)
     with pyminicon.start(["sleep", "1000"], detach=True, name="web") as c:
-        with _stopped(place, "web"):
+        with _stopped(place, "web"), monkeypatch.context() as impatient:
+            impatient.setattr(asking, "PATIENCE", 1)
             with pytest.raises(pyminicon.Error, match="doesn't answer"):
                 c.stats()
             with pytest.raises(pyminicon.Error, match="doesn't answer"):

@@ -87,7 +87,7 @@ def test_what_was_asked_to_leave_nothing_leaves_no_layer(place: Place, tmp_path:
         place.ok("exec", "-d", "web", "sleep", "1000")
         place.ok(*removing)
         soon(lambda: place.ps("-a") == [])
-        assert place.layers() == []
+        soon(lambda: place.layers() == [])
 
 
 def test_what_ends_at_once_is_a_container_all_the_same(here: Place) -> None:

@@ -152,8 +152,7 @@ def test_a_killed_keeper_takes_its_container_along_and_is_not_shown_as_running(p
     script = "setsid sleep 1000 & sleep 1000"
     place.ok("run", "-d", "--name", "web", *limits, "host", "sh", "-c", script)
     about = place.about("web")
-    inside = [int(line.split()[0]) for line in _children_of(about["State"]["Pid"])]
-    assert inside
+    inside = [int(pid) for pid in soon(lambda: _children_of(about["State"]["Pid"]))]
     os.kill(about["KeeperPid"], signal.SIGKILL)
     soon(lambda: place.ps() == [])  # once the kernel is through with it
     (row,) = place.ps("-a")

@@ -193,6 +193,7 @@ for stopped in ("", "pasta", "pyminicon-pasta"):
 # What keeps it is killed: the kernel ends pasta, and the container lives on without a way out.
 before = pastas()
 with pyminicon.start(network="pasta") as c:
+    until(lambda: of("pyminicon-pasta", before), "nobody keeps it")
     os.kill(of("pyminicon-pasta", before)[0], signal.SIGKILL)
     until(lambda: not set(pastas()) - set(before), "pasta is left")
     assert c.run(["true"]).returncode == 0

@@ -128,16 +128,18 @@ def test_who_listens_inside_accepts_here() -> None:
 
 def test_many_containers_listen_at_one_port() -> None:
     with contextlib.ExitStack() as stack:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         boxes = [stack.enter_context(pyminicon.start(image="host")) for _ in range(5)]
-        listeners = [stack.enter_context(c.listen(8000)) for c in boxes]
+        listeners = [stack.enter_context(c.listen(port)) for c in boxes]
         for number, c in enumerate(boxes):
-            with c.connect(8000) as s:
+            with c.connect(port) as s:
                 conn, _ = listeners[number].accept()
                 with conn:
                     conn.sendall(b"%d" % number)
                     assert s.recv(9) == b"%d" % number
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", 8000), 1):
-            pytest.fail("nobody listens at 8000 outside")
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), 1):
+            pytest.fail("nobody listens there outside")
 
 
 def test_a_port_that_nobody_opens_is_waited_for_and_no_longer() -> None:

@@ -67,7 +67,7 @@ ip route add default via 203.0.113.1; ip -6 route add default via 2001:db8::1
 
 
 def run(
-    code: str, tmp_path: Path, user: bool = False, resolver: str = "203.0.113.1", timeout: float = 120
+    code: str, tmp_path: Path, user: bool = False, resolver: str = "203.0.113.1", timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python ``code`` on that machine, as root or as an ordinary user."""
     if os.geteuid() != 0:
