@@ -15,7 +15,7 @@ import pytest
 
 from tests.adapters.page import programs
 from tests.support.placement import needs_limit
-from tests.support.processes import marked, marked_soon
+from tests.support.processes import marked_soon, unmarked_soon
 from tests.support.python import environment
 
 TOP = Path(__file__).resolve().parents[2]
@@ -122,7 +122,7 @@ def test_what_outside_sees_it_is_gone_at_once():
 """
     done = session(tests)
     assert outcome(done) == {"passed": 6}, done.stdout
-    assert not marked(mark)
+    assert unmarked_soon(mark)
 
 
 def test_ports_and_a_proxy_come_from_the_marker(session: Session) -> None:
@@ -240,7 +240,7 @@ def test_nothing_is_left_after_an_interrupt(tmp_path: Path) -> None:
     os.kill(running.pid, signal.SIGINT)
     told, _ = running.communicate(timeout=60)
     assert running.returncode == 2 and "KeyboardInterrupt" in told
-    assert not marked(mark)
+    assert unmarked_soon(mark)
 
 
 INSIDE = """

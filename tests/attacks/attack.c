@@ -252,7 +252,7 @@ static int hunt(uid_t uid, pid_t launcher, unsigned long at) {
   puts("hunting");
   fflush(stdout);
   int load = open("/proc/loadavg", O_RDONLY);
-  while (read(0, &end, 1) < 0) {
+  do {
     char text[128] = "";
     pread(load, text, sizeof text - 1, 0);
     int last = 0, running, total;
@@ -260,7 +260,7 @@ static int hunt(uid_t uid, pid_t launcher, unsigned long at) {
     hits += look_at(launcher, at, &helpers);
     for (int pid = last - 2; pid <= last + 2; pid++) hits += look_at(pid, at, &helpers);
     looks += 6;
-  }
+  } while (read(0, &end, 1) < 0);
   printf("hits %d\nhelpers %d\nlooks %ld\n", hits, helpers, looks);
   return 0;
 }

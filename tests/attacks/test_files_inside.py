@@ -12,7 +12,7 @@ import resource
 import stat
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,17 @@ while True:
     {act}
 """.replace("{renameat2}", str({"x86_64": 316, "aarch64": 276}[os.uname().machine]))
 SECONDS = 2.0
+
+
+def turns(enough: Callable[[], Any] = lambda: True, least: int = 1) -> Iterator[int]:
+    """1, 2, … for as many seconds, and on a busy machine until there were ``enough`` of them."""
+    end = time.monotonic() + SECONDS
+    turn = 0
+    while time.monotonic() < end or not ((turn >= least and enough()) or time.monotonic() > end + 60):
+        turn += 1
+        yield turn
+
+
 #: Without root there is but one user inside.
 OTHER = "1000" if os.geteuid() == 0 else None
 
@@ -67,8 +78,7 @@ import random
     act = 'exchange("name", random.choice(["one", "pipe", "device", "d", "magic", "loop", "nothing"]))'
     path, seen, errors = box.path("/tmp/play/name"), set(), set()
     with hostile(box, setup, act):
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        for _ in turns(lambda: seen and {errno.EOPNOTSUPP, errno.ELOOP, errno.EISDIR} <= errors):
             for mode in ("rb", "r+b"):
                 began = time.monotonic()
                 try:
@@ -77,7 +87,7 @@ import random
                         seen.add(file.read(10))
                 except OSError as error:
                     errors.add(error.errno)
-                assert time.monotonic() - began < 1.5
+                assert time.monotonic() - began < 5
     assert seen == {b"one"}
     assert (
         {errno.EOPNOTSUPP, errno.ELOOP, errno.EISDIR}
@@ -96,18 +106,17 @@ def test_a_file_that_is_made_while_others_are_put_there_is_never_another(box: An
         try: os.unlink("new")
         except OSError: pass
 """
-    path, made, refused = box.path("/tmp/play/new"), 0, 0
+    path, seen = box.path("/tmp/play/new"), {"made": 0, "refused": 0}
     with hostile(box, setup, act):
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        for _ in turns(lambda: min(seen.values()) > 10):
             try:
                 with path.open("wb") as file:
                     assert stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-                    made += 1
+                    seen["made"] += 1
             except OSError as error:
                 assert error.errno in (errno.EOPNOTSUPP, errno.EBUSY, errno.ENOENT, errno.EEXIST)
-                refused += 1
-    assert made > 10 and refused > 10
+                seen["refused"] += 1
+    assert min(seen.values()) > 10
 
 
 def test_a_tree_that_is_swapped_for_a_link_is_copied_from_nowhere_else(box: Any, tmp_path: Path) -> None:
@@ -117,21 +126,19 @@ def test_a_tree_that_is_swapped_for_a_link_is_copied_from_nowhere_else(box: Any,
     setup = """
 os.makedirs("tree/sub"); open("tree/sub/file", "w").write("mine"); os.symlink("/tmp/secret", "link")
 """
-    turns = found = 0
+    found: list[int] = []
     with hostile(box, setup, 'exchange("tree/sub", "link")'):
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            turns += 1
-            out = tmp_path / str(turns)
+        for turn in turns(lambda: found, 6):
+            out = tmp_path / str(turn)
             with contextlib.suppress(OSError):
                 box.copy_out("/tmp/play/tree", out)
             sub = out / "sub"
             if not sub.is_symlink() and (sub / "file").exists():
                 assert (sub / "file").read_text() == "mine"
-                found += 1
+                found.append(turn)
             with contextlib.suppress(OSError), box.get_archive("/tmp/play/tree") as file:
                 assert b"secret\0" not in file.read().replace(b"/tmp/secret", b"")
-    assert turns > 5 and found > 0
+    assert turn > 5 and found
 
 
 def test_what_is_copied_in_or_removed_goes_through_no_swapped_link(box: Any, tmp_path: Path) -> None:
@@ -148,16 +155,13 @@ def test_what_is_copied_in_or_removed_goes_through_no_swapped_link(box: Any, tmp
     try: os.makedirs("tree/sub")
     except OSError: pass
 """
-    turns = 0
     with hostile(box, setup, act):
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
-            turns += 1
+        for turn in turns(least=6):  # noqa: B007  (asked for afterwards)
             with contextlib.suppress(OSError):
                 box.copy_in(tmp_path / "tree", "/tmp/play")
             with contextlib.suppress(OSError):
                 box.path("/tmp/play/tree").rmtree()
-    assert turns > 5
+    assert turn > 5
     assert [path.name for path in victim.iterdir()] == ["keep"] and (victim / "keep").read_text() == "keep"
 
 
@@ -202,9 +206,11 @@ def test_a_directory_without_end_takes_no_memory(box: Any) -> None:
     path = box.path("/tmp/play")
     began = time.monotonic()
     next(path.iterdir())
-    assert time.monotonic() - began < 0.5
+    first = time.monotonic() - began
     tracemalloc.start()
+    began = time.monotonic()
     count = sum(1 for _ in path.iterdir())
+    assert first < max(0.5, (time.monotonic() - began) / 5), "the first name waits for none of the others"
     matched = sum(1 for _ in path.glob("*-1*"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -272,7 +278,7 @@ def test_a_file_that_grows_without_end_is_read_as_far_as_it_was(box: Any, tmp_pa
             began = time.monotonic()
             assert len(path.read_bytes()) <= 201 << 20
             box.copy_out("/tmp/play/file", tmp_path / str(turn))
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
 
 
 def test_a_terabyte_of_nothing_is_no_terabyte(box: Any, tmp_path: Path) -> None:
@@ -302,7 +308,7 @@ fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
         began = time.monotonic()
         with pytest.raises(BlockingIOError) as caught:
             box.path("/tmp/play/file").open("r+")
-        assert time.monotonic() - began < 2 and caught.value.filename == "/tmp/play/file"
+        assert time.monotonic() - began < 20 and caught.value.filename == "/tmp/play/file"
         assert box.path("/tmp/play/file").read_text() == "x"  # a reader doesn't break it
 
 
@@ -372,8 +378,7 @@ def test_workers_that_are_killed_or_stopped_hold_nobody(
 """
     answers: dict[str, int] = {}
     with hostile(box, FIND, act, user="1000"):
-        end = time.monotonic() + SECONDS
-        while time.monotonic() < end:
+        for _ in turns(lambda: answers.get("ok")):
             began = time.monotonic()
             try:
                 path.stat()
@@ -381,8 +386,9 @@ def test_workers_that_are_killed_or_stopped_hold_nobody(
             except OSError as error:
                 told = type(error).__name__
             answers[told] = answers.get(told, 0) + 1
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 10
     assert set(answers) <= {"ok", "Gone", "TimeoutError", "ConnectionResetError"} and answers.get("ok")
+    monkeypatch.setattr(workers, "PATIENCE", 60)
     assert path.read_text() == "x"
     assert box.path("/tmp/play/file").exists()
 
@@ -397,7 +403,7 @@ def test_no_process_is_to_be_had_and_the_error_says_so(needs_root: None) -> None
             began = time.monotonic()
             with contextlib.suppress(OSError, pyminicon.Error):
                 box.path("/tmp/play", user="1000").exists()
-            assert time.monotonic() - began < 12
+            assert time.monotonic() - began < 40
         assert box.path("/tmp/play", user="1000").exists()
 
 

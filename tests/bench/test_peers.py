@@ -59,5 +59,5 @@ def test_a_bundle_runs_under_runc_and_says_what_the_payload_says(tmp_path: Path)
     made["process"]["args"] = [rootfs.PROGRAM, "w"]
     (tmp_path / "config.json").write_text(json.dumps(made))
     command = ["runc", "--root", str(tmp_path / "state"), "run", "--bundle", str(tmp_path), "bench-test"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert done.stdout == "hello from inside\n", done.stderr

@@ -62,7 +62,7 @@ def docker_registry(directory: Path, basic: bool = False) -> Iterator[str]:
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
+    for _ in range(1200):
         assert process.poll() is None, "docker-registry ended"
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
@@ -136,7 +136,7 @@ class Handler(BaseHTTPRequestHandler):
             front.counts[self.path] = count + 1
         if front.before(self):
             return
-        behind = http.client.HTTPConnection(front.behind, timeout=20)
+        behind = http.client.HTTPConnection(front.behind, timeout=60)
         passed = ("Accept", "Range", "Authorization")
         behind.request("GET", self.path, headers={k: v for k, v in self.headers.items() if k in passed})
         answer = behind.getresponse()

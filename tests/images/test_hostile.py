@@ -431,7 +431,7 @@ def test_global_headers_beyond_all_bounds_are_refused_in_time(refused: Refused) 
     begun = time.monotonic()
     assert "global headers of more than 1 MiB or 1000 records" in refused(gzip.compress(headers + empty, 1))
     assert "global headers of more than 1 MiB or 1000 records" in refused(many + empty)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from pyminicon.images import lookup, remove, resolve
 from pyminicon.images.store import Store
 
-from .servers import Front, copy, docker_registry, need
+from .servers import Front, Handler, copy, docker_registry, need
 from .tars import Layout, directory, file, tar
 
 _PULL = """
@@ -111,20 +112,28 @@ def test_the_second_puller_goes_on_when_the_first_is_killed(store: Store, front:
 
 def test_ctrl_c_stops_at_once_and_leaves_a_sound_store(store: Store, front: Front) -> None:
     stuck = front.before
-    front.before = lambda handler: "/blobs/" in handler.path and bool(time.sleep(20))
+    asked_for, over = threading.Event(), threading.Event()
+
+    def hang(handler: Handler) -> bool:
+        if "/blobs/" in handler.path:
+            asked_for.set()
+            over.wait(40)
+        return False
+
+    front.before = hang
     process = command("pull", "-q", f"{front.address}/big:1")
     try:
-        while not os.path.isdir(f"{store.path}/tmp"):
-            time.sleep(0.01)
-        time.sleep(0.7)
+        assert asked_for.wait(60)
+        time.sleep(0.2)
         asked = time.monotonic()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
-        assert time.monotonic() - asked < 3
+        _, said = process.communicate(timeout=60)
+        assert time.monotonic() - asked < 20
         assert process.returncode == 130
         assert b"Traceback" not in said
     finally:
         front.before = stuck
+        over.set()
         process.kill()
     assert not whole_or_absent(store)
     assert command("pull", "-q", f"{front.address}/big:1").wait() == 0

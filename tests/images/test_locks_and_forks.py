@@ -49,7 +49,7 @@ def test_a_lock_ends_with_its_holder_and_not_with_a_worker(tmp_path: Path, kind:
         with locks.StoreLock(str(place)):
             pid = worker()
     try:
-        assert eventually(lambda: free(what), 5)  # the worker comes to it when it runs
+        assert eventually(lambda: free(what), 30)  # the worker comes to it when it runs
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)

@@ -65,7 +65,7 @@ def root_mode(request: pytest.FixtureRequest) -> dict[str, Any]:
 def shell(script: str, image: str, mode: dict[str, Any], **options: Any) -> str:
     """What ``script`` writes to stdout in a container of ``mode``; it must succeed."""
     env = {**mode.get("env", {}), **options.pop("env", {})}
-    options = {"cwd": "/tmp", "timeout": 120, **mode, **options, "env": env}
+    options = {"cwd": "/tmp", "timeout": 600, **mode, **options, "env": env}
     r = pyminicon.run(["sh", "-euc", script], image=image, capture_output=True, text=True, **options)
     assert r.returncode == 0, f"{r.returncode}: {r.stdout[-2000:]}\n{r.stderr[-3000:]}"
     out: str = r.stdout

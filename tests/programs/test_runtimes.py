@@ -55,7 +55,7 @@ def test_chromium_draws_a_page(runtimes: str, mode: Mode) -> None:
     """
     env = {"HOME": "/tmp", **mode.get("env", {})}
     r = pyminicon.run(
-        ["sh", "-ec", script], image=runtimes, cwd="/tmp", collect=["/tmp/p.png"], capture_output=True, timeout=150,
+        ["sh", "-ec", script], image=runtimes, cwd="/tmp", collect=["/tmp/p.png"], capture_output=True, timeout=600,
         **{**mode, "env": env},
     )  # fmt: skip
     assert r.returncode == 0, r.stderr[-2000:]

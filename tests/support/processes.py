@@ -34,6 +34,16 @@ def marked_soon(mark: str, within: float = 5.0) -> list[int]:
     return found
 
 
+def unmarked_soon(mark: str, within: float = 10.0) -> bool:
+    """Whether no process has ``mark`` any more: what ends with its caller is killed by others."""
+    deadline = time.monotonic() + within
+    while marked(mark):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def in_namespace(namespace: str) -> list[int]:
     """Processes of the PID namespace that the link /proc/PID/ns/pid names."""
     found = []

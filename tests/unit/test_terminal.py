@@ -56,7 +56,7 @@ def test_the_number_of_a_closed_one_isnt_given_out_while_somebody_is_inside(
         with contextlib.suppress(OSError):  # gone already, where the reader came after the end
             os.write(inner, b"bye")
         os.close(inner)
-        reader.join(20)
+        reader.join(60)
     assert not reader.is_alive()
     assert got in ([b"bye"], [b""])
     with pytest.raises(OSError, match="Bad file descriptor"):
@@ -85,7 +85,7 @@ def test_in_a_forked_child_it_is_closed_whoever_was_inside() -> None:
     with terminal._lock:
         child = os.fork()
     if child == 0:
-        threading.Timer(20, os._exit, (3,)).start()
+        threading.Timer(60, os._exit, (3,)).start()
         terminal.close()
         try:
             os.fstat(number)
@@ -95,5 +95,5 @@ def test_in_a_forked_child_it_is_closed_whoever_was_inside() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     os.write(inner, b"bye")
     os.close(inner)
-    reader.join(20)
+    reader.join(60)
     terminal.close()
