@@ -193,6 +193,23 @@ class Outcome:
         dropped: tuple[int, int] = (0, 0),
     ) -> None: ...
     @property
+    def told(
+        self,
+    ) -> tuple[
+        int | None,
+        bytes | None,
+        bytes | None,
+        str | None,
+        bool,
+        tuple[Any, ...] | None,
+        float,
+        tuple[int, int],
+        list[tuple[str, int]] | None,
+        tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None,
+    ]:
+        """At once: returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, trace and files."""
+
+    @property
     def returncode(self) -> int | None:
         """None: somebody else has taken it."""
 

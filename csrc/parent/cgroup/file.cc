@@ -26,8 +26,8 @@ std::unique_ptr<OpenFiles> OpenFiles::make() {
 
 OpenFiles::~OpenFiles() { --with_open_files; }
 
-void OpenFiles::add(size_t directory, const char* name, const std::string& path, bool written) {
-  Fd fd(::open(path.c_str(), (written ? O_RDWR : O_RDONLY) | O_CLOEXEC));
+void OpenFiles::add(size_t directory, const char* name, const std::string& path, int flags) {
+  Fd fd(::open(path.c_str(), flags | O_CLOEXEC));
   if (fd) files_.push_back({directory, name, std::move(fd)});
 }
 

@@ -28,8 +28,8 @@ class OpenFiles {
   OpenFiles(const OpenFiles&) = delete;
   OpenFiles& operator=(const OpenFiles&) = delete;
 
-  // `name` must outlive this; it is known by that and the number of its directory.
-  void add(size_t directory, const char* name, const std::string& path, bool written);
+  // `name` must outlive this; it is known by that and the number of its directory, which has none.
+  void add(size_t directory, const char* name, const std::string& path, int flags);
   int find(size_t directory, const char* name) const;  // -1 where there is none
 
  private:

@@ -68,10 +68,11 @@ void Cgroup::keep_open() {
   if (!open_) return;
   for (size_t i = 0; i < places_.size(); ++i) {
     const bool v2 = (places_[i].roles & kRoleV2) != 0;
+    open_->add(i, "", places_[i].path, O_PATH | O_DIRECTORY);
     for (const Figure& figure : kFigures) {
       const char* name = v2 ? figure.v2 : figure.v1;
       if ((places_[i].roles & figure.role) == 0 || name == nullptr) continue;
-      open_->add(i, name, places_[i].path + "/" + name, figure.written);
+      open_->add(i, name, places_[i].path + "/" + name, figure.written ? O_RDWR : O_RDONLY);
     }
   }
 }
@@ -79,13 +80,17 @@ void Cgroup::keep_open() {
 // The list of v1 is made when it is read for the first time, and kept for the file that was read:
 // so it is a file of its own each time, by which one is joined as well.
 bool Cgroup::join_empty() {
-  for (const Place& place : places_) {
+  for (size_t i = 0; i < places_.size(); ++i) {
+    const Place& place = places_[i];
+    Fd opened;
+    if (!open_) opened = Fd(::open(place.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const int directory = open_ ? open_->find(i, "") : opened.get();
     struct stat about{};
-    if (::stat(place.path.c_str(), &about) != 0 || about.st_nlink != 2) return false;  // children
+    if (::fstat(directory, &about) != 0 || about.st_nlink != 2) return false;  // children
     const bool v2 = (place.roles & kRoleV2) != 0;
     if (v2 && field(text_of(place, kCgroupEventsV2), "populated") != 0) return false;
-    const std::string path = place.path + (v2 ? "/cgroup.procs" : "/tasks");
-    Fd fd(::open(path.c_str(), (v2 ? O_WRONLY : O_RDWR) | O_CLOEXEC));
+    Fd fd(v2 ? ::openat(directory, "cgroup.procs", O_WRONLY | O_CLOEXEC)
+             : ::openat(directory, "tasks", O_RDWR | O_CLOEXEC));
     char somebody;
     if (!fd || (!v2 && ::read(fd.get(), &somebody, 1) != 0)) return false;
     join_fds_.push_back(std::move(fd));
@@ -124,7 +129,7 @@ bool Cgroup::begin_anew() {
   const Place* place = with(kRoleCpuTime);
   const bool v1 = place != nullptr && (place->roles & kRoleV2) == 0;
   if (v1 && !set_to_zero(*place, kCpuUsageV1)) return false;
-  before_ = counted();
+  if ((place != nullptr && !v1) || with(kRoleIo) != nullptr) before_ = counted();
   return true;
 }
 
