@@ -76,6 +76,7 @@ def test_none_is_where_another_has_left_processes(own: dict[str, Any]) -> None:
     with pyminicon.start(**own) as c:
         for turn in range(4):
             c.run(["sh", "-c", "setsid sleep 300 & exit 0"])
+            assert soon(lambda turn=turn: names(c) == ["sleep"] * (turn + 1))  # type: ignore[misc]
             with pytest.raises(pyminicon.TimeoutExpired):
                 c.run(["sleep", "301"], timeout=0.1)
             assert names(c) == ["sleep"] * (turn + 1)
