@@ -15,25 +15,27 @@ if TYPE_CHECKING:
     from pyminicon.cgroups.tree import Tree
 
 _DOCS = "docs/cgroups.md"
+_LOOKS = 100  # at a lock, 10 ms apart
 
 
 def clear(directory: str) -> str:
     """Moves all processes of ``directory`` into a leaf below it; the leaf, "" where nothing had to move.
 
-    Processes fork meanwhile, and others may be doing the same: locked, and until none is left.
+    Processes fork meanwhile, and others may be doing the same: locked, and until none is left. Anybody may hold the
+    lock, which is a directory's that all can read: past a second it holds nobody up, for two who move the same
+    processes only do so twice.
     """
     if not read_or(f"{directory}/cgroup.procs", "").strip():
         return f"{directory}/{LEAF}" if os.path.isdir(f"{directory}/{LEAF}") else ""
     if "threaded" in read_or(f"{directory}/cgroup.type", ""):
         hint = f"its cgroup is threaded: start it as a unit of its own ({_DOCS}#threaded)"
         refuse(errno.EOPNOTSUPP, directory, hint)
-    from fcntl import LOCK_EX, flock
     from time import sleep
 
     leaf = f"{directory}/{LEAF}"
     lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        flock(lock, LOCK_EX)
+        _lock(lock)
         os.makedirs(leaf, exist_ok=True)
         for pause in (0.0,) * 20 + (0.001,) * 200 + (0.01,) * 100:
             left = read_or(f"{directory}/cgroup.procs", "").split()
@@ -54,6 +56,18 @@ def clear(directory: str) -> str:
     finally:
         os.close(lock)
     return leaf
+
+
+def _lock(fd: int) -> None:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+    from time import sleep
+
+    for _ in range(_LOOKS):
+        try:
+            flock(fd, LOCK_EX | LOCK_NB)
+            break
+        except BlockingIOError:
+            sleep(0.01)
 
 
 def _move(pid: str, directory: str) -> None:

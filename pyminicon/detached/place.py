@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 
 from pyminicon.errors import Error, SpecError
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LONGEST_NAME = 128
+_PATIENCE = 10.0  # seconds for a lock that is held for a few system calls
 DRAFT = ".new-"  # how the directory of a container begins that has no id yet
 LENT = "lent"  # beneath it: a room for each container of a process that lets others in (keeper/lending.py)
 
@@ -115,7 +117,20 @@ class Locked:
     def __enter__(self) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._path, flags, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                late = time.monotonic() > deadline
+            except BaseException:
+                os.close(self._fd)
+                raise
+            if late:
+                os.close(self._fd)
+                raise Error(f"{self._path}: whoever holds it doesn't go on: fuser -v {self._path}")
+            time.sleep(0.002)
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)

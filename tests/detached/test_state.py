@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+from pyminicon.detached import place as places
 from pyminicon.detached.place import is_kept
 from tests.detached.conftest import Place, alive, soon
 
@@ -37,6 +38,19 @@ def test_without_a_directory_there_are_no_containers(place: Place) -> None:
     assert place.ps("-a") == []
     assert not place.state.exists()
     assert place("exec", "web", "true").stderr == "pyminicon: no such container: web\n"
+
+
+def test_who_holds_the_lock_of_names_and_has_been_stopped_holds_nobody_up_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_PATIENCE", 0.05)
+    with (
+        places.Locked(str(tmp_path)),
+        pytest.raises(pyminicon.Error, match="lock: whoever holds it doesn't go on: fuser -v"),
+    ):
+        places.Locked(str(tmp_path)).__enter__()
+    with places.Locked(str(tmp_path)):
+        pass
 
 
 def test_a_directory_that_is_open_to_others_is_refused(place: Place) -> None:

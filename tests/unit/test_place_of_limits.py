@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -165,3 +166,17 @@ def test_on_a_read_only_tree_the_error_says_so(
     with pytest.raises(LaunchError, match="ProtectControlGroups=no") as caught:
         place.find(found)
     assert len(str(caught.value)) < 150 + len(str(tmp_path))
+
+
+def test_a_stranger_who_holds_the_lock_of_a_unit_holds_nobody_up(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrange, "_LOOKS", 2)
+    unit = make("a.service", "cgroup.procs=1\n")
+    monkeypatch.setattr(arrange, "_move", lambda pid, leaf: (unit / "cgroup.procs").write_text(""))
+    held = os.open(unit, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert arrange.clear(str(unit)) == str(unit / tree.LEAF)
+    finally:
+        os.close(held)
