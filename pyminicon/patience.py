@@ -31,9 +31,10 @@ def poll_ms(seconds: float | None) -> float | None:
 class _Held:
     """What a thread holds; it goes with the thread, also where that ended before its first line (no memory)."""
 
-    __slots__ = ("gone",)
+    __slots__ = ("act", "gone")
 
-    def __init__(self, gone: Callable[[], None]) -> None:
+    def __init__(self, act: Callable[[], None], gone: Callable[[], None]) -> None:
+        self.act = act
         self.gone = gone
 
     def __del__(self) -> None:
@@ -45,7 +46,13 @@ class _Held:
 def begin(act: Callable[[], None], gone: Callable[[], None]) -> None:
     """``act()`` in a thread of its own, and then ``gone()``, which is all that is called where the thread has no
     memory to begin with. Raises RuntimeError where there is no thread to be had."""
-    _thread.start_new_thread(lambda held: act(), (_Held(gone),))
+    _thread.start_new_thread(_perform, (_Held(act, gone),))
+
+
+def _perform(held: _Held) -> None:
+    # No function made for the occasion: where there is no memory for its frame CPython never lets go of it, nor of
+    # what it knows (a container, its descriptors).
+    held.act()
 
 
 def no_memory() -> LaunchError:

@@ -182,6 +182,33 @@ bool wait_handle(Handle& handle, Seconds timeout) {
   }
 }
 
+namespace {
+
+// Whether it ends within a while. Without a descriptor to wait by it is looked at again and again:
+// whoever ends it mustn't fail for the lack of one, and leave it behind.
+bool ends_within(Handle& handle, int milliseconds) {
+  parent::Fd copy;
+  try {
+    copy = copy_to_wait_for(handle);
+    if (!copy) return true;
+  } catch (const parent::LaunchFailure&) {
+    copy.reset();
+  }
+  pollfd watched{copy.get(), POLLIN, 0};
+  if (copy) return ::poll(&watched, 1, milliseconds) > 0;
+  for (int looked = 0; looked < milliseconds; ++looked) {
+    {
+      const std::lock_guard lock(handle.guarded->lock);
+      watched.fd = handle.container().pidfd.get();
+      if (handle.container().given_up || watched.fd < 0 || ::poll(&watched, 1, 0) > 0) return true;
+    }
+    ::poll(nullptr, 0, 1);
+  }
+  return false;
+}
+
+}  // namespace
+
 // Kills it and waits; false where it hangs in the kernel. What has no program of its own is told to
 // end first.
 bool end_handle(Handle& handle) {
@@ -194,13 +221,9 @@ bool end_handle(Handle& handle) {
     told = close_living(handle.container());
     if (!told) handle.container().kill();
   }
-  const parent::Fd waited = told ? copy_to_wait_for(handle) : parent::Fd();
-  pollfd closed{waited.get(), POLLIN, 0};
-  if (told && waited && ::poll(&closed, 1, kPatience) <= 0) kill_now(handle);
-  const parent::Fd ended = copy_to_wait_for(handle);
+  if (told && !ends_within(handle, kPatience)) kill_now(handle);
   const int64_t killed_at = parent::now_ns();
-  pollfd watched{ended.get(), POLLIN, 0};
-  while (ended && ::poll(&watched, 1, 100) <= 0) {
+  while (!ends_within(handle, 100)) {
     if (handle.container().hopeless(parent::now_ns() - killed_at)) return false;
   }
   if (!handle.container().command) return true;

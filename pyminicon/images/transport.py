@@ -8,6 +8,7 @@ the Range request that goes on where a connection broke.
 from __future__ import annotations
 
 import base64
+import errno
 import http.client
 import ipaddress
 import os
@@ -33,6 +34,7 @@ _MOST_REDIRECTS = 6
 #: Worth another try: the server is busy or broken for the moment.
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class Answer:
@@ -104,6 +106,8 @@ class Transport:
                 # A host that no name server could have, say (UnicodeError): nothing that waiting helps.
                 raise RegistryError(f"{_place(url)}: an address that can't be: {_reason(error)}") from None
             except NETWORK_ERRORS as error:
+                if isinstance(error, OSError) and error.errno in _LACKS:
+                    raise  # nothing that the registry has to do with
                 if attempt == attempts or (
                     isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
                 ):

@@ -36,6 +36,7 @@ static const struct Call {
     {SYS_openat, EMFILE, "openat"},
     {SYS_openat2, EMFILE, "openat2"},
     {SYS_pipe2, EMFILE, "pipe2"},
+    {SYS_socket, EMFILE, "socket"},
     {SYS_socketpair, EMFILE, "socketpair"},
     {SYS_eventfd2, EMFILE, "eventfd"},
     {SYS_signalfd4, EMFILE, "signalfd"},

@@ -8,13 +8,18 @@ prints a line of JSON a try. Run as a process of its own, so that a hang is the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pyminicon
@@ -62,6 +67,75 @@ async def streaming() -> None:
         assert (await box.communicate())[0] == b"there\n"
 
 
+def living() -> None:
+    with pyminicon.start(cwd="/tmp") as box:
+        r = box.run(ECHO, capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, b"there\n"), r
+        with box.start(ECHO, stdout=pyminicon.PIPE) as command:
+            assert command.communicate(timeout=60)[0] == b"there\n"
+        note = box.path("/tmp/note")
+        note.write_bytes(b"y")
+        assert note.read_bytes() == b"y"
+
+
+async def living_beside() -> None:
+    async with await pyminicon.aio.start() as box:
+        r = await box.run(ECHO, capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, b"there\n"), r
+
+
+def published() -> None:
+    with (
+        pyminicon.start(publish=["0:80"]) as box,
+        box.listen(80) as inside,
+        box.connect(80, timeout=30) as outside,
+        inside.accept()[0] as met,
+    ):
+        outside.sendall(b"there")
+        assert met.recv(5) == b"there"
+
+
+def detached() -> None:
+    box = pyminicon.start(["sleep", "1000"], detach=True, name="scarce")
+    assert box.poll() is None
+
+
+def end_detached() -> list[str]:
+    """Whatever start has said: who is listed can be ended, and then nobody runs."""
+    command = [sys.executable, "-m", "pyminicon", "rm", "-f", "scarce"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    state = os.environ["PYMINICON_STATE"]
+    left = [str(info) for info in pyminicon.containers()]
+    deadline = time.monotonic() + leftovers.PATIENCE
+    while (keepers := of_state(state)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return left + keepers
+
+
+def of_state(state: str) -> list[str]:
+    """The other processes that have been told of that directory."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            told = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if f"PYMINICON_STATE={state}".encode() in told and int(pid) != os.getpid():
+                found.append(f"{pid} {Path(f'/proc/{pid}/comm').read_text()}")
+    return found
+
+
+def pulled() -> None:
+    assert pyminicon.pull(os.environ["SCARCE_IMAGE"])
+
+
+def forget_pulled() -> list[str]:
+    """What has been given up is taken up by the next pull, and has left nothing in the making then."""
+    pulled()
+    store = os.environ["PYMINICON_STORE"]
+    left = os.listdir(f"{store}/tmp")
+    shutil.rmtree(store, ignore_errors=True)
+    return left
+
+
 KINDS: dict[str, Callable[[], None]] = {
     "run": run,
     "init": lambda: run(init=True),
@@ -78,7 +152,15 @@ KINDS: dict[str, Callable[[], None]] = {
     "aio": lambda: asyncio.run(several(1)),
     "aio_beside": lambda: asyncio.run(several(3)),
     "aio_start": lambda: asyncio.run(streaming()),
+    "living": living,
+    "aio_living": lambda: asyncio.run(living_beside()),
+    "publish": published,
+    "egress": lambda: run(egress=["example.com"]),
+    "detached": detached,
+    "pull": pulled,
 }
+#: What is put away after each try, when everything can be had again; and what shouldn't be there.
+AFTER: dict[str, Callable[[], list[str]]] = {"detached": end_detached, "pull": forget_pulled}
 
 
 class Scarce:
@@ -101,6 +183,10 @@ def outcome_of(once: Callable[[], None]) -> str:
         once()
     except (pyminicon.LaunchError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
+    except pyminicon.Error as error:  # a keeper's interpreter may have had nothing to begin with
+        told = "keeper of the container ended before", "failed to map segment"
+        named = any(word in str(error) for word in (*told, *map(os.strerror, (11, 12, 24))))
+        return f"{'' if named else 'bad '}{type(error).__name__}: {error}"
     except OSError as error:
         named = error.errno in (11, 12, 24)
         return f"{'' if named else 'bad '}{type(error).__name__}: {error}"
@@ -113,11 +199,15 @@ def outcome_of(once: Callable[[], None]) -> str:
 
 def main() -> None:
     scarce = Scarce()
+    os.environ["PYMINICON_STATE"] = os.environ.get("SCARCE_STATE", "")  # who has it is begun from here
     kind, first, step = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     once = KINDS[kind]
     pyminicon.load()
-    once()
-    once()
+    after = AFTER.get(kind, list)
+    pyminicon.run(ECHO, stdout=pyminicon.DEVNULL)  # what the process makes once, it keeps
+    for _ in range(2):
+        once()
+        assert after() == []
     before = leftovers.count()
     threads = len(os.listdir("/proc/self/task"))
     number = first
@@ -126,6 +216,7 @@ def main() -> None:
         outcome = outcome_of(once)
         refused = scarce.disarm()
         line: dict[str, Any] = {"at": number, "refused": refused, "outcome": outcome}
+        line["kept"] = after()
         line["blocked"] = [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
         if refused is None or (number - first) // step % 8 == 7:
             pyminicon.run(

@@ -41,6 +41,6 @@ def test_what_a_signal_left_half_made_goes_in_silence(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.unraisablehook", said.append)
     patience._Held.__new__(patience._Held)
     gone: list[int] = []
-    patience._Held(lambda: gone.append(1))
+    patience._Held(lambda: None, lambda: gone.append(1))
     gc.collect()
     assert (said, gone) == ([], [1])
