@@ -17,6 +17,7 @@ from tests.images.servers import copy, docker_registry
 from tests.images.tars import Layout, file, tar
 from tests.program.conftest import REPO, environment
 
+#: Not network="pasta": it inherits the filter, and any signal interrupts its own calls then (EINTR, which it doesn't try again).
 KINDS = (
     "run init userns user limited disk collect files start tty held template aio aio_beside aio_start "
     "living aio_living publish egress detached pull".split()
