@@ -2,7 +2,6 @@
 
 #include <netinet/in.h>
 #include <poll.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -474,12 +473,7 @@ void Gate::end(int64_t deadline) {
     if (!born_) return;
   }
   pollfd watched{line_.get(), 0, 0};
-  // As a rule the container has ended, and the thread is at it: to be woken takes longer than that.
-  constexpr int64_t kSpin = kMillisecond / 10;
   send_message(line_.get(), &kEnd, 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
-  for (const int64_t until = now_ns() + kSpin; now_ns() < until; sched_yield()) {
-    if (poll(&watched, 1, 0) == 1) return;
-  }
   const int64_t left = std::min((deadline - now_ns()) / kMillisecond, int64_t{60000});
   while (poll(&watched, 1, static_cast<int>(std::max(left, int64_t{0}))) < 0 && errno == EINTR) {
   }
