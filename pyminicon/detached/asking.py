@@ -172,6 +172,8 @@ def place_left(directory: str, patience: float = 5.0) -> None:
 
 def told(error: BaseException) -> tuple[str, tuple[Any, ...]]:
     """``error`` as it goes over the line."""
+    if isinstance(error, ModuleNotFoundError):
+        error = errors.not_loaded(error)
     if isinstance(error, errors.LaunchError):
         return "LaunchError", (error.errno, error.stage, error.subject, error.hint)
     if isinstance(error, errors.SpecError):

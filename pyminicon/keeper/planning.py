@@ -59,10 +59,10 @@ def _plan(args: Any, options: dict[str, Any], aside: list[int], to: line.Line) -
     try:
         for fd in aside:
             os.close(fd)
-        from pyminicon.cgroups import tree
-
-        tree.plan_for(os.getppid())
         try:
+            from pyminicon.cgroups import tree
+
+            tree.plan_for(os.getppid())
             made = _here(args, options)
             fields = made.fields
             if fields.get("cgroup") and fields["cgroup"][-1]:

@@ -184,7 +184,8 @@ def outcome_of(once: Callable[[], None]) -> str:
     except (pyminicon.LaunchError, MemoryError) as error:
         return f"{type(error).__name__}: {error}"
     except pyminicon.Error as error:  # a keeper's interpreter may have had nothing to begin with
-        told = "keeper of the container ended before", "failed to map segment"
+        loader = "failed to map segment", "cannot map zero-fill pages"  # ld.so's words, for the core's file
+        told = "keeper of the container ended before", *loader
         named = any(word in str(error) for word in (*told, *map(os.strerror, (11, 12, 24))))
         return f"{'' if named else 'bad '}{type(error).__name__}: {error}"
     except OSError as error:

@@ -67,9 +67,14 @@ def pids() -> None:
 
 def cpus() -> None:
     # As long as it takes to use so much at a fifth of a processor, however slow the machine is; emulated, the set-up
-    # itself uses a third of a second before the limit is there.
-    r = pyminicon.run(BUSY, cpus=0.2, cpu_time=1.2, timeout=90)
-    assert r.limit == "cpu_time" and r.usage.wall > 2.4, (r, r.usage)
+    # itself uses a third of a second before the limit is there. Where the emulator itself had no turn for a second, that
+    # counts as used: again then. Without the limit each would take 1.2 seconds.
+    for _ in range(3):
+        r = pyminicon.run(BUSY, cpus=0.2, cpu_time=1.2, timeout=90)
+        assert r.limit == "cpu_time", (r, r.usage)
+        if r.usage.wall > 2.4:
+            return
+    raise AssertionError((r, r.usage))
 
 
 def cpuset() -> None:
