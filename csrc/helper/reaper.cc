@@ -209,6 +209,11 @@ void be_continued_often() {
   sys::call(SYS_timer_settime, timer, 0, sys::arg(period), 0);
 }
 
+// The owner may launch. It hears this once, and of later ones nothing: nobody may be held up by it.
+void say_ready(const Guard& guard) {
+  sys::call(SYS_sendto, guard.descriptors, sys::arg("w"), 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+}
+
 // Goes on in the new guard as well.
 void make_peer(Guard& guard) {
   sys::close(guard.peer);
@@ -228,6 +233,7 @@ void make_peer(Guard& guard) {
   guard.elder = false;
   be_continued_often();  // a timer isn't inherited
   announce(guard.table, guard.index);
+  say_ready(guard);
 }
 
 // The younger may have been stopped, which its parent hears of at once.
@@ -302,9 +308,10 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   Guard guard{table, table_fd, owner_pidfd, descriptors};
   guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
   announce(table, guard.index);
+  // The second one says that both are ready. Before that one of them alone could be killed, or the
+  // other stopped while it has no timer yet, for good.
   make_peer(guard);
-  // Only now may the owner launch: whoever is alone could be killed before he has made the other.
-  if (guard.elder || guard.peer < 0) sys::write(descriptors, "w", 1);
+  if (guard.peer < 0) say_ready(guard);
   stand_guard(guard, signals);
   end_all(table, table_fd);
   // One at a time; the younger finds nothing left, as a rule.
