@@ -14,10 +14,11 @@ def launcher() -> int:
     """The pid of the process that clones in another cgroup for the calling thread, made if need be."""
 
 STAGES: tuple[str, ...]
-ALL_GROUPS: str
-UNPACED: str
-"""net.ipv4.ping_group_range in which every group is."""
 """The steps of a launch in the order in which they run (docs/stages.md)."""
+ALL_GROUPS: str
+"""net.ipv4.ping_group_range in which every group is."""
+UNPACED: str
+"""net.ipv4.tcp_congestion_control that doesn't pace."""
 
 def landlock_version() -> int:
     """The running kernel's; below 1 where it has no Landlock."""
@@ -192,23 +193,6 @@ class Outcome:
         startup: float,
         dropped: tuple[int, int] = (0, 0),
     ) -> None: ...
-    @property
-    def told(
-        self,
-    ) -> tuple[
-        int | None,
-        bytes | None,
-        bytes | None,
-        str | None,
-        bool,
-        tuple[Any, ...] | None,
-        float,
-        tuple[int, int],
-        list[tuple[str, int]] | None,
-        tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None,
-    ]:
-        """At once: returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, trace and files."""
-
     @property
     def returncode(self) -> int | None:
         """None: somebody else has taken it."""

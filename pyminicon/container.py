@@ -89,11 +89,7 @@ def request_of(spec: Spec, exec_spec: ExecSpec, trace: bool, serving: Serving | 
     """What the core is asked alike of a start and of a run. ``serving``: of its network."""
     request = _core.Request(
         exec_spec=exec_spec,
-        stdio=(
-            0 if spec.stdin is None else _choice(spec.stdin),
-            1 if spec.stdout is None else _choice(spec.stdout),
-            2 if spec.stderr is None else _choice(spec.stderr),
-        ),
+        stdio=(_choice(spec.stdin, 0), _choice(spec.stdout, 1), _choice(spec.stderr, 2)),
         pass_fds=spec.pass_fds,
         trace=trace,
         wall_time=spec.wall_time,
@@ -130,7 +126,9 @@ def run_request(
     return request
 
 
-def _choice(wanted: Any) -> int:
+def _choice(wanted: Any, inherited: int) -> int:
+    if wanted is None:
+        return inherited
     fd: int = wanted if isinstance(wanted, int) else wanted.fileno()
     return fd
 
@@ -328,7 +326,6 @@ class Running(Held):
     _plan: Plan
     _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
-    _environment: tuple[list[str], str] | None = None
     _ended_for: int = 0  # the signal that terminate() ended it in the place of
     _serving: Serving | Served | None = None
 
@@ -725,17 +722,16 @@ class Container(_Attended[AnyStr], Running):
         begun: float | None = time.monotonic() if "timeout" in options else None
         asked: Command = self._asked(args, options, NOT_RUN)
         request = run_request(asked.spec, asked.exec_spec, trace, begun)
-        if asked.who is not None:
-            request.who = asked.who
+        request.who = asked.who
         try:
             outcome = ask(self._handle.run_command, asked.spec, request)
         except errors.LaunchError as error:
             self._insist_on_life(error)
             raise
-        if outcome.returncode == -9 and outcome.limit is None and self._handle.ending:
-            outcome.limit = self._ended_by()
         from pyminicon.result import make_result
 
+        if outcome.returncode == -9 and outcome.limit is None and self._handle.ending:
+            outcome.limit = self._ended_by()
         return make_result(asked.spec, args, outcome)
 
     if TYPE_CHECKING:

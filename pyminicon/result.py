@@ -156,30 +156,27 @@ def make_result(
     spec: Spec, args: Any, outcome: _core.Outcome, refused: list[Refusal] | None = None
 ) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
-    returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, stamps, files = outcome.told
+    stdout, stderr, timed_out = outcome.stdout, outcome.stderr, outcome.timed_out
     if timed_out and spec.cancel is not None and spec.cancel.cancelled:
         raise errors.Cancelled("it was cancelled")
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
     result: Result[Any] = Result()
     result.args = args
-    result.returncode = errors.check_status(returncode)
-    result.dropped = dropped
-    if not spec.text:
-        result.stdout, result.stderr = stdout, stderr
-    elif dropped == (0, 0):
-        result.stdout, result.stderr = _decode(spec, stdout), _decode(spec, stderr)
-    else:
-        out_cut, err_cut = dropped
-        result.stdout = None if out_cut else _decode(spec, stdout)
-        result.stderr = None if err_cut else _decode(spec, stderr)
+    result.returncode = errors.check_status(outcome.returncode)
+    result.dropped = outcome.dropped
+    out_cut, err_cut = (bool(count) and spec.text for count in result.dropped)
+    result.stdout = None if out_cut else _decode(spec, stdout)
+    result.stderr = None if err_cut else _decode(spec, stderr)
+    if out_cut or err_cut:
         _decode_halves(spec, result, stdout, stderr)
-    result.limit = limit
+    result.limit = outcome.limit
     result.refused = [] if refused is None else refused
-    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
-    result.startup = startup
+    result.usage = Usage(outcome.usage or (0.0, 0.0, 0.0, None, None, None, None))
+    result.startup = outcome.startup
+    stamps = outcome.trace
     result.trace = stamps if stamps is None else as_trace(stamps)
-    result.files, missed = files or ({}, {})
+    result.files, missed = outcome.files or ({}, {})
     result.collect_errors = _collect_errors(spec, result.files, missed) if spec.collect else {}
     if spec.check and result.returncode:
         result.check_returncode()

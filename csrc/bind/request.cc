@@ -59,12 +59,6 @@ void bind_requests(py::module_& module) {
       .def(py::init(&make_outcome), py::kw_only(), py::arg("returncode"), py::arg("stdout"),
            py::arg("stderr"), py::arg("limit"), py::arg("timed_out"), py::arg("usage"),
            py::arg("startup"), py::arg("dropped") = std::pair<uint64_t, uint64_t>(0, 0))
-      .def_property_readonly("told",
-                             [](const Outcome& o) {
-                               return py::make_tuple(o.returncode, o.output, o.error, o.limit,
-                                                     o.timed_out, o.usage, o.startup, o.dropped,
-                                                     o.trace, o.files);
-                             })
       .def_readonly("returncode", &Outcome::returncode)
       .def_readonly("stdout", &Outcome::output)
       .def_readonly("stderr", &Outcome::error)

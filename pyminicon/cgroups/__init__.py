@@ -16,7 +16,7 @@ from pyminicon.cgroups import sweep as cgroup_sweep
 from pyminicon.cgroups import tree as cgroup_tree
 from pyminicon.cgroups.files import limit_files, refuse
 from pyminicon.cgroups.limits import Limits, check, check_cpuset
-from pyminicon.cgroups.v2 import DENIED, check_migration, enable, oom_group_above
+from pyminicon.cgroups.v2 import DENIED, MOUNT_ANEW, check_migration, enable, oom_group_above
 from pyminicon.errors import LaunchError, SpecError
 
 TYPE_CHECKING = False
@@ -141,9 +141,8 @@ class _Builder:
         wished = {"memory", "pids", "io"} - required if self.limits.usage else set()
         unified = (required | wished) - set(self.trees.v1)
         if (missing := sorted(required & unified)) and self.trees.v2 is None:
-            hint = "no cgroup tree with this controller is mounted here"
-            if cgroup_tree.mounted_outside():
-                hint = "mount the cgroups anew after unshare(CLONE_NEWCGROUP)"
+            hidden = cgroup_tree.mounted_outside()
+            hint = MOUNT_ANEW if hidden else "no cgroup tree with this controller is mounted here"
             refuse(errno.EOPNOTSUPP, missing[0], hint)
         clock = self.limits.usage or self.limits.cpu_time
         if self.trees.v2 is not None and (missing or self.prefers_v2):

@@ -16,6 +16,7 @@ _DOCS = "docs/cgroups.md"
 BUSY = f"it has processes: name an empty cgroup, or go without cgroup_parent ({_DOCS}#busy)"
 DENIED = f"it isn't the caller's to make cgroups in: run as root ({_DOCS}#place)"
 SYSTEMDS = f"systemd manages it: go without cgroup_parent ({_DOCS}#place)"
+MOUNT_ANEW = f"mount the cgroups anew after unshare(CLONE_NEWCGROUP) ({_DOCS}#place)"
 READ_ONLY = f"the cgroup tree is read-only here ({_DOCS}#read-only)"
 
 
@@ -73,7 +74,7 @@ def _enable_from_the_top(tree: Tree, parent: str, controller: str, top: str) -> 
 
 def _no_controller(controller: str) -> str:
     if cgroup_tree.mounted_outside():
-        return f"mount the cgroups anew after unshare(CLONE_NEWCGROUP) ({_DOCS}#place)"
+        return MOUNT_ANEW
     if os.geteuid() != 0 and cgroup_tree.systemd_runs():
         return (
             f"as root: systemctl edit user@.service: [Service] Delegate={controller} ({_DOCS}#no-controller)"

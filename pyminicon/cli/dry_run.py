@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from pyminicon import _core
 from pyminicon import plan as ops
 
 TYPE_CHECKING = False
@@ -24,7 +25,6 @@ _NAMESPACES = (
 
 def main(args: list[str], wanted: dict[str, Any]) -> int:
     """Prints the plan of ``args`` with the options ``wanted``; 0. Raises SpecError as the run would."""
-    from pyminicon import _core
     from pyminicon.options import parse as spec
     from pyminicon.plan import build as plan
 
@@ -216,8 +216,6 @@ def _network(fields: Fields, wanted: dict[str, Any]) -> list[str]:
 
 def _settings(fields: Fields, wanted: dict[str, Any]) -> list[str]:
     served = (wanted.get("publish") or wanted.get("egress") is not None) and not fields.get("pasta")
-    from pyminicon import _core
-
     steps = [f"net.ipv4.tcp_congestion_control = {_core.UNPACED}"] if served else []
     return steps + [f"{name} = {value}" for name, value, _ in fields["sysctls"]]
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
         _handle: _core.Handle
         _spec: Spec
         _plan: Plan
-        # Of its commands, where they give none, and the PATH in it.
-        _environment: tuple[list[str], str] | None
 
 
 _MOST_READ = 1 << 20  # bytes of passwd or group
@@ -73,35 +71,16 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         )
     if spec.tty and not _is_terminal(spec.stdin):
         raise SpecError("tty", "takes a terminal as stdin; without stdin, stdout and stderr it makes one")
-    if spec.user is None and spec.env is None:
-        words, path = box._environment or _usual_environment(box)
-        return Command(spec, _exec_spec(box, spec, words, path), None)
-    environment = _environment_of(box)
+    environment = {**box._plan.environment, **(box._spec.env or {})}
+    if environment.get("HOSTNAME") == box._plan.id:
+        environment["HOSTNAME"] = box.id
     who = None
     if spec.user is not None:
         found = identity(box._handle, spec.user, spec.timeout)
         who = found.uid, found.gid, [found.gid, *found.groups]
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
-    environment.update(spec.env or {})
-    return Command(spec, _exec_spec(box, spec, _words(environment), environment.get("PATH", "")), who)
-
-
-def _environment_of(box: Box) -> dict[str, str]:
-    environment = {**box._plan.environment, **(box._spec.env or {})}
-    if environment.get("HOSTNAME") == box._plan.id:
-        environment["HOSTNAME"] = box.id
-    return environment
-
-
-def _usual_environment(box: Box) -> tuple[list[str], str]:
-    environment = _environment_of(box)
-    box._environment = usual = _words(environment), environment.get("PATH", "")
-    return usual
-
-
-def _words(environment: Mapping[str, str]) -> list[str]:
-    return [f"{key}={value}" for key, value in environment.items()]
+    return Command(spec, _exec_spec(box, spec, {**environment, **(spec.env or {})}), who)
 
 
 def _is_terminal(stdin: Any) -> bool:
@@ -154,15 +133,15 @@ def _insist_on_map(pid: int, user: str, found: Identity) -> None:
         )
 
 
-def _exec_spec(box: Box, spec: Spec, environment: list[str], path: str) -> ExecSpec:
+def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec:
     if not spec.args:
         raise SpecError("args", "is empty: there is no program to run")
     program = spec.args[0]
     if not program:
         raise LaunchError(2, "exec", "", "the program's name is empty")
     return (
-        plans.candidates(program, path),
+        plans.candidates(program, environment.get("PATH", "")),
         list(spec.args),
-        environment,
+        [f"{key}={value}" for key, value in environment.items()],
         spec.cwd or box._spec.cwd or box._plan.exec_spec[3],
     )

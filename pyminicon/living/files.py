@@ -38,7 +38,6 @@ class _Of:
         self._handle = box._handle
         self._spec = box._spec
         self._plan = box._plan
-        self._environment = box._environment
 
 
 def _who(box: Box, user: object) -> tuple[int, int, list[int]] | None:

@@ -133,6 +133,7 @@ def _has_run(builder: Draft) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+_PIECE, _MOST_PIECES = 1 << 14, 64  # of a file of this machine, a megabyte in all
 _LOCALHOST = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
@@ -164,9 +165,6 @@ def _read_host(path: str) -> bytes | None:
     except OSError as error:
         insist(error, path)
         return None
-
-
-_PIECE, _MOST_PIECES = 1 << 14, 64
 
 
 def mount_kernels(builder: Draft) -> None:
