@@ -10,7 +10,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.support import groups
 from tests.support.placement import needs_limit
 from tests.support.processes import in_namespace
 from tests.support.run import out
+from tests.support.waiting import soon
 
 MEBI = 1 << 20
 HOG = "x = []\nwhile True: x.append(bytearray(4096))"
@@ -69,15 +70,6 @@ def ours() -> list[str]:
         mine = cgroup_sweep.owner()
         found += [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mine)]
     return found
-
-
-def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
-    deadline = time.monotonic() + patience
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextlib.contextmanager
@@ -464,14 +456,14 @@ def test_a_dead_owners_cgroups_are_swept_and_a_living_ones_are_not(place: None) 
         owners[0].kill()
         owners[0].wait()
         subprocess.run(python(sweep), check=True, timeout=60)
-        assert soon(lambda: left(names[0]) == 0)  # its guards may be at it as well
+        assert soon(lambda: left(names[0]) == 0, 20)  # its guards may be at it as well
         assert left(names[1])
     finally:
         for owner in owners:
             owner.kill()
             owner.communicate()
         subprocess.run(python(sweep), check=True, timeout=60)
-    assert soon(lambda: left(names[1]) == 0)
+    assert soon(lambda: left(names[1]) == 0, 20)
 
 
 def test_what_a_dead_owner_left_running_is_killed_first(place: None) -> None:

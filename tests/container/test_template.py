@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,7 @@ import pyminicon
 from pyminicon import PIPE, Template
 from tests.support import leftovers as account
 from tests.support.placement import needs_limit
-
-
-def soon(holds: Callable[[], bool], patience: float = 20.0) -> bool:
-    deadline = time.monotonic() + patience
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+from tests.support.waiting import soon
 
 
 def children() -> set[str]:
@@ -107,28 +98,28 @@ def test_nothing_of_a_run_is_seen_by_the_next() -> None:
 
 def test_the_stock_is_filled_and_bounded_and_filled_again_after_a_run() -> None:
     with Template(stock=3) as t:
-        assert soon(lambda: t.ready == 3)
+        assert soon(lambda: t.ready == 3, 20)
         time.sleep(0.1)
         assert t.ready == 3
         t.run(["true"])
-        assert soon(lambda: t.ready == 3)
+        assert soon(lambda: t.ready == 3, 20)
 
 
 def test_the_stock_is_filled_again_while_a_run_lasts() -> None:
     before = children()
     with Template(stock=2) as t:
-        assert soon(lambda: t.ready == 2)
+        assert soon(lambda: t.ready == 2, 20)
         release, held = os.pipe()
         long = threading.Thread(target=lambda: t.run(["cat"], stdin=release), daemon=True)
         long.start()
         # The one that runs, and two that wait.
-        filled = soon(lambda: t.ready == 2 and len(children() - before) == 3)
+        filled = soon(lambda: t.ready == 2 and len(children() - before) == 3, 20)
         os.close(held)
         long.join()
         os.close(release)
         assert filled, "nobody made what the run has taken"
         with t.start(["sleep", "60"]):
-            assert soon(lambda: t.ready == 2)
+            assert soon(lambda: t.ready == 2, 20)
 
 
 def test_the_stock_is_filled_again_after_runs_that_failed() -> None:
@@ -137,12 +128,12 @@ def test_the_stock_is_filled_again_after_runs_that_failed() -> None:
             with pytest.raises(pyminicon.LaunchError, match="missing") as found:
                 t.run(["/missing"])
             assert found.value.stage == "exec"
-        assert soon(lambda: t.ready == 2)
+        assert soon(lambda: t.ready == 2, 20)
 
 
 def test_a_full_stock_uses_no_processor() -> None:
     with Template(stock=4) as t:
-        assert soon(lambda: t.ready == 4)
+        assert soon(lambda: t.ready == 4, 20)
         time.sleep(0.2)
         before = time.process_time()
         time.sleep(0.5)
@@ -152,9 +143,9 @@ def test_a_full_stock_uses_no_processor() -> None:
 def test_closing_ends_what_waits_and_nothing_that_runs() -> None:
     before = children()
     t = Template(stock=3)
-    assert soon(lambda: t.ready == 3)
+    assert soon(lambda: t.ready == 3, 20)
     box = t.start(["sleep", "60"])
-    assert soon(lambda: len(children() - before) == 4)
+    assert soon(lambda: len(children() - before) == 4, 20)
     t.close()
     assert children() - before == {str(box.pid)}
     with pytest.raises(pyminicon.Error, match="closed"):
@@ -166,13 +157,13 @@ def test_closing_ends_what_waits_and_nothing_that_runs() -> None:
 def test_a_waiting_container_that_is_killed_is_a_failed_run_at_most() -> None:
     before = children()
     with Template(stock=1) as t:
-        assert soon(lambda: t.ready == 1)
+        assert soon(lambda: t.ready == 1, 20)
         (waiting,) = children() - before
         os.kill(int(waiting), signal.SIGKILL)
         with pytest.raises(pyminicon.LaunchError, match="park"):
             t.run(["true"])
         assert t.run(["true"]).returncode == 0
-        assert soon(lambda: t.ready == 1)
+        assert soon(lambda: t.ready == 1, 20)
         (waiting,) = children() - before
         os.kill(int(waiting), signal.SIGKILL)
         with pytest.raises(pyminicon.LaunchError, match="park"):
@@ -282,7 +273,7 @@ def test_a_volume_whose_source_is_gone_fails_the_run_that_needs_it(tmp_path: Pat
     source = tmp_path / "source"
     source.mkdir()
     with Template(volumes=[f"{source}:/data"], stock=1) as t:
-        assert soon(lambda: t.ready == 1)
+        assert soon(lambda: t.ready == 1, 20)
         source.rmdir()
         t.run(["true"])  # this one's was bound before
         with pytest.raises(pyminicon.LaunchError, match="source"):

@@ -13,18 +13,9 @@ from pathlib import Path
 import pytest
 
 import pyminicon
-from tests.support.processes import marked
+from tests.support.processes import unmarked_soon
 from tests.support.python import fresh
 from tests.support.threads import in_threads
-
-
-def gone(tag: str, within: float = 10.0) -> bool:
-    deadline = time.monotonic() + within
-    while marked(tag):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.mark.parametrize(
@@ -39,7 +30,7 @@ def test_a_timeout_kills_everything_and_keeps_what_was_captured(options: dict[st
     assert 1.4 < time.monotonic() - begun < 10
     assert caught.value.timeout == 1.5
     assert (caught.value.output, caught.value.stderr) == (b"out\n", b"err\n")
-    assert gone(tag)
+    assert unmarked_soon(tag)
 
 
 def test_a_timeout_is_subprocess_own_and_ours() -> None:
@@ -93,7 +84,7 @@ except KeyboardInterrupt:
     r = fresh(code)
     assert r.stdout.startswith("interrupted"), r.stderr
     assert time.monotonic() - begun < 20
-    assert gone(tag)
+    assert unmarked_soon(tag)
 
 
 def test_signal_handlers_run_while_a_container_is_waited_for() -> None:
@@ -186,7 +177,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     r = fresh(code)
     assert r.stdout.strip().isdigit(), r
-    assert gone(tag)
+    assert unmarked_soon(tag)
 
 
 def test_a_container_outlives_the_thread_that_started_it() -> None:

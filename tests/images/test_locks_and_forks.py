@@ -11,7 +11,7 @@ import pytest
 
 from pyminicon.images import locks
 from pyminicon.images.lookup import private
-from tests.program.conftest import eventually
+from tests.support.waiting import soon
 
 
 def worker() -> int:
@@ -49,7 +49,7 @@ def test_a_lock_ends_with_its_holder_and_not_with_a_worker(tmp_path: Path, kind:
         with locks.StoreLock(str(place)):
             pid = worker()
     try:
-        assert eventually(lambda: free(what), 30)  # the worker comes to it when it runs
+        assert soon(lambda: free(what), 30)  # the worker comes to it when it runs
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)

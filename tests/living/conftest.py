@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import time
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from tests.support.waiting import soon
 
 
 @pytest.fixture
@@ -33,14 +34,16 @@ def names(c: Any) -> list[str]:
     )
 
 
-def soon(what: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether it becomes true in time."""
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+def stops_while_frozen(c: pyminicon.Container[Any], p: pyminicon.Process[Any]) -> None:
+    """``p`` writes a line after the other, in nonblocking pieces from now on, but not while ``c`` is frozen."""
+    assert p.stdout is not None and p.stdout.readline() == b"x\n"
+    c.freeze()
+    os.set_blocking(p.stdout.fileno(), False)
+    while p.stdout.read(65536):
+        pass
+    assert not soon(lambda: bool(p.stdout and p.stdout.read(1)), 0.3)
+    c.thaw()
+    assert soon(lambda: bool(p.stdout and p.stdout.read(1)))
 
 
 _ODD_FILES = """

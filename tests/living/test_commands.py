@@ -14,8 +14,9 @@ import pytest
 
 import pyminicon
 from pyminicon import DEVNULL, PIPE, STDOUT
-from tests.living.conftest import names, soon
+from tests.living.conftest import names
 from tests.support.placement import needs_limit
+from tests.support.waiting import soon
 
 Home = Any
 

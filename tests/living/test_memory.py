@@ -14,7 +14,8 @@ import pytest
 
 import pyminicon
 from pyminicon import PIPE, aio
-from tests.living.conftest import names, soon
+from tests.living.conftest import names, stops_while_frozen
+from tests.support.waiting import soon
 
 HOG = ["python", "-c", "l = []\nwhile True: l.append(bytearray(1 << 20))"]
 
@@ -170,14 +171,7 @@ def test_a_frozen_container_has_its_commands_frozen() -> None:
         pyminicon.start(memory="64M") as c,
         c.start(["sh", "-c", "while echo x; do sleep 0.01; done"], stdout=-1) as p,
     ):
-        assert p.stdout is not None and p.stdout.readline() == b"x\n"
-        c.freeze()
-        os.set_blocking(p.stdout.fileno(), False)
-        while p.stdout.read(65536):
-            pass
-        assert not soon(lambda: bool(p.stdout and p.stdout.read(1)), 0.3)
-        c.thaw()
-        assert soon(lambda: bool(p.stdout and p.stdout.read(1)))
+        stops_while_frozen(c, p)
 
 
 def cgroups() -> set[str]:

@@ -10,8 +10,8 @@ import pytest
 
 import pyminicon
 from pyminicon import aio
-from tests.living.conftest import soon
 from tests.support.placement import needs_limit
+from tests.support.waiting import soon
 
 Home = Any
 

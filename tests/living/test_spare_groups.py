@@ -13,8 +13,9 @@ import pytest
 
 import pyminicon
 from pyminicon import DEVNULL, PIPE
-from tests.living.conftest import names, soon
+from tests.living.conftest import names, stops_while_frozen
 from tests.living.test_memory import HOG, limited
+from tests.support.waiting import soon
 
 SPARES = 4  # that a container keeps at most
 TREES = Path("/sys/fs/cgroup")
@@ -169,14 +170,7 @@ def test_a_freezer_that_is_made_later_holds_every_command() -> None:
         c.freeze()
         c.thaw()
         with c.start(["sh", "-c", "while echo x; do sleep 0.01; done"], stdout=PIPE) as p:
-            assert p.stdout is not None and p.stdout.readline() == b"x\n"
-            c.freeze()
-            os.set_blocking(p.stdout.fileno(), False)
-            while p.stdout.read(65536):
-                pass
-            assert not soon(lambda: bool(p.stdout and p.stdout.read(1)), 0.3)
-            c.thaw()
-            assert soon(lambda: bool(p.stdout and p.stdout.read(1)))
+            stops_while_frozen(c, p)
 
 
 @limited

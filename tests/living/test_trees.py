@@ -10,7 +10,8 @@ import pytest
 
 import pyminicon
 from pyminicon import PIPE
-from tests.living.conftest import names, soon
+from tests.living.conftest import names
+from tests.support.waiting import soon
 
 Home = Any
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pyminicon
-from tests.living.conftest import soon
 from tests.support.threads import in_threads
+from tests.support.waiting import soon
 
 
 def workers(init: int) -> list[str]:

@@ -51,16 +51,6 @@ def gone_after(mark: str, within: float = GONE_WITHIN) -> float | None:
     return time.monotonic() - begun
 
 
-def eventually(check: Callable[[], object], within: float = 10.0) -> bool:
-    """Whether ``check()`` becomes true; asked every few milliseconds."""
-    deadline = time.monotonic() + within
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPO)}
 

@@ -13,8 +13,9 @@ import pytest
 
 import pyminicon
 from pyminicon import aio
-from tests.program.conftest import Program, alive, eventually, gone_after
+from tests.program.conftest import Program, alive, gone_after
 from tests.support import leftovers as account
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 SHELL = ["/bin/sh", "-c"]
@@ -67,7 +68,7 @@ def test_the_threads_end_with_the_last_container(mark: str) -> None:
         return before
 
     before = on_loop(body())
-    assert eventually(lambda: threads() <= before)
+    assert soon(lambda: threads() <= before)
 
 
 def test_threads_with_nothing_to_do_end_before_that(mark: str) -> None:
@@ -206,7 +207,7 @@ def test_200_with_cancels_among_them_leave_nothing(mark: str) -> None:
     before, ours = account.count(), threads()
     on_loop(body())
     assert not account.appeared(before)
-    assert eventually(lambda: threads() <= ours)
+    assert soon(lambda: threads() <= ours)
 
 
 def test_a_loop_that_is_closed_while_launches_go_on(mark: str) -> None:
@@ -222,7 +223,7 @@ def test_a_loop_that_is_closed_while_launches_go_on(mark: str) -> None:
         del task, tasks, loop
         gc.collect()
     assert gone_after(mark, 5) is not None
-    assert eventually(lambda: threads() <= ours)
+    assert soon(lambda: threads() <= ours)
 
 
 def test_a_fork_while_launches_go_on(program: Start, mark: str) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 import pyminicon
 from pyminicon import PIPE, STDOUT, aio
-from tests.program.conftest import alive, eventually
+from tests.program.conftest import alive
 from tests.support import leftovers as account
+from tests.support.waiting import soon
 
 
 def on_loop(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -212,7 +213,7 @@ def test_wall_time_holds_for_start_without_anybody_waiting(mark: str) -> None:
 def test_leaving_the_block_ends_the_container(mark: str) -> None:
     async def body() -> None:
         async with await aio.start(["/bin/sleep", mark], stdin=PIPE, stdout=PIPE, stderr=PIPE) as box:
-            assert eventually(lambda: alive(mark))
+            assert soon(lambda: alive(mark))
         assert not alive(mark)
         assert box.returncode == -9
         await box.aclose()  # again: nothing happens
@@ -327,7 +328,7 @@ def test_the_pidfd_is_the_callers_to_watch() -> None:
 def test_a_status_that_was_taken_is_said_to_be_or_known(mark: str) -> None:
     async def body() -> None:
         async with await aio.start([*SHELL, "exit 6"]) as box:
-            assert eventually(lambda: os.waitid(os.P_PID, box.pid, os.WEXITED | os.WNOHANG) is not None)
+            assert soon(lambda: os.waitid(os.P_PID, box.pid, os.WEXITED | os.WNOHANG) is not None)
             try:
                 assert await box.wait() == 6  # Linux 6.15 and later still know
             except pyminicon.Error as error:
@@ -399,7 +400,7 @@ def test_killing_goes_on_when_the_loop_is_closed(mark: str) -> None:
     loop = asyncio.new_event_loop()
     box = loop.run_until_complete(aio.start(["/bin/sleep", mark]))
     loop.close()
-    assert eventually(lambda: alive(mark))
+    assert soon(lambda: alive(mark))
     box.kill()
-    assert eventually(lambda: not alive(mark))
-    assert eventually(lambda: box.poll() == -9)
+    assert soon(lambda: not alive(mark))
+    assert soon(lambda: box.poll() == -9)

@@ -11,7 +11,8 @@ import pytest
 
 import pyminicon
 from pyminicon import DEVNULL, PIPE, STDOUT
-from tests.program.conftest import alive, eventually
+from tests.program.conftest import alive
+from tests.support.waiting import soon
 
 ALL = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE}
 SHELL = ["/bin/sh", "-c"]
@@ -199,7 +200,7 @@ def test_a_timeout_leaves_the_container_running_as_popen_does(mark: str) -> None
         with pytest.raises(pyminicon.TimeoutExpired) as caught:
             box.communicate(timeout=0.3)
         assert caught.value.timeout == 0.3
-        assert eventually(lambda: alive(mark))
+        assert soon(lambda: alive(mark))
         box.kill()
         assert box.communicate() == (b"", None)
         assert box.returncode == -9

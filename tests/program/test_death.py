@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.conftest import GONE_WITHIN, Program, alive, eventually, gone_after
+from tests.program.conftest import GONE_WITHIN, Program, alive, gone_after
 from tests.support.guards import guards_of
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 
@@ -52,7 +53,7 @@ def test_sigkill_at_any_moment_of_a_launch(
         running.process.wait()
         left = gone_after(mark)
         assert left is not None, f"moment {number} of seed {seed}: {alive(mark)} {options}"
-        assert eventually(lambda w=guards: not any(map(runs, w)), 30)
+        assert soon(lambda w=guards: not any(map(runs, w)), 30)
 
 
 def payload(line: str, **options: object) -> str:
@@ -94,7 +95,7 @@ time.sleep(600)
     assert all(map(runs, waiting))
     running.process.kill()
     running.process.wait()
-    assert eventually(lambda: not any(map(runs, waiting)), GONE_WITHIN)
+    assert soon(lambda: not any(map(runs, waiting)), GONE_WITHIN)
 
 
 def test_a_running_container_goes_with_its_program(program: Start, mark: str) -> None:
@@ -107,7 +108,7 @@ def test_all_that_the_container_has_started_goes_too(program: Start, mark: str) 
     line = "many() { for i in 1 2 3 4 5; do setsid sleep $1 & done; echo there; wait; }; many "
     running = program(payload(line))
     assert running.line() == "there"
-    assert eventually(lambda: len(alive(mark)) >= 5)
+    assert soon(lambda: len(alive(mark)) >= 5)
     killed_and_gone(running, mark)
 
 
@@ -155,7 +156,7 @@ time.sleep(600)
 """)
     workers = [int(word) for word in running.line().split()]
     try:
-        assert eventually(lambda: alive(mark))
+        assert soon(lambda: alive(mark))
         killed_and_gone(running, mark)
         assert all(os.path.exists(f"/proc/{pid}") for pid in workers), "the workers should have survived"
     finally:
@@ -177,7 +178,7 @@ print('worker gone', mine.poll(), flush=True)
 time.sleep(600)
 """)
     worker = int(running.line())
-    assert eventually(lambda: len(alive(mark)) == 2)
+    assert soon(lambda: len(alive(mark)) == 2)
     os.kill(worker, signal.SIGKILL)
     assert running.line() == "worker gone None"
     assert gone_after(mark + ".2") is not None
@@ -217,7 +218,7 @@ time.sleep(600)
         status = Path(f"/proc/{guard}/status").read_text()
         assert f"\nPPid:\t{running.process.pid}\n" not in status, "waitpid(-1) would wait for it"
     killed_and_gone(running, mark)
-    assert eventually(lambda: not any(map(runs, guards)), 30)
+    assert soon(lambda: not any(map(runs, guards)), 30)
 
 
 def test_a_program_that_ends_by_itself_takes_its_guards_along(program: Start) -> None:
@@ -232,7 +233,7 @@ def test_a_program_that_ends_by_itself_takes_its_guards_along(program: Start) ->
     running.process.stdin.close()
     running.process.stdin = None
     assert running.end()[0] == 0
-    assert eventually(lambda: not any(map(runs, guards)), 30)
+    assert soon(lambda: not any(map(runs, guards)), 30)
 
 
 def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
@@ -245,8 +246,8 @@ def test_guards_that_were_killed_leave_no_zombie(program: Start) -> None:
     for number in range(4):
         victim = guards_of(running.process.pid)[number % 2]
         os.kill(victim, signal.SIGKILL)
-        assert eventually(lambda v=victim: not os.path.exists(f"/proc/{v}")), "nobody buried it"
-        assert eventually(lambda: len(guards_of(running.process.pid)) == 2)
+        assert soon(lambda v=victim: not os.path.exists(f"/proc/{v}")), "nobody buried it"
+        assert soon(lambda: len(guards_of(running.process.pid)) == 2)
     assert running.process.stdin is not None
     running.process.stdin.write("\n\n")
     running.process.stdin.flush()
@@ -261,4 +262,4 @@ def test_signals_to_the_programs_group_don_t_reach_the_guards(program: Start, ma
     os.killpg(running.process.pid, signal.SIGINT)
     running.process.wait()
     assert gone_after(mark) is not None
-    assert eventually(lambda: not any(map(runs, guards)), 30)
+    assert soon(lambda: not any(map(runs, guards)), 30)

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.program.conftest import Program, alive, eventually, gone_after
+from tests.program.conftest import Program, alive, gone_after
 from tests.support.guards import guards_of
 from tests.support.processes import is_dying
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 
@@ -76,7 +77,7 @@ def one_round(program: Start, chance: random.Random, options: dict[str, Any]) ->
     for pid in left:
         send(pid, signal.SIGKILL)
     assert not left, f"{options} {pause} guards {guards} boxes {boxes}: {acts}"
-    assert eventually(lambda: not survivors(guards, 0.0), 15)
+    assert soon(lambda: not survivors(guards, 0.0), 15)
 
 
 def rounds(program: Start, count: int) -> None:
@@ -127,7 +128,7 @@ def test_a_run_in_any_thread_dies_in_that_moment_too(program: Start, mark: str) 
         "time.sleep(0.5); print('there', flush=True); time.sleep(600)"
     )
     assert running.line() == "there"
-    assert eventually(lambda: alive(mark))
+    assert soon(lambda: alive(mark))
     kill_at_once(guards_of(running.process.pid), running.process.pid)
     running.process.wait()
     assert gone_after(mark) is not None
@@ -153,7 +154,7 @@ def test_a_guard_that_dies_is_replaced_at_once_and_nothing_ends(program: Start, 
         before = guards_of(running.process.pid)
         victim = before[number % 2]
         os.kill(victim, signal.SIGKILL)
-        assert eventually(
+        assert soon(
             lambda v=victim: len(now := guards_of(running.process.pid)) == 2 and v not in now  # type: ignore[misc]
         )
     assert all(Path(f"/proc/{pid}").exists() for pid in boxes)
@@ -172,7 +173,7 @@ def test_a_younger_guard_that_is_stopped_goes_on_at_once(program: Start) -> None
     (younger,) = (child for parent, child in parents.items() if parent in guards)
     for _ in range(5):
         os.kill(younger, signal.SIGSTOP)
-        assert eventually(lambda: "T (stopped)" not in Path(f"/proc/{younger}/status").read_text())
+        assert soon(lambda: "T (stopped)" not in Path(f"/proc/{younger}/status").read_text())
 
 
 def test_a_program_whose_guards_have_both_died_gets_new_ones_for_what_it_has(
@@ -188,13 +189,13 @@ def test_a_program_whose_guards_have_both_died_gets_new_ones_for_what_it_has(
         os.kill(pid, signal.SIGSTOP)  # or one would replace the other
     for pid in guards_of(running.process.pid):
         os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not guards_of(running.process.pid))
+    assert soon(lambda: not guards_of(running.process.pid))
     assert running.process.stdin is not None
     running.process.stdin.write("\n")
     running.process.stdin.flush()
     assert running.line() == "None"
     assert len(guards_of(running.process.pid)) == 2
-    assert eventually(lambda: len(alive(mark)) == 2)
+    assert soon(lambda: len(alive(mark)) == 2)
     running.process.kill()
     running.process.wait()
     assert gone_after(mark) is not None

@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.program.conftest import Program, eventually
+from tests.program.conftest import Program
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 
@@ -233,7 +234,7 @@ def test_leaving_the_interpreter_doesn_t_hang(program: Start) -> None:
         assert running.process.wait(30) == 0
     finally:
         os.kill(server, signal.SIGKILL)
-    assert eventually(lambda: not os.path.exists(f"/proc/{server}"), 5)
+    assert soon(lambda: not os.path.exists(f"/proc/{server}"), 5)
 
 
 #: What hangs, as run's options: each asks the server for something that it doesn't answer.

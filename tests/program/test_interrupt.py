@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.program.conftest import Program, alive, eventually, gone_after
+from tests.program.conftest import Program, alive, gone_after
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 
@@ -138,7 +139,7 @@ time.sleep(0.5)
 def test_closing_a_terminal_session_ends_containers(program: Start, mark: str) -> None:
     running = program("import pyminicon; print('there', flush=True); pyminicon.run(['/bin/sleep', MARK])")
     assert running.line() == "there"
-    assert eventually(lambda: alive(mark))
+    assert soon(lambda: alive(mark))
     os.kill(running.process.pid, signal.SIGHUP)
     assert running.process.wait(30) == -signal.SIGHUP
     assert gone_after(mark) is not None

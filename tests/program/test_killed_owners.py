@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.program.conftest import Program, eventually, gone_after
+from tests.program.conftest import Program, gone_after
+from tests.support.waiting import soon
 
 Start = Callable[..., Program]
 
@@ -56,7 +57,7 @@ def test_cgroups_of_a_killed_program_go_by_themselves(program: Start, mark: str)
     running.process.kill()
     running.process.wait()
     assert gone_after(mark, 3) is not None
-    assert eventually(lambda: not cgroups_of(pid), 30), cgroups_of(pid)
+    assert soon(lambda: not cgroups_of(pid), 30), cgroups_of(pid)
 
 
 @pytest.mark.slow_in_vm
@@ -82,8 +83,8 @@ def test_layers_of_a_killed_program_go_by_themselves(
         chosen = younger if victim == "younger" else next(one for one in guards if one != younger)
         os.kill(chosen, signal.SIGKILL)
     running.process.wait()
-    assert eventually(lambda: len(list(place.iterdir())) == 1, 60), list(place.iterdir())
+    assert soon(lambda: len(list(place.iterdir())) == 1, 60), list(place.iterdir())
     assert "hosts" in os.listdir("/etc")
     keeper.process.kill()
     keeper.process.wait()
-    assert eventually(lambda: not list(place.iterdir()), 60)
+    assert soon(lambda: not list(place.iterdir()), 60)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.waiting import soon
+
 
 def _all() -> Iterator[str]:
     return filter(str.isdigit, os.listdir("/proc"))
@@ -36,12 +38,7 @@ def marked_soon(mark: str, within: float = 5.0) -> list[int]:
 
 def unmarked_soon(mark: str, within: float = 10.0) -> bool:
     """Whether no process has ``mark`` any more: what ends with its caller is killed by others."""
-    deadline = time.monotonic() + within
-    while marked(mark):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
+    return soon(lambda: not marked(mark), within)
 
 
 def in_namespace(namespace: str) -> list[int]:
