@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
+from pathlib import Path
 
 import pytest
 
 from pyminicon.terminal import Terminal
+from tests.support.waiting import soon
 
 
-def held_in(call: object) -> bool:
-    """Whether a thread is in ``call`` by now."""
-    for _ in range(2000):
-        if call():  # type: ignore[operator]
-            return True
-        time.sleep(0.005)
-    return False
+def waits_for(reader: threading.Thread, number: int) -> bool:
+    """Whether the thread comes to sleep in a system call on the descriptor: one that has only said that it will use it
+    finds it at its end instead (/proc/pid/syscall, proc_pid_syscall(5): the call's number, then its arguments)."""
+    said = Path(f"/proc/self/task/{reader.native_id}/syscall")
+    return soon(lambda: said.read_text().split()[1:2] == [hex(number)])
 
 
 @pytest.mark.parametrize("no_descriptor", [False, True])
@@ -33,7 +32,7 @@ def test_the_number_of_a_closed_one_isnt_given_out_while_somebody_is_inside(
     reader = threading.Thread(target=lambda: got.append(terminal.read()))
     reader.start()
     try:
-        assert held_in(lambda: terminal._inside)
+        assert waits_for(reader, number)
         with monkeypatch.context() as patch:
             if no_descriptor:
                 patch.setattr(os, "pipe", lambda: os.open("/no/such", 0))
@@ -81,7 +80,7 @@ def test_in_a_forked_child_it_is_closed_whoever_was_inside() -> None:
     inner = os.dup(terminal.inner)
     reader = threading.Thread(target=terminal.read)
     reader.start()
-    assert held_in(lambda: terminal._inside)
+    assert waits_for(reader, number)
     with terminal._lock:
         child = os.fork()
     if child == 0:
