@@ -4,6 +4,8 @@ lie on a mount whose server doesn't answer."""
 from __future__ import annotations
 
 import _thread
+import os
+import time
 
 from pyminicon.errors import Expired, LaunchError
 
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
+_HEARS_WITHIN_MS = 500  # as csrc/parent/supervise/supervise.cc
+_AN_INT = 1 << 30
+
 
 def given(options: dict[str, Any]) -> float | None:
     """The sooner of ``timeout`` and ``wall_time``, not checked yet; None where there is neither."""
@@ -23,9 +28,27 @@ def given(options: dict[str, Any]) -> float | None:
     return min(numbers) if numbers else None
 
 
-def poll_ms(seconds: float | None) -> float | None:
-    """As poll(2) takes it, which counts in an int: who waits for longer than twelve days asks again."""
-    return None if seconds is None else min(max(seconds * 1000 + 1, 0.0), 1 << 30)
+def poll_ms(seconds: float | None) -> float:
+    """As poll(2) takes it, which counts in an int: who waits for longer asks again. In the thread that runs the
+    handlers of signals at most half a second: one that comes after Python has looked for it and before the kernel
+    sleeps interrupts nothing, and its handler would wait as long as the call."""
+    longest = _HEARS_WITHIN_MS if _thread.get_native_id() == os.getpid() else _AN_INT
+    return longest if seconds is None else min(max(seconds * 1000 + 1, 0.0), longest)
+
+
+def is_readable(fd: int, seconds: float | None) -> bool:
+    """Whether it is within that time; None waits for it."""
+    import select
+
+    deadline = None if seconds is None else time.monotonic() + seconds
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        if waiting.poll(0 if left == 0.0 else poll_ms(left)):
+            return True
+        if left == 0.0:
+            return False
 
 
 class _Held:

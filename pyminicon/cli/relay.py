@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 
+from pyminicon import patience
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
@@ -41,7 +43,7 @@ class _Relay:
     def serve(self) -> None:
         ended = False
         while not ended:
-            for fd, events in self.poll.poll():
+            for fd, events in self.poll.poll(patience.poll_ms(None)):
                 if fd == self.box.pidfd:
                     ended = True
                 elif fd in self.shown:

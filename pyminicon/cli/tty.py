@@ -12,6 +12,7 @@ import os
 import select
 import termios
 
+from pyminicon import patience
 from pyminicon.cli.relay import read_some, write_all
 from pyminicon.errors import SpecError
 
@@ -160,7 +161,7 @@ class _Session:
         self.poll.register(self.box.pidfd, select.POLLIN)
         ended = False
         while not ended:
-            for fd, events in self.poll.poll():
+            for fd, events in self.poll.poll(patience.poll_ms(None)):
                 if fd == 0:
                     self._typed()
                 elif fd == self.box.pidfd:

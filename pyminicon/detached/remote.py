@@ -227,12 +227,10 @@ class Container(Far):
 
     # ---- its end
 
-    def _over(self, patience: float) -> bool:
+    def _over(self, seconds: float) -> bool:
         if self.pidfd < 0:
             return True
-        waiting = select.poll()
-        waiting.register(self.pidfd, select.POLLIN)
-        return bool(waiting.poll(patience * 1000))
+        return patience.is_readable(self.pidfd, seconds)
 
     def poll(self) -> tuple[int | None, str | None] | None:
         """From its state, which the keeper writes as it leaves."""
@@ -261,16 +259,8 @@ class Container(Far):
         return self._line.end
 
     def wait(self, timeout: float | None) -> bool:
-        waiting = select.poll()
         if self.pidfd >= 0:
-            waiting.register(self.pidfd, select.POLLIN)
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while True:
-                left = None if deadline is None else deadline - time.monotonic()
-                if waiting.poll(patience.poll_ms(left)):
-                    return True
-                if left is not None and left <= 0:
-                    return False
+            return patience.is_readable(self.pidfd, timeout)
         if self.poll() is None:  # it goes on, and nobody here sees its end
             self._insist_on_hold()
         return True
@@ -328,7 +318,9 @@ def _comes_before(fd: int, other: int) -> bool:
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
     waiting.register(other, select.POLLIN)
-    return fd in dict(waiting.poll())
+    while not (ready := waiting.poll(patience.poll_ms(None))):
+        pass
+    return fd in dict(ready)
 
 
 class Served:

@@ -8,7 +8,7 @@ import os
 import select
 import time
 
-from pyminicon import errors
+from pyminicon import errors, patience
 from pyminicon.detached import asking, line
 
 TYPE_CHECKING = False
@@ -101,14 +101,14 @@ class Command(Far):
 
     def poll(self) -> tuple[int | None, str | None] | None:
         with self._hearing:
-            if self._end is None and _is_readable(self._line.fileno(), 0.0):
+            if self._end is None and patience.is_readable(self._line.fileno(), 0.0):
                 self._hear()
         return None if self._end is None else (self._end["returncode"], self._end["limit"])
 
     def wait(self, timeout: float | None) -> bool:
         if self._end is not None:
             return True
-        return _is_readable(self._line.fileno(), timeout)
+        return patience.is_readable(self._line.fileno(), timeout)
 
     def usage(self) -> tuple[Any, ...]:
         with self._hearing:
@@ -151,12 +151,6 @@ class Command(Far):
         if line is not None and self.owned:
             self._container.commands.pop(id(self), None)
             line.close()
-
-
-def _is_readable(fd: int, timeout: float | None) -> bool:
-    waiting = select.poll()
-    waiting.register(fd, select.POLLIN)
-    return bool(waiting.poll(None if timeout is None else max(timeout, 0.0) * 1000))
 
 
 class Begun:

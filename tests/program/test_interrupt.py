@@ -146,7 +146,16 @@ def test_closing_a_terminal_session_ends_containers(program: Start, mark: str) -
 
 
 @pytest.mark.parametrize(
-    "call", ["run(['sleep', '60'])", "start(['sleep', '60']).wait()", "Template().run(['sleep', '60'])"]
+    "call",
+    [
+        "run(['sleep', '60'])",
+        "start(['sleep', '60']).wait()",
+        "start(['sleep', '60'], stdout=-1).communicate()",
+        "Template().run(['sleep', '60'])",
+        "start().run(['sleep', '60'])",
+        "start().start(['sleep', '60']).wait()",
+        "start().start(['sleep', '60'], stdout=-1).communicate()",
+    ],
 )
 def test_a_signal_that_interrupts_nothing_is_handled_all_the_same(program: Start, call: str) -> None:
     """As one does that comes just before the wait: here it comes to another thread."""

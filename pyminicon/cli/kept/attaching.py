@@ -6,6 +6,7 @@ import _signal  # type: ignore[import-not-found]
 import os
 import select
 
+from pyminicon import patience
 from pyminicon.cli.relay import read_some, write_all
 from pyminicon.detached import asking, place
 from pyminicon.errors import SpecError
@@ -124,7 +125,7 @@ class _Session:
         if self._typed:
             poll.register(0, select.POLLIN)
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in poll.poll(patience.poll_ms(None)):
                 if fd == 0:
                     data = read_some(0)
                     if not data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pyminicon import patience
 from pyminicon.cli import say
 from pyminicon.detached import asking
 
@@ -59,6 +60,7 @@ class Far:
     def status(self) -> int:
         """Waits for the end; what it comes to in a shell."""
         while True:
+            patience.is_readable(self.line.fileno(), None)
             message = self.line.receive()
             if message is None:
                 return 128 + 9  # its keeper was killed, and it ends with that
