@@ -42,6 +42,9 @@ enum Barrier : uint32_t {
 
 enum LoopbackState : uint32_t { kLoopbackDown, kLoopbackWanted, kLoopbackUp };
 
+// Ready: it holds no more than it needs, so the program may be executed.
+enum InitState : uint32_t { kNoInit, kInitBegins, kInitReady };
+
 // The settings that a container's own network has, by whom they are written.
 enum SettingsState : uint32_t { kSettingsLeft, kSettingsWanted, kSettingsWritten };
 
@@ -60,7 +63,8 @@ struct Report {
   uint32_t unpaced;      // SettingsState of what a network that is served has besides
   uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a netns helper; else clone has made the network namespace
-  uint32_t init_ready;   // init holds no more than it needs: the program may go on. A futex
+  uint32_t init;         // InitState, a futex of the program and its init
+  int32_t init_error;    // errno of init's own steps, which it takes beside the program
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
 };
 

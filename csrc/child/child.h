@@ -29,6 +29,8 @@ struct Child {
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
   bool network_joined = false;  // the one that a netns helper has made
   bool is_there = false;        // a command: in its working directory
+  bool bounded = false;         // the bounding set has been cut
+  bool filtered = false;        // the filter has been loaded
 };
 
 // Becomes the container: runs every stage, then execve. Never returns; a failure is left in the

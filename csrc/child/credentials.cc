@@ -16,13 +16,24 @@ namespace {
 
 // What is cut from the bounding set no exec can give back: not a setuid program, not a file
 // capability. It takes CAP_SETPCAP, so it comes before the uid changes.
-long cut_bounding_set(const CapabilityPlan& capabilities) {
-  for (uint32_t number = 0; number <= capabilities.last; ++number) {
+long cut_bounding_set(Child& child) {
+  const CapabilityPlan& capabilities = child.plan.capabilities;
+  for (uint32_t number = 0; number <= capabilities.last && !child.bounded; ++number) {
     if (capabilities.keep >> number & 1) continue;
     const long result = sys::prctl(PR_CAPBSET_DROP, number);
     if (result < 0) return result;
   }
+  child.bounded = true;
   return 0;
+}
+
+long forbid_new_privileges(const Child& child) {
+  return child.plan.capabilities.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
+}
+
+// Whether what comes after the filter is sure to be allowed by it.
+bool is_built_in(const SeccompPlan& seccomp) {
+  return seccomp.program != nullptr && seccomp.own == 0 && seccomp.before_capabilities == 0;
 }
 
 long install_filter(const SeccompPlan& seccomp) {
@@ -83,8 +94,9 @@ long hold_to_thread(const LaunchPlan& plan) {
 // Raw system calls: libc's setuid would signal every thread of the process whose memory this is.
 // Where this changes anything the memory is our own (child/separate_memory.h).
 long change_user(Child& child) {
-  if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
+  if (const long r = cut_bounding_set(child); r < 0) return r;
   if (child.plan.seccomp.program != nullptr && child.plan.seccomp.before_capabilities != 0) {
+    await_init(child);
     if (const long r = install_filter(child.plan.seccomp); r < 0) return r;
   }
   return become_user(child);
@@ -105,7 +117,7 @@ long drop_capabilities(Child& child) {
   const CapabilityPlan& plan = child.plan.capabilities;
   if (const long r = keep_capabilities(plan.keep, plan.keep); r < 0) return r;
   if (const long r = hold_to_thread(child.plan); r < 0) return r;
-  return plan.no_new_privs != 0 ? sys::prctl(PR_SET_NO_NEW_PRIVS, 1) : 0;
+  return forbid_new_privileges(child);
 }
 
 // In borrowed memory /proc/self/exe is the caller's interpreter until exec is done, and its open
@@ -124,13 +136,23 @@ long raise_barrier(Child& child) {
   return child.plan.barrier == kExecuteBarrier ? allow_beneath_root() : 0;
 }
 
+// The built-in profile allows all that comes until exec, but for the core limit.
+long confine_both(Child& child) {
+  if (const long r = cut_bounding_set(child); r < 0) return r;
+  if (!is_built_in(child.plan.seccomp)) return 0;
+  if (const long r = set_core_limit(child); r < 0) return r;
+  if (const long r = forbid_new_privileges(child); r < 0) return r;
+  child.filtered = true;
+  return install_filter(child.plan.seccomp);
+}
+
 // Signals to a program of any uid, and other ids for commands. What these may have init has too,
 // though not in effect: under no_new_privs exec gives nobody more than he had.
 long confine_init(Child& child) {
   constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
   const uint64_t permitted = kDuties | child.plan.capabilities.keep;
   if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
-  if (const long r = cut_bounding_set(child.plan.capabilities); r < 0) return r;
+  if (const long r = cut_bounding_set(child); r < 0) return r;
   const bool apart = child.filters_commands();
   const SeccompPlan& filter = apart ? child.plan.init_seccomp : child.plan.seccomp;
   const bool early = filter.before_capabilities != 0;
@@ -138,15 +160,16 @@ long confine_init(Child& child) {
     if (const long r = install_filter(filter); r < 0) return r;
   }
   if (const long r = keep_capabilities(permitted, kDuties); r < 0) return r;
-  if (child.plan.capabilities.no_new_privs != 0) {
-    if (const long r = sys::prctl(PR_SET_NO_NEW_PRIVS, 1); r < 0) return r;
-  }
-  return filter.program != nullptr && !early ? install_filter(filter) : 0;
+  if (const long r = forbid_new_privileges(child); r < 0) return r;
+  const bool late = filter.program != nullptr && !early && !child.filtered;
+  return late ? install_filter(filter) : 0;
 }
 
 long load_seccomp(Child& child) {
   const SeccompPlan& seccomp = child.plan.seccomp;
-  if (seccomp.program == nullptr || seccomp.before_capabilities != 0) return 0;
+  const bool loaded = child.filtered || seccomp.before_capabilities != 0;
+  if (seccomp.program == nullptr || loaded) return 0;
+  if (!is_built_in(seccomp)) await_init(child);
   return install_filter(seccomp);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/syscall.h"
 #include "child/child.h"
+#include "child/separate_memory.h"
 
 namespace pyminicon::child {
 
@@ -48,6 +49,7 @@ long run_program(Child& child, const char* path) {
 // The same answers as subprocess gives: go on while there is nothing to run, and of all failures
 // report a forbidden file, or else the last.
 long execute(Child& child) {
+  await_init(child);
   const uint64_t none = 0;
   const long unmasked = sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&none), 0, sizeof none);
   if (unmasked < 0) return unmasked;

@@ -29,19 +29,24 @@ long be_continued(int pipe) {
 // What serve() lives on, tried once while a launch can still fail: the filter may be one of the
 // user's own.
 long try_duties(long program, const InitFds& fds) {
-  int none = 0;
+  int status = 0;
   char note;
   pollfd watched{fds.parent, POLLIN, 0};
   constexpr timespec kAtOnce{0, 0};
-  const long waited = sys::call(SYS_wait4, -1, sys::arg(&none), WNOHANG | WUNTRACED | __WALL, 0);
+  const long waited = sys::call(SYS_wait4, -1, sys::arg(&status), WNOHANG | WUNTRACED | __WALL, 0);
   if (waited < 0 && waited != -ECHILD) return waited;
+  if (program != 0 && waited == program && (status & 0xff) != 0x7f) {
+    // A step of its own has failed, or it was killed.
+    sys::write(fds.status, &status, sizeof status);
+    sys::exit_group(127);
+  }
   const long polled = sys::call(SYS_ppoll, sys::arg(&watched), 1, sys::arg(&kAtOnce), 0, 0);
   if (polled < 0) return polled;
   if (program != 0) {
     if (const long r = sys::call(SYS_kill, program, 0); r < 0) return r;
   }
   if (const long r = sys::read(fds.notes_read, &note, sizeof note); r < 0 && r != -EAGAIN) return r;
-  return sys::write(fds.status, &none, 0);
+  return sys::write(fds.status, &status, 0);
 }
 
 // Where there is no program its streams have no use either: their numbers are taken by something
@@ -53,7 +58,8 @@ long let_go_of_streams(const InitFds& fds) {
   return sys::prctl(PR_SET_NAME, sys::arg("pyminicon-init"));
 }
 
-// Before there is a program to look at it, init is what it will be.
+// Before there is a program to look at it, init is what it will be. It becomes that beside what the
+// program's process still has to do, which waits for it before it executes anything.
 [[noreturn]] void become_init(Child& child, long program, const InitFds& fds) {
   const long continued = be_continued(fds.status);
   const bool lives = program == 0;
@@ -79,28 +85,27 @@ long let_go_of_streams(const InitFds& fds) {
   if (result >= 0) result = confine_init(child);
   if (result >= 0) result = try_duties(program, fds);
   if (result < 0) {
-    child.report.error = static_cast<int32_t>(-result);
+    child.report.init_error = static_cast<int32_t>(-result);
     sys::exit_group(127);
   }
-  __atomic_store_n(&child.report.init_ready, 1, __ATOMIC_RELEASE);
-  sys::call(SYS_futex, sys::arg(&child.report.init_ready), FUTEX_WAKE, 1);
+  __atomic_store_n(&child.report.init, kInitReady, __ATOMIC_RELEASE);
+  sys::call(SYS_futex, sys::arg(&child.report.init), FUTEX_WAKE, 1);
   if (lives) sys::close(failure);
   sys::call(SYS_munmap, static_cast<long>(kHelperPlanAddress), kHelperPlanMax);
   serve(program, fds);
 }
 
+}  // namespace
+
 // As long as it takes: the end of init is the end of whoever waits here. It looks again now and
 // then, should init's waking have been refused (a filter around all of us can refuse any call).
-long await_init(Child& child) {
+void await_init(const Child& child) {
   constexpr timespec kLookAgain{0, 20000000};
-  uint32_t* ready = &child.report.init_ready;
-  while (__atomic_load_n(ready, __ATOMIC_ACQUIRE) == 0) {
-    sys::call(SYS_futex, sys::arg(ready), FUTEX_WAIT, 0, sys::arg(&kLookAgain));
+  uint32_t* state = &child.report.init;
+  while (__atomic_load_n(state, __ATOMIC_ACQUIRE) == kInitBegins) {
+    sys::call(SYS_futex, sys::arg(state), FUTEX_WAIT, kInitBegins, sys::arg(&kLookAgain));
   }
-  return 0;
 }
-
-}  // namespace
 
 void close_all_but(View<int> kept) {
   constexpr unsigned kEnd = ~0U;
@@ -131,12 +136,13 @@ long split_init(Child& child) {
   const LaunchPlan& plan = child.plan;
   const InitFds fds{static_cast<int>(signals), plan.status_fd, plan.parent_pidfd, plan.commands_fd,
                     plan.control_fd,           child.proc,     notes[0],          notes[1]};
+  child.report.init = kInitBegins;
   if (child.lives()) become_init(child, 0, fds);
+  if (const long r = confine_both(child); r < 0) return r;
   const long program = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
   if (program < 0) return program;
   if (program > 0) become_init(child, program, fds);
-  const long raised = raise_barrier(child);
-  return raised < 0 ? raised : await_init(child);
+  return raise_barrier(child);
 }
 
 }  // namespace pyminicon::child

@@ -111,17 +111,28 @@ long set_rlimits(Child& child) {
   return 0;
 }
 
+long set_core_limit(Child& child) {
+  for (uint32_t i = 0; i < child.plan.rlimits.size; ++i) {
+    const RlimitPlan& row = child.plan.rlimits.data[i];
+    if (row.resource != kRlimitCore) continue;
+    const long result = set_rlimit(kRlimitCore, {row.soft, row.hard});
+    if (result >= 0) continue;
+    child.report.stage = static_cast<uint32_t>(Stage::kRlimit);
+    child.report.index = static_cast<int32_t>(i);
+    return result;
+  }
+  return 0;
+}
+
 // For an init that has commands alone, while there are rights to raise a limit: each sets its own,
-// but none could go above init's. Init itself isn't bound by them. The core limit is set for good:
-// the filter may keep it as it is.
+// but none could go above init's. Init itself isn't bound by them. The core limit is set for good.
 long prepare_commands(Child& child) {
+  if (const long r = set_core_limit(child); r < 0) return r;
   for (const RlimitPlan& row : child.plan.rlimits) {
     Rlimit limit{};
     if (const long r = get_rlimit(row.resource, &limit); r < 0) return r;
-    const bool core = row.resource == kRlimitCore;
-    if (!core && row.hard <= limit.hard) continue;
-    limit = core ? Rlimit{row.soft, row.hard} : Rlimit{limit.soft, row.hard};
-    if (const long r = set_rlimit(row.resource, limit); r < 0) return r;
+    if (row.resource == kRlimitCore || row.hard <= limit.hard) continue;
+    if (const long r = set_rlimit(row.resource, {limit.soft, row.hard}); r < 0) return r;
   }
   return start_session(child);
 }

@@ -109,6 +109,24 @@ def test_a_filter_that_forbids_init_its_work_fails_the_launch() -> None:
     assert (caught.value.stage, caught.value.errno) == ("init", 38)
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "stage"),
+    [
+        (["true"], {"cwd": "/nowhere"}, "cwd"),
+        (["true"], {"cwd": "/nowhere", "seccomp": {"defaultAction": "SCMP_ACT_ALLOW"}}, "cwd"),
+        (["/nowhere"], {}, "exec"),
+    ],
+    ids=["cwd", "cwd, own filter", "exec"],
+)
+def test_a_step_that_fails_beside_inits_own_is_the_one_that_is_named(
+    command: list[str], options: dict[str, Any], stage: str
+) -> None:
+    for _ in range(20):
+        with pytest.raises(pyminicon.LaunchError) as caught:
+            pyminicon.run(command, init=True, **options)
+        assert (caught.value.stage, caught.value.errno) == (stage, errno.ENOENT)
+
+
 @pytest.mark.parametrize(("version", "added"), [(0, "SYS_PTRACE"), (1, "SYS_PTRACE"), (5, "ALL")])
 def test_a_kernel_that_cannot_keep_them_apart_refuses_the_pair(
     monkeypatch: pytest.MonkeyPatch, version: int, added: str

@@ -273,8 +273,9 @@ void LaunchJob::check(Launched& made, Stage reached) {
   netns_helper_.reset();
   status_.write.reset();
   made.init_status_ = std::move(status_.read);
+  tell_of_init(*report_);
   const Report& report = *report_;
-  const bool unready = reached == Stage::kInit && report.init_ready == 0;
+  const bool unready = reached == Stage::kInit && report.init != kInitReady;
   if (report.error != 0 || report.stage != static_cast<uint32_t>(reached) || unready) {
     made.reap(true);
     const bool unborn = report.stage == static_cast<uint32_t>(Stage::kNone) && made.cgroup &&
@@ -366,6 +367,15 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
     default:
       return {};
   }
+}
+
+// Init becomes what it is beside the program's own steps: what has failed there is no step's.
+void tell_of_init(Report& report) {
+  if (report.init != kInitBegins || report.error != 0) return;
+  report.stage = static_cast<uint32_t>(Stage::kInit);
+  report.index = -1;
+  report.source = 0;
+  report.error = report.init_error;
 }
 
 void throw_failure(const std::string& subject, const Report& report, int signal,

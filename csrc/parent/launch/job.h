@@ -78,6 +78,9 @@ auto with_other_means(Make make) {
 std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
                        const std::vector<OpSpec>& mounts, const Report& report);
 
+// Once the child has ended, or has executed its program.
+void tell_of_init(Report& report);
+
 [[noreturn]] void throw_failure(const std::string& subject, const Report& report, int signal,
                                 const std::string& hint = {});
 

@@ -292,8 +292,9 @@ void unpark(Parked& parked, const ExecSpec& exec, const LaunchOptions& options, 
 }
 
 void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
+  tell_of_init(*parked.report);
   const Report& report = *parked.report;
-  const bool lives = exec.argv.empty() && report.init_ready != 0;
+  const bool lives = exec.argv.empty() && report.init == kInitReady;
   const bool reached = report.stage == static_cast<uint32_t>(lives ? Stage::kInit : Stage::kExec);
   if (report.error == 0 && (reached || stopped)) return;
   LaunchOptions told;
