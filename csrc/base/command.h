@@ -10,6 +10,7 @@ namespace pyminicon {
 enum class CommandKind : uint32_t {
   kExecute,     // execve
   kServeFiles,  // works on files for the caller, who talks with it through stdio[0] (child/files.h)
+  kAwait,       // a runner: joins its cgroups and executes what another message brings
 };
 
 // A command, as plain bytes that are settled for kCommandAddress, where a worker of init's reads
@@ -40,6 +41,10 @@ constexpr uint32_t kMostCommand = 16 << 20;
 // The descriptors of the message: where its words go, the file if there is one, the cgroups', then
 // stdio's and those to be passed.
 constexpr int kReplyFd = 0, kFirstFd = 1;
+
+// To a runner there is one message more, through the socket that came to it behind the cgroups: a
+// plan of kExecute that fits in, with stdio's descriptors and those to be passed alone. What fails
+// before it has come is told as Stage::kPark.
 
 enum class CommandWord : uint32_t {
   kBegan,   // it executes its program; its pidfd comes along

@@ -89,15 +89,55 @@ void begin(Handle& handle, Handle& container, const CommandSpec& command,
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
-Outcome run_command(Handle& container, const Request& request) {
-  const SetupTimes times(request);
+// True where somebody waited for it inside.
+bool begin_in_runner(Handle& handle, Handle& container,
+                     const std::shared_ptr<parent::Living>& living, const CommandSpec& command,
+                     const parent::LaunchOptions& options) {
+  std::optional<parent::Runner> runner;
+  uint64_t memory_limit = 0;
+  {
+    const std::lock_guard lock(container.guarded->lock);
+    const Launched& about = container.container();
+    if (about.reaped || about.doomed || !about.living) return false;
+    memory_limit = about.memory_limit;
+    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0);
+  }
+  if (!runner) return false;
+  auto made = parent::send_to_runner(living, command, options, std::move(*runner), memory_limit);
+  if (!made) return false;
+  handle.id = container.id;
+  handle.container() = std::move(*made);
+  return true;
+}
+
+void make_runner(Handle& container) {
+  const std::lock_guard lock(container.guarded->lock);
+  parent::make_runner(container.container());
+}
+
+// One that isn't heard of before its end, by a runner where there is one, and while it runs another
+// runner is made for the next. `ahead`: whether by either.
+void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
+                   const CommandSpec& command, parent::LaunchOptions& options, bool ahead) {
+  bool begun = false;
+  if (ahead && command.quiet) {
+    const NoGil nogil;
+    begun = begin_in_runner(handle, container, living, command, options);
+  }
+  if (!begun) begin(handle, container, command, options);
+  if (!ahead || !command.quiet) return;
+  const NoGil nogil;
+  make_runner(container);
+}
+
+Outcome run_once(Handle& container, const Request& request, const SetupTimes& times, bool ahead) {
   Released<Handle> handle(new Handle);
   const auto living = insist_on_living(container);
   CommandSpec command = command_of(*living, request);
   command.quiet = !request.trace;
   try {
     CommandStart start(*handle, request, times.first());
-    begin(*handle, container, command, start.options);
+    begin_quietly(*handle, container, living, command, start.options, ahead);
   } catch (const parent::SetupTimeout&) {
     return times.passed();
   }
@@ -105,6 +145,15 @@ Outcome run_command(Handle& container, const Request& request) {
                     [&living, &command](Launched& made, const parent::Outcome&) {
                       parent::insist_on_beginning(made, *living, command);
                     });
+}
+
+Outcome run_command(Handle& container, const Request& request) {
+  const SetupTimes times(request);
+  try {
+    return run_once(container, request, times, true);
+  } catch (const parent::RunnerGone&) {
+    return run_once(container, request, times, false);
+  }
 }
 
 Released<Handle> start_command(Handle& container, const Request& request) {

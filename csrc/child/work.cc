@@ -42,6 +42,11 @@ constexpr CommandStep kCommandBirth[] = {
     {Stage::kSeccomp, load_seccomp},
 };
 
+// What a worker has to know of its command when the message is gone.
+struct Kind {
+  bool quiet, runner;
+};
+
 // What a worker and the command that it forks have in common; the report is in shared memory.
 struct Command {
   Handed got;
@@ -72,7 +77,41 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   return 0;
 }
 
+// What was sent to it while it waited is no signal to the program that it becomes.
+void drop_signals() {
+  constexpr uint64_t kAll = ~0ULL;
+  constexpr timespec kAtOnce{0, 0};
+  while (sys::call(SYS_rt_sigtimedwait, sys::arg(&kAll), 0, sys::arg(&kAtOnce), sizeof kAll) > 0) {
+  }
+}
+
+// A runner's life up to its command, which comes in the place of the message that made it a runner.
+long await_plan(Command& command) {
+  const CommandPlan& asked = *command.plan;
+  LaunchPlan plan{};
+  plan.tasks_fds = {command.got.fds + command.rest, asked.joins};
+  Child child(plan, *command.report);
+  if (const long r = take(child, Stage::kPark, join_cgroups); r < 0) return r;
+  const int line = command.got.fds[command.rest + static_cast<int>(asked.joins)];
+  const long size =
+      receive(line, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  if (size == 0) return -ESHUTDOWN;  // nobody wants it any more
+  child.report.stage = static_cast<uint32_t>(Stage::kClone);
+  if (size < 0) return size;
+  drop_signals();
+  command.rest = 0;
+  return 0;
+}
+
+[[noreturn]] void fail(Command& command, long result) {
+  command.report->error = static_cast<int32_t>(-result);
+  sys::exit_group(127);
+}
+
 [[noreturn]] void become_command(Command& command, int proc) {
+  if (command.plan->kind == CommandKind::kAwait) {
+    if (const long r = await_plan(command); r < 0) fail(command, r);
+  }
   const CommandPlan& asked = *command.plan;
   LaunchPlan plan{};
   plan.helper_fd = plan.park_fd = -1;
@@ -88,10 +127,7 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   Child child(plan, *command.report);
   child.proc = proc;
   const long result = be_born(child, command, asked);
-  if (result < 0) {
-    command.report->error = static_cast<int32_t>(-result);
-    sys::exit_group(127);
-  }
+  if (result < 0) fail(command, result);
   const int kept[] = {0, proc};
   close_all_but({kept, 2});
   serve_files(0, proc);
@@ -147,22 +183,33 @@ void wake_init(const InitFds& fds) {
 
 // Reaps what ends until nothing that descends from the command is left. Only an end is an end: one
 // that calls PTRACE_TRACEME has us for a tracer, and wait4 shows its stops as well. Where it has
-// left processes this worker waits for no command, and init has to know that.
-void attend(int32_t program, int reply, const Report& report, bool quiet, const InitFds& fds) {
+// left processes this worker waits for no command, and init has to know that. A runner that
+// somebody has stopped while it waits goes on, or the next command would hang.
+void attend(int32_t program, int reply, const Report& report, const Kind& kind,
+            const InitFds& fds) {
+  const auto waits = [&report] {
+    return __atomic_load_n(&report.stage, __ATOMIC_RELAXED) == static_cast<uint32_t>(Stage::kPark);
+  };
   for (bool look = false;;) {
     CommandReply word{};
     rusage used{};
-    const int flags = look ? WNOHANG | __WALL : __WALL;
+    const int flags = __WALL | (look ? WNOHANG : 0) | (kind.runner ? WUNTRACED : 0);
     const long pid = sys::call(SYS_wait4, -1, sys::arg(&word.status), flags, sys::arg(&used));
     if (pid == -ECHILD) return;
     if (pid == 0) {
       wake_init(fds);
       look = false;
     }
-    if (pid != program || (word.status & 0xff) == 0x7f) continue;
+    const bool stopped = (word.status & 0xff) == 0x7f;
+    if (stopped && pid == program && waits()) sys::call(SYS_kill, pid, SIGCONT);
+    if (pid != program || stopped) continue;
     look = true;
     if (report.error != 0) {
-      if (quiet) tell_failure(reply, report);
+      if (kind.quiet) tell_failure(reply, report);
+      continue;
+    }
+    if (kind.runner && waits()) {  // killed: of no command
+      tell_failure(reply, Stage::kPark, -1, ESHUTDOWN);
       continue;
     }
     word.word = CommandWord::kEnded;
@@ -223,7 +270,7 @@ long fork_server(Command& command, int proc, int* pidfd) {
 }
 
 long fork_command(Command& command, int proc, int* pidfd) {
-  const bool executes = command.plan->kind == CommandKind::kExecute;
+  const bool executes = command.plan->kind != CommandKind::kServeFiles;
   return executes ? fork_program(command, proc, pidfd) : fork_server(command, proc, pidfd);
 }
 
@@ -238,18 +285,22 @@ bool make_room() {
 bool see_through(Command& command, const InitFds& fds) {
   Handed& got = command.got;
   const int reply = got.fds[kReplyFd];
+  // The room of a runner's message is its own command's from now on.
+  const Kind kind{command.plan->quiet != 0, command.plan->kind == CommandKind::kAwait};
+  const bool in_file = command.plan->in_file != 0;
+  const uint32_t size = command.plan->size;
   int pidfd = -1;
   long pid = map_file(command);
   if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
-  if (pid < 0) tell_failure(reply, Stage::kClone, -1, static_cast<int32_t>(-pid));
-  const bool quiet = command.plan->quiet != 0;
-  if (pid > 0 && !quiet) tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
+  const Stage born = kind.runner ? Stage::kPark : Stage::kClone;
+  if (pid < 0) tell_failure(reply, born, -1, static_cast<int32_t>(-pid));
+  if (pid > 0 && !kind.quiet)
+    tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
   // A pipe that the worker held would never read as ended.
   for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);
   if (pidfd >= 0) sys::close(pidfd);
-  const bool in_file = command.plan->in_file != 0;
-  if (in_file) sys::call(SYS_munmap, static_cast<long>(kCommandAddress), command.plan->size);
-  if (pid > 0) attend(static_cast<int32_t>(pid), reply, *command.report, quiet, fds);
+  if (in_file) sys::call(SYS_munmap, static_cast<long>(kCommandAddress), size);
+  if (pid > 0) attend(static_cast<int32_t>(pid), reply, *command.report, kind, fds);
   sys::close(reply);
   return !in_file || make_room();
 }
@@ -288,11 +339,14 @@ bool await_command(const InitFds& fds, Command& command, Workers& workers, uint3
   command.got.count = 0;
   command.rest = kFirstFd;
   command.report->error = 0;
+  command.report->stage = static_cast<uint32_t>(Stage::kNone);
   const long size =
       receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
   store(&workers.at[slot], command.plan->number);
   const uint32_t taken = __atomic_add_fetch(&workers.taken, 1, __ATOMIC_SEQ_CST);
-  const bool more = static_cast<int32_t>(load(&workers.company) - taken) > 0;
+  // Beside a runner there is somebody for the commands that don't come to it.
+  const bool runner = size > 0 && command.plan->kind == CommandKind::kAwait;
+  const bool more = runner || static_cast<int32_t>(load(&workers.company) - taken) > 0;
   if (more && count_waiting(workers) == 0) wake_init(fds);
   if (size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd) return true;
   if (command.got.count > kReplyFd) {

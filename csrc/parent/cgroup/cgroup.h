@@ -108,6 +108,12 @@ class Cgroup {
   // Of a command that has ended, for the next one of `container`: false where it isn't empty, or
   // would tell of that one what was its predecessor's (renew.cc). It is to be removed then.
   bool renew(const Cgroup& container, bool watch_oom);
+  // Whether who joins a command's waits for a grace period: v2 moves whole processes alone.
+  bool is_slow_to_join() const { return with(kRoleV2) != nullptr; }
+  // Whether a process or two that wait are hardly missed in its limit of them.
+  bool has_many_processes() const;
+  // Whether it is what another one for `container` would be.
+  bool fits(const Cgroup& container, bool watch_oom) const;
   // Of a container to live in: makes room for that, once. What init would starve in it leaves.
   void divide();
   // Of a command on v2: the kernel kills all that is in there, whatever it forks. False elsewhere,

@@ -188,6 +188,12 @@ void Cgroup::update_below(const Place& place, const CgroupChange& change) {
   }
 }
 
+bool Cgroup::has_many_processes() const {
+  constexpr uint64_t kMany = 32;
+  const Place* place = with(kRolePids);
+  return place == nullptr || number(read_file(place->path + "/pids.max")).value_or(kMany) >= kMany;
+}
+
 bool Cgroup::remove_if_empty() { return remove(0); }
 
 bool Cgroup::kill_at_once() const {

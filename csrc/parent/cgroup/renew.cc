@@ -50,9 +50,13 @@ std::atomic<bool> refused_on_v2{false};
 
 }  // namespace
 
-bool Cgroup::renew(const Cgroup& container, bool watch_oom) {
+bool Cgroup::fits(const Cgroup& container, bool watch_oom) const {
   if (!is_mine() || any() == nullptr || watch_oom != static_cast<bool>(oom_fd_)) return false;
-  if (beside_ != container.places_.size()) return false;  // it has been given a freezer since
+  return beside_ == container.places_.size();  // else it has been given a freezer since
+}
+
+bool Cgroup::renew(const Cgroup& container, bool watch_oom) {
+  if (!fits(container, watch_oom)) return false;
   if (!open_) keep_open();
   if (!peak_can_begin_anew()) return false;
   if (!join_empty() || !holds_little() || !begin_anew() || !join_beside(container)) {

@@ -64,16 +64,84 @@ CommandGroup group_for_command(Launched& container) {
   return group;
 }
 
+namespace {
+
+Launched made_of(const std::shared_ptr<Living>& container, Fd reply, bool quiet,
+                 CommandGroup group) {
+  Launched made(container, std::move(reply), quiet, group.number);
+  if (!group.cgroup) return made;
+  made.counted = group.cgroup.has_directory();
+  made.memory_limit = group.memory_limit;
+  made.cgroup.emplace(std::move(group.cgroup));
+  return made;
+}
+
+std::optional<Runner> runner_for(Launched& container) {
+  CommandGroup group = group_for_command(container);
+  Pipe line = make_socketpair(), reply = make_pipe(O_NONBLOCK);
+  Arena arena;
+  const auto joins = static_cast<uint32_t>(group.cgroup.join_fds().size());
+  CommandSpec nothing;
+  nothing.kind = CommandKind::kAwait;
+  nothing.quiet = true;
+  const int none[] = {kNullDevice, kNullDevice, kNullDevice};
+  build_command(nothing, {}, {none, false, {}, joins}, arena);
+  arena.at<CommandPlan>(0).number = group.number;
+  std::vector<int> fds{reply.write.get()};
+  for (const Fd& fd : group.cgroup.join_fds()) fds.push_back(fd.get());
+  fds.push_back(line.write.get());
+  if (!container.living->send_ahead(arena, fds)) return std::nullopt;
+  group.cgroup.close_join_fds();
+  return Runner{std::move(line.read), std::move(reply.read), group.number, std::move(group.cgroup)};
+}
+
+}  // namespace
+
+void make_runner(Launched& container) {
+  if (container.reaped || container.doomed || !container.living) return;
+  if (!container.cgroup || !container.cgroup->is_slow_to_join()) return;
+  if (!container.cgroup->has_many_processes()) return;
+  Living& living = *container.living;
+  if (!living.wants_runner()) return;
+  std::optional<Runner> runner;
+  try {
+    runner = runner_for(container);
+  } catch (const LaunchFailure&) {  // a command that meets the same will tell of it
+  } catch (...) {
+    living.keep_runner(std::nullopt);
+    throw;
+  }
+  living.keep_runner(std::move(runner));
+}
+
+std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
+                                       const CommandSpec& command, const LaunchOptions& options,
+                                       Runner runner, uint64_t memory_limit) {
+  Arena arena;
+  build_command(command, container->ground(), {options.stdio, options.terminal, options.pass, 0},
+                arena);
+  std::vector<int> fds;
+  for (const int fd : options.stdio) {
+    if (fd != kNullDevice) fds.push_back(fd);
+  }
+  fds.insert(fds.end(), options.pass.begin(), options.pass.end());
+  if (!container->send_to(runner, arena, fds)) {
+    container->let_go_of(std::move(runner));
+    return std::nullopt;
+  }
+  CommandGroup group{runner.number, std::move(runner.cgroup), memory_limit};
+  Launched made = made_of(container, std::move(runner.reply), true, std::move(group));
+  made.command->begun_by_runner(std::move(runner.line));
+  made.quiet = true;
+  made.started = now_ns();
+  return made;
+}
+
 Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
                       const LaunchOptions& options, CommandGroup group) {
   reap_abandoned();
   Pipe ends = command.quiet ? make_pipe(O_NONBLOCK) : make_socketpair();
-  Launched made(container, std::move(ends.read), command.quiet, group.number);
-  if (group.cgroup) {
-    made.counted = group.cgroup.has_directory();
-    made.memory_limit = group.memory_limit;
-    made.cgroup.emplace(std::move(group.cgroup));
-  }
+  Launched made = made_of(container, std::move(ends.read), command.quiet, std::move(group));
   Arena arena;
   const Cgroup none;
   const Cgroup& cgroup = made.cgroup ? *made.cgroup : none;
@@ -117,7 +185,11 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
 
 void insist_on_beginning(const Launched& made, const Living& container,
                          const CommandSpec& command) {
-  if (made.command->failure()) fail(*made.command->failure(), command, container.ground());
+  if (made.command->was_never_taken()) {
+    if (!made.doomed && !container.ended()) throw RunnerGone{};
+  } else if (made.command->failure()) {
+    fail(*made.command->failure(), command, container.ground());
+  }
 }
 
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,

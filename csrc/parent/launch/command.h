@@ -26,8 +26,20 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
 // True when it executes its program, or has ended; false: not yet. Throws LaunchFailure.
 bool heard_of(Launched& made, const Living& container, const CommandSpec& command);
 
-// Of a quiet one that has ended: throws LaunchFailure where it couldn't begin.
+// Of a quiet one that has ended: throws LaunchFailure where it couldn't begin, RunnerGone.
 void insist_on_beginning(const Launched& made, const Living& container, const CommandSpec& command);
+
+// A runner for the next command, made while another runs: whatever fails, that one finds nobody.
+// Only where a cgroup is slow to join: elsewhere it takes as long to make one as it saves.
+// Call it with nobody else at `container`.
+void make_runner(Launched& container);
+// As send_command() for a quiet one, to the runner of `container` (see Living::take_runner).
+// Nothing where it can't have this command, or is gone.
+std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
+                                       const CommandSpec& command, const LaunchOptions& options,
+                                       Runner runner, uint64_t memory_limit);
+// It has gone before it had the command, which hasn't begun: another way is left.
+struct RunnerGone {};
 
 // The first two: returns when it executes its program, or where it is quiet at once.
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,

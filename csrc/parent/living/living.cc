@@ -14,6 +14,10 @@
 namespace pyminicon::parent {
 namespace {
 
+// Each takes two descriptors, for the sake of a process's limit of these.
+constexpr int kMostRunners = 32;
+std::atomic<int> runners{0};
+
 // Lays the command out; where it is too long for a message it goes by a file, but for its
 // beginning.
 Fd settle(Arena& arena) {
@@ -127,14 +131,98 @@ uint32_t Living::send(Arena& arena, const std::vector<int>& fds, const Patience&
   return turn.turn;
 }
 
+bool Living::send_ahead(Arena& arena, const std::vector<int>& fds) {
+  {
+    const std::lock_guard guard(lock_);
+    ++sent_;
+  }
+  settle(arena);
+  const auto count = static_cast<uint32_t>(fds.size());
+  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
+  if (send_message(commands_.get(), arena.data(), arena.size(), fds.data(), count, kAtOnce) >= 0) {
+    return true;
+  }
+  const std::lock_guard guard(lock_);
+  --sent_;
+  return false;
+}
+
+bool Living::send_to(const Runner& runner, Arena& arena, const std::vector<int>& fds) {
+  if (arena.size() > kMostInline) return false;
+  settle(arena);
+  const auto count = static_cast<uint32_t>(fds.size());
+  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
+  return send_message(runner.line.get(), arena.data(), arena.size(), fds.data(), count, kAtOnce) >=
+         0;
+}
+
+bool Living::wants_runner() {
+  const std::lock_guard guard(lock_);
+  if (!lives_ || makes_runner_ || no_runner_ || over_ || untold_ > 1) return false;
+  if (++runners >= kMostRunners) {
+    --runners;
+    return false;
+  }
+  makes_runner_ = true;
+  return true;
+}
+
+void Living::keep_runner(std::optional<Runner> runner) {
+  std::unique_lock guard(lock_);
+  if (runner && !over_ && !no_runner_) {
+    runner_ = std::move(runner);
+    return;
+  }
+  makes_runner_ = false;
+  --runners;
+  guard.unlock();
+  if (runner) let_go_of(std::move(*runner));
+}
+
+std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
+  std::unique_lock guard(lock_);
+  std::optional<Runner> runner;
+  if (!runner_) return runner;
+  runner.swap(runner_);
+  makes_runner_ = false;
+  --runners;
+  guard.unlock();
+  pollfd told{runner->reply.get(), POLLIN, 0};  // before it has a command that is its end
+  const bool fits =
+      container == nullptr ? !runner->cgroup : runner->cgroup.fits(*container, watch_oom);
+  if (fits && poll(&told, 1, 0) == 0) return runner;
+  let_go_of(std::move(*runner));
+  return std::nullopt;
+}
+
+// Not by the close alone: a process that the program has forked may have the descriptor as well.
+void Living::let_go_of(Runner runner) {
+  shutdown(runner.line.get(), SHUT_RDWR);
+  if (runner.cgroup) keep(std::move(runner.cgroup));
+}
+
+void Living::dismiss_runner() {
+  std::unique_lock guard(lock_);
+  no_runner_ = true;
+  std::optional<Runner> runner;
+  if (!runner_) return;
+  runner.swap(runner_);
+  makes_runner_ = false;
+  --runners;
+  guard.unlock();
+  let_go_of(std::move(*runner));
+}
+
 void Living::order(InitOrder what, uint32_t number) {
+  // Its worker would wait for its end, and init for the worker.
+  if (what == InitOrder::kTerminate) dismiss_runner();
   const ControlMessage message{what, number};
   // A full socket: init has been asked often enough.
   ::send(control_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 void Living::leave(Cgroup cgroup, bool unharmed) {
-  constexpr size_t kMostSpares = 4;
+  constexpr size_t kMostSpares = 3;
   if (unharmed && cgroup) {
     const std::lock_guard guard(lock_);
     if (!over_ && spares_.size() < kMostSpares) {
@@ -161,6 +249,7 @@ Cgroup Living::spare_group(const Cgroup& container, bool watch_oom) {
 }
 
 void Living::remove_spares() {
+  dismiss_runner();
   std::vector<Cgroup> spares;
   const std::lock_guard guard(lock_);
   over_ = true;
@@ -195,6 +284,19 @@ std::optional<bool> CommandEnd::heard(CommandReply& word) {
   const ssize_t got = receive(reply_, word, pidfd_, 0);
   if (got == 0 || (got > 0 && word.word == CommandWord::kFailed)) hear_end();
   return got < 0 ? std::nullopt : std::optional(got > 0);
+}
+
+// The kernel tells the sender of what was unread when the socket was closed.
+bool CommandEnd::was_never_taken() const {
+  if (failure_) return failure_->stage == static_cast<uint32_t>(Stage::kPark);
+  if (!line_ || end_.known) return false;
+  constexpr int kPatienceMs = 1000;  // it is about to be closed
+  pollfd closed{line_.get(), 0, 0};
+  poll(&closed, 1, kPatienceMs);
+  int error = 0;
+  socklen_t size = sizeof error;
+  getsockopt(line_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+  return error == ECONNRESET;
 }
 
 void CommandEnd::hear_end() {

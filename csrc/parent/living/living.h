@@ -17,6 +17,16 @@
 
 namespace pyminicon::parent {
 
+// A process inside that was forked ahead, by a worker of its own, and is in the cgroup of the
+// command that comes next: what that would wait for otherwise has been waited for while another
+// ran. To join a cgroup of v2 takes a grace period of the kernel's, 8 ms where little else happens.
+struct Runner {
+  Fd line;  // its command goes there, and nothing else
+  Fd reply;
+  uint32_t number = 0;
+  Cgroup cgroup;
+};
+
 // The caller's ends of the sockets to init. Several threads may send at once: a message is whole.
 class Living {
  public:
@@ -42,6 +52,18 @@ class Living {
   uint32_t send(Arena& arena, const std::vector<int>& fds, const Patience& patience);
   void heard_end(uint32_t turn);
 
+  // The same with one that is nobody's turn: it may wait for as long as it likes.
+  bool send_ahead(Arena& arena, const std::vector<int>& fds);
+  // To a runner: false where it is gone, or where that isn't for one message.
+  bool send_to(const Runner& runner, Arena& arena, const std::vector<int>& fds);
+  // Whether another runner would find its use, and nobody else is about to make it; then let go of
+  // that with none, or keep what has been made.
+  bool wants_runner();
+  void keep_runner(std::optional<Runner> runner);
+  // The one that waits, for a command of `container`, where it has a cgroup; or nobody.
+  std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom);
+  void let_go_of(Runner runner);
+
   void order(InitOrder what, uint32_t number);
   // The cgroup of a command that has ended; `unharmed`: nobody was killed in it. It is the next
   // one's where it can be, and removed elsewhere, when the last process has gone that is left in
@@ -49,7 +71,7 @@ class Living {
   void leave(Cgroup cgroup, bool unharmed);
   Cgroup spare_group(const Cgroup& container, bool watch_oom);  // or none
   void remove_kept();
-  void remove_spares();  // for good: the container has ended
+  void remove_spares();  // and the runner, for good: the container has ended
   void close();          // init ends, and all with it
   bool ended() const;
 
@@ -69,9 +91,13 @@ class Living {
   std::atomic<uint32_t> number_{0};
   std::mutex lock_;
   void keep(Cgroup cgroup);
-  std::deque<Cgroup> kept_;     // under lock_
-  std::vector<Cgroup> spares_;  // under lock_
-  bool over_ = false;           // under lock_: nobody takes one any more
+  void dismiss_runner();          // for good
+  std::deque<Cgroup> kept_;       // under lock_
+  std::vector<Cgroup> spares_;    // under lock_
+  bool over_ = false;             // under lock_: nobody takes one any more
+  std::optional<Runner> runner_;  // under lock_
+  bool makes_runner_ = false;     // under lock_: there is one, or it is being made
+  bool no_runner_ = false;        // under lock_: all that is inside is being ended
   // Under lock_: how many commands were sent, and how many of those that may still run init hasn't
   // been told of as company of another. Each telling begins another turn.
   uint32_t sent_ = 0, untold_ = 0, turn_ = 0;
@@ -85,6 +111,7 @@ class CommandEnd {
       : container_(std::move(container)), reply_(reply), piped_(piped), number_(number) {}
 
   void begun(uint32_t turn) { turn_ = turn; }
+  void begun_by_runner(Fd line) { line_ = std::move(line); }
   int pidfd() const { return pidfd_.get(); }  // of its first process
 
   // The first word, that it executes its program or can't; false: there will be none. It has ended
@@ -101,6 +128,8 @@ class CommandEnd {
     double user = 0, system = 0;
     int64_t lasted = 0;  // ns
   };
+  // Of one that has ended: its runner was killed before it took it.
+  bool was_never_taken() const;
   // Why a quiet one couldn't begin; nothing: it did, or hasn't been heard of.
   const std::optional<CommandReply>& failure() const { return failure_; }
 
@@ -116,6 +145,7 @@ class CommandEnd {
   int reply_;                     // Launched has it
   bool piped_;  // a quiet one's reply is a pipe: no descriptor comes with its words
   Fd pidfd_;
+  Fd line_;  // to its runner
   uint32_t number_;
   std::optional<CommandReply> failure_;
   bool asked_ = false;

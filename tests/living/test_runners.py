@@ -1,0 +1,217 @@
+"""A process that waits in the cgroup of the next command: it is that command, or in nobody's way."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pyminicon
+from pyminicon import DEVNULL
+from tests.living.conftest import names, stops_while_frozen
+from tests.living.test_memory import limited
+from tests.living.test_spare_groups import groups, name_in
+from tests.support.waiting import soon
+
+
+def waiting(c: Any) -> dict[str, int]:
+    """Who runs init's own program in a command's cgroup of v2: the cgroup's name and the host's pid."""
+    found: dict[str, int] = {}
+    for path in groups():
+        try:
+            pids = [] if (path / "tasks").exists() else (path / "cgroup.procs").read_text().split()
+            for pid in pids:
+                if os.path.samefile(f"/proc/{pid}/exe", f"/proc/{c.pid}/exe"):
+                    found[path.name] = int(pid)
+        except OSError:  # it has gone meanwhile
+            continue
+    return found
+
+
+def runner(c: Any) -> tuple[str, int]:
+    """Of a container whose commands are slow to join their cgroups."""
+    c.run(["true"])
+    if not [path for path in groups() if not (path / "tasks").exists()]:
+        pytest.skip("needs cgroup v2 that is the caller's to use, alone or beside v1")
+    assert soon(lambda: len(waiting(c)) == 1)
+    return next(iter(waiting(c).items()))
+
+
+@pytest.fixture
+def box() -> Any:
+    with pyminicon.start(usage=True, cgroupns="host") as c:
+        yield c
+    assert groups() == set()
+
+
+@limited
+def test_the_next_command_is_the_one_that_waited(box: Any) -> None:
+    for _ in range(3):
+        name, pid = runner(box)
+        r = box.run(["sh", "-c", "cat /proc/self/cgroup; echo $$"], capture_output=True, text=True)
+        *rows, number = r.stdout.splitlines()
+        assert name_in("\n".join(rows)) == name
+        assert pid != 0 and number.isdigit()
+        assert soon(lambda name=name: name not in waiting(box))  # type: ignore[misc]
+
+
+@limited
+def test_who_waits_is_none_of_the_containers_processes(box: Any) -> None:
+    runner(box)
+    assert box.processes() == [] and names(box) == []
+
+
+@limited
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSTOP, signal.SIGHUP, signal.SIGRTMIN], ids=str)
+def test_a_signal_to_who_waits_is_none_to_the_command(box: Any, number: int) -> None:
+    name, pid = runner(box)
+    for _ in range(3):
+        os.kill(pid, number)
+    r = box.run(["sh", "-c", "cat /proc/self/cgroup"], capture_output=True, text=True, timeout=30)
+    assert r.returncode == 0 and name_in(r.stdout) == name
+
+
+@limited
+def test_one_that_was_killed_takes_no_command_along(box: Any) -> None:
+    for wait in (True, False, True, False):
+        name, pid = runner(box)
+        os.kill(pid, signal.SIGKILL)
+        if wait:
+            assert soon(lambda name=name: name not in waiting(box))  # type: ignore[misc]
+        r = box.run(["echo", "x"], capture_output=True, timeout=30)
+        assert (r.returncode, r.stdout) == (0, b"x\n")
+
+
+@limited
+def test_root_inside_that_kills_everybody_gets_its_next_command(box: Any) -> None:
+    for _ in range(3):
+        runner(box)
+        box.run(["sh", "-c", "kill -9 -1"], timeout=30)
+        assert box.run(["true"], timeout=30).returncode == 0
+
+
+@limited
+def test_nobody_waits_once_all_is_told_to_end(box: Any) -> None:
+    runner(box)
+    box.terminate()
+    assert box.wait(30) == 0
+
+
+@limited
+def test_a_command_by_it_is_ended_with_all_that_has_come_of_it(box: Any) -> None:
+    runner(box)
+    with pytest.raises(pyminicon.TimeoutExpired):
+        box.run(["sh", "-c", "setsid sleep 300 & sleep 300"], timeout=0.2)
+    assert names(box) == []
+    assert box.run(["sh", "-c", "kill -9 $$"]).returncode == -9
+
+
+@limited
+def test_how_it_couldnt_begin_is_told(box: Any) -> None:
+    runner(box)
+    with pytest.raises(FileNotFoundError) as failed:
+        box.run(["/none"])
+    assert isinstance(failed.value, pyminicon.LaunchError) and failed.value.stage == "exec"
+    runner(box)
+    with pytest.raises(pyminicon.LaunchError) as nowhere:
+        box.run(["true"], cwd="/none")
+    assert nowhere.value.stage == "cwd"
+
+
+@limited
+def test_a_command_too_long_for_a_message_goes_another_way(box: Any) -> None:
+    name, _ = runner(box)
+    long = ["x" * 4000] * 40
+    r = box.run(["sh", "-c", 'cat /proc/self/cgroup; exec printf %s "$#"', "sh", *long], capture_output=True)
+    assert r.stdout.endswith(b"40") and name not in r.stdout.decode()
+
+
+@limited
+def test_streams_and_descriptors_come_to_it(box: Any) -> None:
+    runner(box)
+    read, write = os.pipe()
+    try:
+        script = f"cat; echo err >&2; echo passed > /dev/fd/{write}"
+        r = box.run(["sh", "-c", script], input="in", text=True, capture_output=True, pass_fds=[write])
+        assert (r.stdout, r.stderr, os.read(read, 99)) == ("in", "err\n", b"passed\n")
+    finally:
+        os.close(read)
+        os.close(write)
+    runner(box)
+    r = box.run(["sh", "-c", "ls /proc/self/fd"], stdout=pyminicon.PIPE, stdin=DEVNULL)
+    assert r.stdout.split() == [b"0", b"1", b"2", b"3"]  # 3 is ls's own
+
+
+@limited
+def test_freezing_holds_who_waits_and_the_command_after_it(box: Any) -> None:
+    runner(box)
+    box.freeze()
+    box.thaw()
+    assert box.run(["true"], timeout=30).returncode == 0
+    with box.start(["sh", "-c", "while echo x; do sleep 0.01; done"], stdout=pyminicon.PIPE) as p:
+        stops_while_frozen(box, p)
+
+
+@limited
+def test_its_figures_are_its_commands_own(box: Any) -> None:
+    for _ in range(3):
+        runner(box)
+        quiet = box.run(["true"]).usage
+        runner(box)
+        many = box.run(["sh", "-c", "sleep 0.01 & sleep 0.01 & sleep 0.01 & wait"]).usage
+        assert quiet.pids_peak in (None, 1) and many.pids_peak in (None, 4)
+        assert quiet.user + quiet.system < 0.1
+
+
+@limited
+def test_a_command_that_takes_all_processes_leaves_the_next_one_room() -> None:
+    with pyminicon.start(pids=33, usage=True) as c:
+        for _ in range(2):
+            c.run(["true"])
+            with pytest.raises(pyminicon.TimeoutExpired):
+                c.run(
+                    ["sh", "-c", "(while :; do sleep 300 & done); exec sleep 300"], timeout=1, stderr=DEVNULL
+                )
+            assert c.run(["true"], timeout=30).returncode == 0
+
+
+@limited
+def test_nobody_waits_where_few_processes_may_be() -> None:
+    with pyminicon.start(pids=31, usage=True, cgroupns="host") as c:
+        c.run(["true"])
+        assert not soon(lambda: waiting(c), 0.3)
+        c.update(pids=32)
+        runner(c)
+
+
+@limited
+def test_a_changed_limit_holds_for_who_waits() -> None:
+    with pyminicon.start(image="python", memory="256M", usage=True) as c:
+        for _ in range(2):
+            c.run(["true"])
+        c.update(memory="64M")
+        r = c.run(["python", "-c", "bytearray(128 << 20)"], stderr=DEVNULL)
+        assert (r.returncode, r.limit) == (-9, "memory")
+
+
+def test_a_container_with_a_program_has_none() -> None:
+    with pyminicon.start(["sleep", "300"], init=True) as c:
+        c.run(["true"])
+        assert waiting(c) == {}
+
+
+@limited
+def test_its_descriptors_go_with_the_container() -> None:
+    def count() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    with pyminicon.start(usage=True) as c:
+        c.run(["true"])
+    before = count()
+    for _ in range(40):
+        with pyminicon.start(usage=True) as c:
+            c.run(["true"])
+    assert soon(lambda: count() <= before)
