@@ -388,6 +388,30 @@ def test_tunnels_carry_both_ways() -> None:
             assert conn.recv(9) == b""  # it has gone with the container
 
 
+def test_many_tunnels_that_nobody_reads_hold_little() -> None:
+    """The caller's ends are charged to the caller. Those of the first may grow as the kernel lets them."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        port = listener.getsockname()[1]
+        c = stack.enter_context(pyminicon.start(image="host", egress=[f"127.0.0.1:{port}"]))
+        for number in range(20):
+            s = stack.enter_context(c.connect(61080))
+            s.settimeout(60)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
+            s.sendall(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\nHost: x\r\n\r\n" % port)
+            assert read_head(s).startswith(b"HTTP/1.1 200 ")
+            stack.enter_context(listener.accept()[0])
+            if number < 16:
+                continue
+            s.settimeout(1)
+            taken = 0
+            with contextlib.suppress(TimeoutError):
+                while taken < 8_000_000:
+                    taken += s.send(b"x" * 65536)
+            assert 65536 < taken < 3_000_000, number
+
+
 def test_a_redirect_is_checked_as_any_other_request(server: Server) -> None:
     """The client follows it, here as everywhere: to what is allowed, and to nothing else."""
     forbidden = Server()

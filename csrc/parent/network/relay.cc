@@ -39,6 +39,7 @@ void close_fds(const int* fds, size_t count) {
 
 constexpr size_t kMostPublished = 200;
 constexpr uint32_t kMostTunnels = 256;  // of one container
+constexpr uint32_t kRoomyTunnels = 16;  // whose buffers grow as the kernel lets them
 
 // To the thread: a container to be served. Its descriptors are the other end of its line, its
 // pidfd, the bell if there is one, and the listeners of the ports.
@@ -49,6 +50,16 @@ struct Order {
   uint32_t count = 0;
   uint16_t port[kMostPublished] = {};
 };
+
+// What nobody reads lies in both our ends, charged to the caller: up to 10 MB for each, as the
+// kernel has them grow (net.ipv4.tcp_rmem, tcp_wmem).
+void bound_buffers(const std::array<int, 2>& sockets) {
+  constexpr int kSize = 256 << 10;
+  for (const int fd : sockets) {
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &kSize, sizeof kSize);
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &kSize, sizeof kSize);
+  }
+}
 
 // Some are spared for pipes and for what is made in between.
 bool is_full(uint64_t taken) {
@@ -194,7 +205,7 @@ class RelayThread {
     if (got.bytes < 0) return;
     const bool room = line.group->tunnels < kMostTunnels && !is_full(taken_);
     if (got.bytes == 1 && order == kCarry && got.fds == 2 && room) {
-      ++line.group->tunnels;
+      if (++line.group->tunnels > kRoomyTunnels) bound_buffers(fds);
       return begin_pair(*line.group, fds[0], fds[1], true);
     }
     close_fds(fds.data(), got.fds);
