@@ -28,7 +28,7 @@ from pyminicon.images.progress import Progress
 from pyminicon.images.puller import pull
 from pyminicon.images.store import Store
 
-from .servers import Front, Handler, TokenGate, copy, docker_registry, need, self_signed
+from .servers import Front, Handler, TokenGate, copy, docker_registry, need, self_signed, skopeo
 from .tars import Layout, directory, file, tar
 
 LAYERS = (
@@ -97,13 +97,7 @@ def test_an_image_of_several_layers_comes_whole(store: Store, registry: str, kin
 
 
 def test_the_zstd_one_is_zstd(registry: str) -> None:
-    need("skopeo")
-    raw = subprocess.run(
-        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry}/test/zstd:1"],
-        check=True,
-        capture_output=True,
-    ).stdout
-    assert b"tar+zstd" in raw
+    assert b"tar+zstd" in skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{registry}/test/zstd:1")
 
 
 def test_what_umoci_and_buildah_build_comes_whole(store: Store, registry: str, tmp_path: Path) -> None:
