@@ -48,6 +48,13 @@ enum InitState : uint32_t { kNoInit, kInitBegins, kInitReady };
 // The settings that a container's own network has, by whom they are written.
 enum SettingsState : uint32_t { kSettingsLeft, kSettingsWanted, kSettingsWritten };
 
+// What the kernel takes for the child's parent is a thread (PR_SET_PDEATHSIG).
+enum ParentState : uint32_t {
+  kParentLeaves,     // it may end before its process and before the container
+  kParentStays,      // it doesn't
+  kParentUnsettled,  // one that ends now, and then it is the process's main thread
+};
+
 // Where a launch stands, written by the child, read by the parent once the child has exec'd or
 // died.
 struct Report {
@@ -63,6 +70,7 @@ struct Report {
   uint32_t unpaced;      // SettingsState of what a network that is served has besides
   uint32_t refused;      // the child may not make its own either
   uint32_t accompanied;  // there is a netns helper; else clone has made the network namespace
+  uint32_t parent;       // ParentState, a futex
   uint32_t init;         // InitState, a futex of the program and its init
   int32_t init_error;    // errno of init's own steps, which it takes beside the program
   uint64_t stamps[static_cast<uint32_t>(Stage::kCount)];  // CLOCK_MONOTONIC, ns, stage's beginning
@@ -232,8 +240,7 @@ struct LaunchPlan {
   View<RlimitPlan> rlimits;
   uint32_t new_keyring;  // the filter lets keyctl through: a session keyring of its own
   CapabilityPlan capabilities;
-  uint32_t thread_stays;  // the launching thread lives as long as its process or this container
-  uint32_t landlock;      // only what lies beneath the root may be executed
+  uint32_t landlock;  // only what lies beneath the root may be executed
   SeccompPlan seccomp;
   SeccompPlan init_seccomp;  // of an init whose commands load that one
   ExecPlan exec;

@@ -2,8 +2,10 @@
 // seccomp.
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
+#include <time.h>
 
 #include "base/kernel.h"
 #include "base/syscall.h"
@@ -82,11 +84,19 @@ long enter_scope() {
   return sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
 }
 
-// The kernel kills the container with the thread that has launched it, also where that ends in one
-// moment with both guards. A change of ids takes this back, so it comes after. The program can
-// leave it: the guards are there for that.
-long hold_to_thread(const LaunchPlan& plan) {
-  return plan.thread_stays != 0 ? sys::prctl(PR_SET_PDEATHSIG, 9 /* SIGKILL */) : 0;
+// The kernel kills the container with the thread that it takes for its parent, also where that ends
+// in one moment with both guards. A change of ids takes this back, so it comes after. The program
+// can leave it: the guards are there for that.
+long hold_to_parent(Child& child) {
+  constexpr timespec kLookAgain{0, 20000000};
+  constexpr int kPatience = 3000;  // a minute: who is to settle it was killed, or stopped
+  uint32_t* parent = &child.report.parent;
+  uint32_t state = 0;
+  for (int looked = 0; (state = __atomic_load_n(parent, __ATOMIC_ACQUIRE)) == kParentUnsettled;) {
+    if (++looked > kPatience) return -ETIMEDOUT;
+    sys::call(SYS_futex, sys::arg(parent), FUTEX_WAIT, state, sys::arg(&kLookAgain));
+  }
+  return state == kParentStays ? sys::prctl(PR_SET_PDEATHSIG, 9 /* SIGKILL */) : 0;
 }
 
 }  // namespace
@@ -116,7 +126,7 @@ long become_user(Child& child) {
 long drop_capabilities(Child& child) {
   const CapabilityPlan& plan = child.plan.capabilities;
   if (const long r = keep_capabilities(plan.keep, plan.keep); r < 0) return r;
-  if (const long r = hold_to_thread(child.plan); r < 0) return r;
+  if (const long r = hold_to_parent(child); r < 0) return r;
   return forbid_new_privileges(child);
 }
 
@@ -151,6 +161,7 @@ long confine_both(Child& child) {
 long confine_init(Child& child) {
   constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
   const uint64_t permitted = kDuties | child.plan.capabilities.keep;
+  if (const long r = hold_to_parent(child); r < 0) return r;  // what follows doesn't take it back
   if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
   if (const long r = cut_bounding_set(child); r < 0) return r;
   const bool apart = child.filters_commands();

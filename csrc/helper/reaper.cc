@@ -183,6 +183,43 @@ void end_all(const WatchTable& table, int table_fd) {
   }
 }
 
+// A SIGCONT from the kernel every so often, which takes effect whether or not one is stopped:
+// whoever stops both guards, at whatever moment, has stopped them for less than a second.
+//
+// A stop signal throws away a SIGCONT that came just before it and wasn't read yet, and a timer
+// whose signal was thrown away is never armed again. So there are several, of which the later ones
+// come only if the first has been lost so, and each SIGCONT that is read arms all of them anew. The
+// last is for whoever is stopped again and again, all the time.
+class Alarms {
+ public:
+  // Of this process: a new guard has none of its maker's.
+  void make() {
+    struct {
+      void* value;
+      int number, how, rest[12];
+    } event{nullptr, SIGCONT, 0 /* SIGEV_SIGNAL */, {}};
+    static_assert(sizeof event == 64);
+    for (int& timer : timers_) {
+      const long made =
+          sys::call(SYS_timer_create, CLOCK_MONOTONIC, sys::arg(&event), sys::arg(&timer));
+      if (made < 0) timer = -1;
+    }
+    arm();
+  }
+
+  void arm() const {
+    static constexpr timespec kNext[kCount] = {{0, 400000000}, {0, 600000000}, {5, 0}};
+    for (int i = 0; i < kCount; ++i) {
+      const timespec once[] = {{0, 0}, kNext[i]};
+      if (timers_[i] >= 0) sys::call(SYS_timer_settime, timers_[i], 0, sys::arg(once), 0);
+    }
+  }
+
+ private:
+  static constexpr int kCount = 3;
+  int timers_[kCount] = {-1, -1, -1};
+};
+
 // One of the two. Both hold the same table, socket and pidfd of the owner.
 struct Guard {
   WatchTable& table;
@@ -191,33 +228,24 @@ struct Guard {
   int peer = -1;       // the other one's
   int index = 0;       // which of table.alive
   bool elder = false;  // the other is its child
+  Alarms alarms = {};
 };
-
-// A SIGCONT from the kernel every so often, which takes effect whether or not one is stopped:
-// whoever stops both guards, at whatever moment, has stopped them for less than a second. Blocked
-// and read from a descriptor: a timer whose signal is ignored isn't armed again (since 6.13).
-void be_continued_often() {
-  struct {
-    void* value;
-    int number, how, rest[12];
-  } event{nullptr, SIGCONT, 0 /* SIGEV_SIGNAL */, {}};
-  static_assert(sizeof event == 64);
-  int timer = 0;
-  if (sys::call(SYS_timer_create, CLOCK_MONOTONIC, sys::arg(&event), sys::arg(&timer)) < 0) return;
-  constexpr timespec kOften{0, 400000000};
-  const timespec period[] = {kOften, kOften};
-  sys::call(SYS_timer_settime, timer, 0, sys::arg(period), 0);
-}
 
 // The owner may launch. It hears this once, and of later ones nothing: nobody may be held up by it.
 void say_ready(const Guard& guard) {
   sys::call(SYS_sendto, guard.descriptors, sys::arg("w"), 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
 }
 
+int pidfd_of_self() {
+  return static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
+}
+
 // Goes on in the new guard as well.
 void make_peer(Guard& guard) {
   sys::close(guard.peer);
   guard.peer = -1;
+  if (guard.self < 0) guard.self = pidfd_of_self();
+  if (guard.self < 0) return;  // the new one would see nobody, and make another
   int pidfd = -1;
   const long child = sys::call(SYS_clone, static_cast<long>(kernel::kClonePidfd | SIGCHLD), 0,
                                sys::arg(&pidfd), 0, 0);
@@ -228,19 +256,20 @@ void make_peer(Guard& guard) {
     return;
   }
   guard.peer = guard.self;
-  guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
+  guard.alarms.make();
+  guard.self = pidfd_of_self();
   guard.index = 1 - guard.index;
   guard.elder = false;
-  be_continued_often();  // a timer isn't inherited
   announce(guard.table, guard.index);
   say_ready(guard);
 }
 
-// The younger may have been stopped, which its parent hears of at once.
-void look_after_younger(int signals) {
+// An alarm, or the younger has been stopped, which its parent hears of at once.
+void hear_signals(const Guard& guard, int signals) {
   char drained[128];
   while (sys::read(signals, drained, sizeof drained) > 0) {
   }
+  guard.alarms.arm();
   for (;;) {
     struct {
       int number, error, code, reserved, pid, rest[27];
@@ -279,7 +308,7 @@ void stand_guard(Guard& guard, int signals) {
                         {guard.elder || alone ? guard.descriptors : -1, POLLIN, 0}};
     sys::call(SYS_ppoll, sys::arg(watched), 4, alone ? sys::arg(&kSoon) : 0, 0, 0);
     if (watched[0].revents != 0) return;
-    if (watched[2].revents != 0) look_after_younger(signals);
+    if (watched[2].revents != 0) hear_signals(guard, signals);
     if (watched[3].revents != 0 && !close_next(guard.descriptors)) guard.descriptors = -1;
     if (watched[1].revents != 0) make_peer(guard);
   }
@@ -304,9 +333,9 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   const int priority = 0;
   sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
   be_continued_both(descriptors);
-  be_continued_often();
   Guard guard{table, table_fd, owner_pidfd, descriptors};
-  guard.self = static_cast<int>(sys::call(kernel::kSysPidfdOpen, sys::call(SYS_getpid), 0));
+  guard.alarms.make();
+  guard.self = pidfd_of_self();
   announce(table, guard.index);
   // The second one says that both are ready. Before that one of them alone could be killed, or the
   // other stopped while it has no timer yet, for good.

@@ -27,6 +27,34 @@ boxes = [pyminicon.start(['/bin/sleep', MARK], **{options}) for _ in range(2)]
 print(*(box.pid for box in boxes), flush=True)
 time.sleep(600)
 """
+IN_THREADS = """
+import pyminicon, threading, time
+boxes = []
+def one(): boxes.append(pyminicon.start(['/bin/sleep', MARK], **{options}))
+for _ in range(2):
+    thread = threading.Thread(target=one); thread.start(); thread.join()
+print(*(box.pid for box in boxes), flush=True)
+time.sleep(600)
+"""
+TEMPLATE = """
+import pyminicon, threading, time
+boxes = []
+template = pyminicon.Template(**{options})
+def one(): boxes.append(template.start(['/bin/sleep', MARK]))
+for _ in range(2):
+    thread = threading.Thread(target=one); thread.start(); thread.join(); time.sleep(0.05)
+print(*(box.pid for box in boxes), flush=True)
+time.sleep(600)
+"""
+LOOP = """
+import asyncio, pyminicon
+async def main():
+    boxes = [await pyminicon.aio.start(['/bin/sleep', MARK], **{options}) for _ in range(2)]
+    print(*(box.pid for box in boxes), flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+PROGRAMS = {"main thread": STARTS, "threads": IN_THREADS, "template": TEMPLATE, "loop": LOOP}
 KINDS: list[dict[str, Any]] = [{}, {"init": True}, {"userns": "private"}, {"user": "1000"}]
 
 
@@ -60,7 +88,8 @@ def survivors(pids: list[int], within: float = 1.0) -> list[int]:
 
 
 def one_round(program: Start, chance: random.Random, options: dict[str, Any]) -> None:
-    running = program(STARTS.format(options=options))
+    where = chance.choice(list(PROGRAMS))
+    running = program(PROGRAMS[where].format(options=options))
     boxes = [int(word) for word in running.line().split()]
     guards = guards_of(running.process.pid)
     assert len(guards) == 2
@@ -76,7 +105,7 @@ def one_round(program: Start, chance: random.Random, options: dict[str, Any]) ->
     left = survivors(boxes)
     for pid in left:
         send(pid, signal.SIGKILL)
-    assert not left, f"{options} {pause} guards {guards} boxes {boxes}: {acts}"
+    assert not left, f"{where} {options} {pause} guards {guards} boxes {boxes}: {acts}"
     assert soon(lambda: not survivors(guards, 0.0), 15)
 
 
@@ -108,13 +137,14 @@ def kill_at_once(guards: list[int], owner: int) -> None:
             send(pid, number)
 
 
+@pytest.mark.parametrize("where", PROGRAMS)
 @pytest.mark.parametrize("options", KINDS, ids=str)
 def test_where_all_die_in_one_moment_the_kernel_ends_the_containers(
-    program: Start, options: dict[str, Any]
+    program: Start, options: dict[str, Any], where: str
 ) -> None:
     if "user" in options and os.geteuid() != 0:
         pytest.skip("needs root to become another user")
-    running = program(STARTS.format(options=options))
+    running = program(PROGRAMS[where].format(options=options))
     boxes = [int(word) for word in running.line().split()]
     kill_at_once(guards_of(running.process.pid), running.process.pid)
     running.process.wait()
@@ -173,7 +203,27 @@ def test_a_younger_guard_that_is_stopped_goes_on_at_once(program: Start) -> None
     (younger,) = (child for parent, child in parents.items() if parent in guards)
     for _ in range(5):
         os.kill(younger, signal.SIGSTOP)
-        assert soon(lambda: "T (stopped)" not in Path(f"/proc/{younger}/status").read_text())
+        assert soon(lambda: not stopped(younger))
+
+
+def stopped(pid: int) -> bool:
+    return "T (stopped)" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_guards_that_were_stopped_without_a_pause_go_on_afterwards(program: Start) -> None:
+    """Each stop throws away an alarm that has come and wasn't heard."""
+    running = program(STARTS.format(options={}))
+    running.line()
+    guards = guards_of(running.process.pid)
+    until = time.monotonic() + 2
+    while time.monotonic() < until:
+        for pid in guards:
+            send(pid, signal.SIGSTOP)
+    assert soon(lambda: not any(map(stopped, guards)))
+    for pid in guards:  # and the next time as well
+        send(pid, signal.SIGSTOP)
+    assert soon(lambda: not any(map(stopped, guards)), 2)
+    assert guards_of(running.process.pid) == guards
 
 
 def test_a_program_whose_guards_have_both_died_gets_new_ones_for_what_it_has(

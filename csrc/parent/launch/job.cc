@@ -166,9 +166,6 @@ void LaunchJob::prepare(Launched& made, bool park) {
   }
   fds_.landlock = !own && spec_.foreign_program;
   fds_.barrier = barrier_of(spec_);
-  // A launcher's child has for its parent the thread that made the launcher.
-  const bool by_us = !park && !(spec_.cgroup && spec_.cgroup->by_launcher);
-  fds_.thread_stays = by_us && (options_.thread_waits || syscall(SYS_gettid) == getpid());
   fds_.fresh_mounts = can_have_fresh_mounts(spec_, mounts());
   if (own) open_helper();
   build_plan(spec_, options_.exec, mounts(), fds_, arena_);
@@ -181,10 +178,14 @@ long LaunchJob::give_birth(Launched& made, kernel::CloneArgs& args, void* entry)
   if (!spec_.cgroup || !spec_.cgroup->by_launcher) {
     int pidfd = -1;
     args.pidfd = reinterpret_cast<uint64_t>(&pidfd);
-    const long pid = clone_and_wait(args, enter_container, entry);
+    report_->parent = kParentStays;
+    const bool stays = options_.thread_waits || in_main_thread();
+    const long pid = stays ? clone_and_wait(args, enter_container, entry)
+                           : clone_for_main_thread(args, enter_container, entry, report_->parent);
     made.pidfd = Fd(pidfd);
     return pid;
   }
+  report_->parent = launcher_stays() ? kParentStays : kParentLeaves;
   std::vector<int> fds = {fds_.helper,       fds_.plan,     fds_.failure, fds_.ready,
                           fds_.go,           fds_.status,   fds_.handout, fds_.park,
                           fds_.parent_pidfd, fds_.commands, fds_.control, fds_.stdio[0],

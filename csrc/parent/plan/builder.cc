@@ -291,7 +291,6 @@ class Builder {
     plan.control_fd = fds_.control;
     plan.park_fd = fds_.park;
     plan.park_late = !spec_.can_park_ready || spec_.init;
-    plan.thread_stays = fds_.thread_stays;
   }
 
   static constexpr uint64_t kCgroupns = 0x02000000, kNewns = 0x00020000;

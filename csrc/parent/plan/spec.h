@@ -118,7 +118,7 @@ struct PlanSpec {
 struct LaunchFds {
   int stdio[3] = {0, 1, 2};
   int terminal = 0;
-  bool landlock = false, fresh_mounts = false, thread_stays = false, served = false;
+  bool landlock = false, fresh_mounts = false, served = false;
   Barrier barrier = kNoBarrier;
   std::vector<int> pass;
   std::vector<int> tasks;

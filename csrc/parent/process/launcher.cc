@@ -72,6 +72,12 @@ class Launcher {
     return pid_;
   }
 
+  // Those of a child are its launcher's parent's (CLONE_PARENT).
+  bool stays() {
+    const std::lock_guard lock(mutex_);
+    return stays_;
+  }
+
   long clone(child::BirthOrder& order, const std::vector<int>& fds, Fd& pidfd) {
     const std::lock_guard lock(mutex_);
     if (pid_ == 0 || !send(order, fds)) return -ESRCH;
@@ -87,6 +93,7 @@ class Launcher {
 
   std::mutex mutex_;
   pid_t pid_ = 0;
+  bool stays_ = false;
   KeptFd socket_, pidfd_;
   Likeness like_;
   child::LauncherMemory* memory_ = nullptr;
@@ -123,7 +130,13 @@ void Launcher::start(const Likeness& like) {
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
-  const long pid = clone_onto_stack(&args, child::serve_births, memory_);
+  long pid = -EAGAIN;
+  stays_ = in_main_thread();
+  if (!stays_) {
+    pid = clone_through_thread(args, child::serve_births, memory_);
+    stays_ = pid > 0;
+  }
+  if (pid == -EAGAIN) pid = clone_onto_stack(&args, child::serve_births, memory_);
   sigprocmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) throw LaunchFailure(static_cast<int>(-pid), Stage::kCgroup, "launcher");
   pid_ = static_cast<pid_t>(pid);
@@ -175,6 +188,8 @@ void tell_surroundings(child::BirthOrder& order) {
 }  // namespace
 
 pid_t launcher() { return the_launcher().pid(); }
+
+bool launcher_stays() { return the_launcher().stays(); }
 
 long clone_by_launcher(kernel::CloneArgs& args, void (*entry)(void*), void* argument,
                        const std::vector<int>& fds, Fd& pidfd) {

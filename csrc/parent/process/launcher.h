@@ -21,6 +21,9 @@ namespace pyminicon::parent {
 // from it. Throws LaunchFailure.
 pid_t launcher();
 
+// Whether its children's parent, in the kernel's eyes, is the main thread.
+bool launcher_stays();
+
 // As clone_and_wait, in the launcher's cgroup; what the child execs finds `fds` under the same
 // numbers and nothing else, and the calling thread's limits and scheduling. Without namespaces of
 // its own it would see the launcher's. Answers the pid or -errno; `pidfd` is the child's.
