@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_FILES = ("state", "state.end", "state.tmp", "socket", "log", "log.1")
+_STATE = "state"
 
 
 def forget(where: str, directory: str, fields: dict[str, Any]) -> None:
@@ -33,12 +33,14 @@ def _remove(where: str, directory: str, name: str | None) -> None:
                 os.unlink(link)
         except OSError:
             pass
-    for file in _FILES:  # the state first: without it nobody takes the directory for a container
-        try:
-            os.unlink(f"{directory}/{file}")
-        except FileNotFoundError:
-            pass
     try:
+        # The state first: without it nobody takes the directory for a container. Whatever else is there: a keeper that
+        # is killed may leave what is only on its way to another name.
+        for file in sorted(os.listdir(directory), key=_STATE.__ne__):
+            try:
+                os.unlink(f"{directory}/{file}")
+            except FileNotFoundError:
+                pass
         os.rmdir(directory)
     except FileNotFoundError:
         pass
@@ -57,7 +59,10 @@ def sweep(where: str) -> None:
                 fd = place.take(directory)
             except OSError:  # somebody else is removing it
                 continue
-            _remove(where, directory, None)
+            try:
+                _remove(where, directory, None)
+            except OSError:  # something that isn't ours lies in it: no reason for others not to start
+                pass
             os.close(fd)
     for name in os.listdir(f"{where}/names"):
         try:

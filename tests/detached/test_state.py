@@ -232,6 +232,33 @@ def test_killed_at_any_moment_a_keeper_leaves_nothing_that_runs(
     assert [name for name in os.listdir(containers) if name.startswith(".")] == []
 
 
+def test_what_a_killed_keeper_had_in_hand_is_removed_with_its_container(place: Place) -> None:
+    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    about = place.about("web")
+    container = place.state / "containers" / about["Id"]
+    os.kill(about["KeeperPid"], signal.SIGKILL)
+    soon(lambda: not is_kept(str(container)))
+    # The name is on its way to the other names, a state to the place of the one before.
+    (container / "name").symlink_to(about["Id"])
+    (container / "state.tmp").write_text("")
+    place.ok("rm", "web")
+    assert not container.exists()
+
+
+def test_what_lies_in_the_place_of_a_container_keeps_nobody_from_starting_one(place: Place) -> None:
+    place.ok("run", "-d", "--name", "first", "host", "true")
+    left, strange = (place.state / "containers" / name for name in ("0123456789ab", ".new-1-2"))
+    for directory in (left, strange):
+        directory.mkdir(mode=0o700)
+    (left / "name").symlink_to("0123456789ab")
+    (strange / "directory").mkdir()
+    place.ok("run", "-d", "--name", "second", "host", "true")
+    assert not left.exists()
+    (strange / "directory").rmdir()
+    place.ok("run", "-d", "--name", "third", "host", "true")
+    assert not strange.exists()
+
+
 def test_who_gives_up_waiting_for_the_start_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
