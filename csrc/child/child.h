@@ -25,7 +25,10 @@ struct Child {
   int mount_namespace = -1;  // opened while the host's /proc is there, for hand_out
   int proc = -1, sys = -1;   // the container's own procfs and sysfs, when they are fresh ones
   int settings = -1;  // /proc/sys before it is made read-only, where sysctls are to be written
-  int null = -1, empty = -1;  // what files and directories are masked with
+  int null = -1, empty = -1;          // what files and directories are masked with
+  const char* masked_file = nullptr;  // one that is masked already, below the own procfs
+  const char* masked_dir = nullptr;   // likewise below the own sysfs
+  int place = -1;    // where several mounts are to stand beside each other (make_place)
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
   bool network_joined = false;  // the one that a netns helper has made
   bool is_there = false;        // a command: in its working directory

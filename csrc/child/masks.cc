@@ -30,6 +30,13 @@ long remount_sealed(const char* target) {
                    kRemount | kMsBind | static_cast<long>(kSealed), 0);
 }
 
+// From the mask that `known` is under, if there is one: the way there is half as long as that over
+// /proc/self/fd. Names below the own procfs and sysfs are the kernel's alone.
+long bind_mask(const char* known, int mask, const char* target) {
+  const long bound = known != nullptr ? bind_named(known, target) : -ENOENT;
+  return bound == -ENOENT ? bind_named(FdName(mask).text, target) : bound;
+}
+
 // A directory of the scratch: a tmpfs for each would be made and undone at every launch.
 long open_in_scratch(Child& child, const char* name, uint32_t mode) {
   if (const long r = make_directory(child.scratch, name, mode); r < 0) return r;
@@ -46,7 +53,8 @@ long mask_file(Child& child, const FsOp& op) {
   }
   const char* name = nullptr;
   if (enter_own(child, op.target, &name)) {
-    const long masked = bind_named(FdName(child.null).text, name);
+    const long masked = bind_mask(child.masked_file, child.null, name);
+    if (masked == 0 && child.masked_file == nullptr) child.masked_file = name;
     return masked == -ENOENT ? 0 : masked;
   }
   const Fd target(open_beneath(child.root, op.target, O_PATH, kResolveNoSymlinks));
@@ -62,8 +70,14 @@ long mask_dir(Child& child, const FsOp& op) {
   }
   const char* name = nullptr;
   if (enter_own(child, op.target, &name)) {
-    const long masked = bind_named(FdName(child.empty).text, name);
-    return masked == -ENOENT ? 0 : masked < 0 ? masked : remount_sealed(name);
+    // Below /proc one may be a module's, which can be loaded anew in this moment.
+    const char* none = nullptr;
+    const char*& known = op.target[0] == 's' ? child.masked_dir : none;
+    const long masked = bind_mask(known, child.empty, name);
+    if (masked < 0) return masked == -ENOENT ? 0 : masked;
+    if (known != nullptr) return 0;  // sealed as that one is
+    known = name;
+    return remount_sealed(name);
   }
   const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
@@ -91,15 +105,18 @@ long make_read_only(Child& child, const FsOp& op) {
 long make_place(Child& child, const FsOp& op) {
   const Fd target(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
   if (target.failed()) return target.get() == -ENOENT ? 0 : target.get();
-  const Fd place(open_in_scratch(child, "place", 0755));
+  if (const long r = make_directory(child.scratch, "place", 0755); r < 0) return r;
+  Fd place(clone_tree(child.scratch, "place", false));
   if (place.failed()) return place.get();
-  return bind_named(FdName(place.get()).text, FdName(target.get()).text);
+  if (const long r = attach(place.get(), target.get()); r < 0) return r;
+  child.place = place.release();
+  return 0;
 }
 
-long seal(Child& child, const FsOp& op) {
-  const Fd top(open_beneath(child.root, op.target, O_PATH | O_DIRECTORY, kResolveNoSymlinks));
-  if (top.failed()) return top.get() == -ENOENT ? 0 : top.get();
-  return set_attributes(top.get(), kSealed, false);
+long seal(Child& child, const FsOp&) {
+  const Fd place(child.place);
+  child.place = -1;
+  return place.failed() ? 0 : set_attributes(place.get(), kSealed, false);
 }
 
 }  // namespace pyminicon::child

@@ -125,6 +125,11 @@ long attach(int mount, int target) {
                    kMoveMountFEmptyPath | kMoveMountTEmptyPath);
 }
 
+long attach_as(int mount, int directory, const char* name) {
+  return sys::call(kSysMoveMount, mount, sys::arg(""), directory, sys::arg(name),
+                   kMoveMountFEmptyPath);
+}
+
 long make_directory(int dir, const char* path, uint32_t mode) {
   const long made = sys::mkdirat(dir, path, mode);
   return made == -EEXIST ? 0 : made;

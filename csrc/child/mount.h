@@ -69,6 +69,7 @@ long clone_tree(int dir, const char* path, bool recursive);
 // And out of every peer group: a clone of a shared mount is still in its own.
 long set_attributes(int mount, uint64_t set, bool recursive);
 long attach(int mount, int target);
+long attach_as(int mount, int directory, const char* name);
 
 struct OverlaySpec {
   View<const char*> layers;       // top first

@@ -175,11 +175,28 @@ long symlink(Child& child, const FsOp& op) {
   return sys::call(SYS_symlinkat, sys::arg(op.source), dir.get(), sys::arg(name));
 }
 
+// At /sys/fs/cgroup or, where there are several, in the place that was made there.
+long show_cgroup(Child& child, const FsOp& op, int tree) {
+  if ((op.flags & kOpMakeTarget) == 0) return attach_at(child, op, tree, true);
+  if (child.place < 0) return 0;
+  const char* name = op.target;
+  for (const char* at = name; *at != 0; ++at) {
+    if (*at == '/') name = at + 1;
+  }
+  if (const long r = make_directory(child.place, name, 0755); r < 0) return r;
+  return attach_as(tree, child.place, name);
+}
+
 long cgroup(Child& child, const FsOp& op) {
   if (op.source == nullptr) return 0;  // a container without limits has no cgroup of its own
-  if (const int mapped = mapped_op(child); mapped >= 0) return attach_tree(child, op, mapped);
-  const Fd tree(clone_source(child, op, AT_FDCWD));
-  return tree.failed() ? tree.get() : attach_tree(child, op, tree.get());
+  if (const int mapped = mapped_op(child); mapped >= 0) return show_cgroup(child, op, mapped);
+  // This launch made it, and there are no links among cgroups.
+  child.report.source = 1;
+  const Fd tree(clone_tree(AT_FDCWD, op.source, false));
+  if (tree.failed()) return tree.get();
+  if (const long r = set_attributes(tree.get(), attributes(op), false); r < 0) return r;
+  child.report.source = 0;
+  return show_cgroup(child, op, tree.get());
 }
 
 long apply(Child& child, const FsOp& op) {

@@ -139,7 +139,7 @@ def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes,
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
     keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
-    return library.compile(profile.default, rules, profile.absent), keys
+    return library.compile(profile.default, rules, profile.absent, profile.only), keys
 
 
 def loaded_library() -> Library:
@@ -207,7 +207,8 @@ def built_in_profile(caps: int, library: Library) -> Profile:
             rules.append(Rule(name, numbers[name], ERRNO | errno, conditions))
     number = numbers["prlimit64"]
     kept = [(number, ERRNO | errno, conditions) for errno, conditions in seccomp_table.KEPT_CORE_LIMIT]
-    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, seccomp_table.LAST + 1), kept)
+    only = ((numbers["personality"], seccomp_table.PERSONALITIES),)
+    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, seccomp_table.LAST + 1), kept, only)
 
 
 def _check_arch(library: Library) -> None:

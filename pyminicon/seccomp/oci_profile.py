@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.seccomp.libseccomp import Library
-    from pyminicon.seccomp.rules import Prepared
+    from pyminicon.seccomp.rules import Only, Prepared
 
 _ACTIONS = {
     "ALLOW": ALLOW,
@@ -55,9 +55,10 @@ _LAST_NUMBER = 0xFFFFFFFF
 
 class Profile:
     """``default`` (int): the answer to what no ``rules`` match; ``absent``: ranges that answer ENOSYS; ``prepared``:
-    more rules, on calls that ``rules`` doesn't name, as the library is given them."""
+    more rules, on calls that ``rules`` doesn't name, as the library is given them; ``only``: calls that none of them
+    names, with the values that their first argument may have (32 bits), else EPERM."""
 
-    __slots__ = ("absent", "default", "prepared", "rules")
+    __slots__ = ("absent", "default", "only", "prepared", "rules")
 
     def __init__(
         self,
@@ -65,11 +66,13 @@ class Profile:
         rules: list[Rule],
         absent: list[tuple[int, int]],
         prepared: list[Prepared] | None = None,
+        only: Only = (),
     ) -> None:
         self.default: int = default
         self.rules: list[Rule] = rules
         self.absent: list[tuple[int, int]] = absent
         self.prepared: list[Prepared] = prepared or []
+        self.only: Only = only
 
 
 def read(profile: dict[str, Any], caps: int, library: Library) -> Profile:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import pyminicon
+from pyminicon.plan import tree
 
 Run = Callable[..., Any]
 
@@ -51,6 +52,22 @@ def test_a_container_cannot_read_what_tells_of_the_kernel(
     assert subprocess.run(
         ["cat", "/proc/timer_list", "/proc/interrupts"], capture_output=True, check=False
     ).stdout
+
+
+@pytest.mark.parametrize("options", [{}, {"userns": "private"}])
+def test_of_several_masked_directories_each_is_empty_and_sealed(
+    options: dict[str, Any], inside: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masked = [path for path in ("/sys/firmware", "/sys/power", "/sys/kernel/mm") if os.path.isdir(path)]
+    look = f"ls -A {' '.join(masked)} | grep -v :; grep ' /sys/' /proc/self/mountinfo | cut -d' ' -f4-6"
+    monkeypatch.setattr(tree, "_MASKED_SYS", tuple(path[1:] for path in masked))
+    told = inside(["sh", "-c", look], **options).stdout.split("\n")
+    sealed = [line for line in told if line]
+    throttles = [line for line in sealed if "thermal_throttle" in line]
+    assert sorted(set(sealed) - set(throttles)) == sorted(
+        f"/empty {path} ro,nosuid,nodev,noexec,relatime" for path in masked
+    )
+    assert all(line.startswith("/empty ") and " ro,nosuid,nodev,noexec," in line for line in throttles)
 
 
 UNMASK = """
