@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from pyminicon import patience
 from pyminicon.cli import say
 from pyminicon.detached import asking
+from pyminicon.detached.line import set_patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +59,13 @@ class Far:
 
     def status(self) -> int:
         """Waits for the end; what it comes to in a shell."""
+        # A second at a time: a signal that comes just before interrupts no receive, and would wait as long.
+        set_patience(self.line.sock, 1)
         while True:
-            patience.is_readable(self.line.fileno(), None)
-            message = self.line.receive()
+            try:
+                message = self.line.receive()
+            except BlockingIOError:
+                continue
             if message is None:
                 return 128 + 9  # its keeper was killed, and it ends with that
             if "error" in message:
