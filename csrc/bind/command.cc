@@ -13,6 +13,7 @@
 #include "parent/process/collect.h"
 #include "parent/process/failure.h"
 #include "parent/process/patience.h"
+#include "parent/supervise/pauses.h"
 
 namespace pyminicon::bind {
 namespace {
@@ -110,13 +111,7 @@ bool begin_in_runner(Handle& handle, Handle& container,
   return true;
 }
 
-void make_runner(Handle& container) {
-  const std::lock_guard lock(container.guarded->lock);
-  parent::make_runner(container.container());
-}
-
-// One that isn't heard of before its end, by a runner where there is one, and while it runs another
-// runner is made for the next. `ahead`: whether by either.
+// One that isn't heard of before its end: by a runner where there is one. `ahead`: whether it may.
 void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
                    const CommandSpec& command, parent::LaunchOptions& options, bool ahead) {
   bool begun = false;
@@ -125,9 +120,13 @@ void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<pare
     begun = begin_in_runner(handle, container, living, command, options);
   }
   if (!begun) begin(handle, container, command, options);
-  if (!ahead || !command.quiet) return;
   const NoGil nogil;
-  make_runner(container);
+  bool another = false;
+  {
+    const std::lock_guard lock(container.guarded->lock);
+    another = parent::wants_runner(container.container());
+  }
+  if (another) parent::expect_pause(container.guarded);
 }
 
 Outcome run_once(Handle& container, const Request& request, const SetupTimes& times, bool ahead) {

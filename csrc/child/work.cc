@@ -1,5 +1,6 @@
 // A worker: one command, from the message to its last process.
 #include <linux/wait.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -93,6 +94,10 @@ long await_plan(Command& command) {
   Child child(plan, *command.report);
   if (const long r = take(child, Stage::kPark, join_cgroups); r < 0) return r;
   const int line = command.got.fds[command.rest + static_cast<int>(asked.joins)];
+  // Who is killed in recvmsg may take the message along, and nobody would know.
+  pollfd watched{line, POLLIN, 0};
+  while (sys::call(SYS_ppoll, sys::arg(&watched), 1, 0, 0, 0) == -EINTR) {
+  }
   const long size =
       receive(line, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
   if (size == 0) return -ESHUTDOWN;  // nobody wants it any more

@@ -97,12 +97,16 @@ std::optional<Runner> runner_for(Launched& container) {
 
 }  // namespace
 
+bool wants_runner(const Launched& container) {
+  const bool alive = !container.reaped && !container.doomed && container.living;
+  return alive && container.cgroup && container.cgroup->is_slow_to_join() &&
+         container.living->has_no_runner();
+}
+
 void make_runner(Launched& container) {
-  if (container.reaped || container.doomed || !container.living) return;
-  if (!container.cgroup || !container.cgroup->is_slow_to_join()) return;
-  if (!container.cgroup->has_many_processes()) return;
+  if (!wants_runner(container) || !container.cgroup->has_many_processes()) return;
   Living& living = *container.living;
-  if (!living.wants_runner()) return;
+  if (!living.begin_runner()) return;
   std::optional<Runner> runner;
   try {
     runner = runner_for(container);

@@ -29,9 +29,10 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
 // Of a quiet one that has ended: throws LaunchFailure where it couldn't begin, RunnerGone.
 void insist_on_beginning(const Launched& made, const Living& container, const CommandSpec& command);
 
-// A runner for the next command, made while another runs: whatever fails, that one finds nobody.
-// Only where a cgroup is slow to join: elsewhere it takes as long to make one as it saves.
-// Call it with nobody else at `container`.
+// Whether the next command would find a use for a runner: only where a cgroup is slow to join, as
+// elsewhere it takes as long to make one as it saves. Call both with nobody else at `container`.
+bool wants_runner(const Launched& container);
+// Whatever fails, the next command finds nobody.
 void make_runner(Launched& container);
 // As send_command() for a quiet one, to the runner of `container` (see Living::take_runner).
 // Nothing where it can't have this command, or is gone.

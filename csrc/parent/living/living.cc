@@ -156,9 +156,14 @@ bool Living::send_to(const Runner& runner, Arena& arena, const std::vector<int>&
          0;
 }
 
-bool Living::wants_runner() {
+bool Living::has_no_runner() {
   const std::lock_guard guard(lock_);
-  if (!lives_ || makes_runner_ || no_runner_ || over_ || untold_ > 1) return false;
+  return lives_ && !makes_runner_ && !no_runner_ && !over_;
+}
+
+bool Living::begin_runner() {
+  const std::lock_guard guard(lock_);
+  if (makes_runner_ || no_runner_ || over_) return false;
   if (++runners >= kMostRunners) {
     --runners;
     return false;

@@ -56,9 +56,10 @@ class Living {
   bool send_ahead(Arena& arena, const std::vector<int>& fds);
   // To a runner: false where it is gone, or where that isn't for one message.
   bool send_to(const Runner& runner, Arena& arena, const std::vector<int>& fds);
-  // Whether another runner would find its use, and nobody else is about to make it; then let go of
-  // that with none, or keep what has been made.
-  bool wants_runner();
+  // Whether there is none, and none that somebody is about to make.
+  bool has_no_runner();
+  // True: the caller is to make one, and then to keep it, or that there is none.
+  bool begin_runner();
   void keep_runner(std::optional<Runner> runner);
   // The one that waits, for a command of `container`, where it has a cgroup; or nobody.
   std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom);
