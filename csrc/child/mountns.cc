@@ -25,16 +25,16 @@ long enter_fresh(Child& child) {
   return sys::call(SYS_setns, made.get(), kCloneNewns);
 }
 
-// Where a descriptor leads to, as far as it must be told apart here.
+// Where a name leads to, as far as it must be told apart here.
 struct Place {
   uint64_t mount = 0, inode = 0;
   bool operator==(const Place& other) const { return mount == other.mount && inode == other.inode; }
 };
 
-long look(int fd, Place& place) {
+long look(const char* path, Place& place) {
   struct statx info{};
-  const long r = sys::call(SYS_statx, fd, sys::arg(""), kAtEmptyPath, STATX_INO | STATX_MNT_ID,
-                           sys::arg(&info));
+  const long r =
+      sys::call(SYS_statx, AT_FDCWD, sys::arg(path), 0, STATX_INO | STATX_MNT_ID, sys::arg(&info));
   place = {info.stx_mnt_id, info.stx_ino};
   return r;
 }
@@ -62,16 +62,14 @@ long move_into(int directory) {
 long leave_chroot() {
   const Fd directory(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (directory.failed()) return directory.get();
+  Place before, now;
+  if (const long r = look("/", before); r < 0) return r;
   const Fd self(sys::call(kSysPidfdOpen, sys::call(SYS_getpid), 0));
   if (self.failed()) return self.get();
   if (const long r = sys::call(SYS_setns, self.get(), kCloneNewns); r < 0) {
     return r == -EPERM ? 0 : r;
   }
-  const Fd top(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (top.failed()) return top.get();
-  Place before, now;
-  if (const long r = look(directory.get(), before); r < 0) return r;
-  if (const long r = look(top.get(), now); r < 0) return r;
+  if (const long r = look("/", now); r < 0) return r;
   return before == now ? 0 : move_into(directory.get());
 }
 

@@ -145,8 +145,8 @@ void look_at_file_systems(PlanSpec& spec) {
 bool can_have_fresh_mounts(const PlanSpec& spec, const std::vector<OpSpec>& mounts) {
   const bool plain = (spec.namespaces & CLONE_NEWUSER) == 0 && !spec.disk_parent &&
                      spec.layers.size() + mounts.size() <= child::kMostMapped;
-  return plain && std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths) &&
-         can_make_nodes() && kernel_has_fresh_mounts();
+  return plain && kernel_has_fresh_mounts() && can_make_nodes() &&
+         std::none_of(mounts.begin(), mounts.end(), needs_the_hosts_paths);
 }
 
 bool can_undo_later(const PlanSpec& spec) {
