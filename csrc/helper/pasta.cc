@@ -47,6 +47,14 @@ void say(Talk& talk, char what) {
   send_message(talk.report, talk.text, talk.size + 1, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+// There is no pasta, for want of something of our own.
+[[noreturn]] void give_up(Talk& talk, long result) {
+  talk.text[1] = static_cast<char>(-result);
+  talk.size = 1;
+  say(talk, 'k');
+  sys::exit_group(1);
+}
+
 // False at their end. After the beginning they are read and dropped: a full pipe would hold it up.
 bool hear(Talk& talk) {
   char dropped[512];
@@ -105,28 +113,31 @@ void be_continued_at_owners_end(int report) {
 
 void keep_pasta(int container, int netns, int report, const char* const* argv) {
   sys::prctl(PR_SET_NAME, sys::arg("pyminicon-pasta"));
-  while (sys::openat(AT_FDCWD, "/dev/null", O_RDWR) < 2) {
-  }
+  Talk talk{container, report, -1, -1, -1};
+  long taken = 0;
+  while (taken >= 0 && taken < 2) taken = sys::openat(AT_FDCWD, "/dev/null", O_RDWR);
+  if (taken < 0) give_up(talk, taken);
   be_continued_at_owners_end(report);
   // Root of the user namespace, whatever the caller is called there: what pasta sets up takes it.
   // Where it has no root it has been given the capabilities (ambient).
   sys::call(SYS_setresgid, 0, 0, 0);
   sys::call(SYS_setresuid, 0, 0, 0);
   int started[2] = {-1, -1}, words[2] = {-1, -1};
-  if (sys::call(SYS_pipe2, sys::arg(started), O_CLOEXEC) < 0 ||
-      sys::call(SYS_pipe2, sys::arg(words), O_CLOEXEC) < 0) {
-    sys::exit_group(1);
-  }
+  long made = sys::call(SYS_pipe2, sys::arg(started), O_CLOEXEC);
+  if (made >= 0) made = sys::call(SYS_pipe2, sys::arg(words), O_CLOEXEC);
+  if (made < 0) give_up(talk, made);
   int pidfd = -1;
   const long child = sys::call(SYS_clone, static_cast<long>(kernel::kClonePidfd | SIGCHLD), 0,
                                sys::arg(&pidfd), 0, 0);
-  if (child < 0) sys::exit_group(1);
+  if (child < 0) give_up(talk, child);
   if (child == 0) exec_pasta(netns, started, words, argv);
   sys::close(netns);
   sys::close(started[1]);
   sys::close(words[1]);
   sys::fcntl(words[0], F_SETFL, O_NONBLOCK);  // some child of its may hold the other end
-  Talk talk{container, report, started[0], words[0], pidfd};
+  talk.started = started[0];
+  talk.words = words[0];
+  talk.pasta = pidfd;
   attend(talk);
 }
 

@@ -31,18 +31,19 @@ int number(const char* text) {
   return value;
 }
 
+// What can't be had is the exit status: where the plan isn't mapped there is no report either.
+//
 // The plan may grow after it was mapped (a parked container's run is written behind it), so its
 // whole range is mapped at once.
 void* map_shared(int fd, uint64_t address, uint64_t* size) {
   struct statx info{};
-  if (sys::call(SYS_statx, fd, sys::arg(""), 0x1000, STATX_SIZE, sys::arg(&info)) < 0) {
-    sys::exit_group(120);
-  }
+  const long looked = sys::call(SYS_statx, fd, sys::arg(""), 0x1000, STATX_SIZE, sys::arg(&info));
+  if (looked < 0) sys::exit_group(static_cast<int>(-looked));
   *size = address != 0 ? kHelperPlanMax : info.stx_size;
   const long at =
       sys::call(SYS_mmap, static_cast<long>(address), static_cast<long>(*size),
                 PROT_READ | PROT_WRITE, MAP_SHARED | (address != 0 ? MAP_FIXED : 0), fd, 0);
-  if (at < 0 && at > -4096) sys::exit_group(121);
+  if (at < 0 && at > -4096) sys::exit_group(static_cast<int>(-at));
   return reinterpret_cast<void*>(at);
 }
 
@@ -97,7 +98,7 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
     void* table = map_shared(fd, 0, &size);
     watch(*static_cast<WatchTable*>(table), fd, number(argv[2]), number(argv[3]));
   }
-  sys::exit_group(122);
+  sys::exit_group(EINVAL);
 }
 
 }  // namespace pyminicon::helper

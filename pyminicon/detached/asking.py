@@ -45,7 +45,11 @@ def connect(directory: str) -> line.Line:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise _gone(directory) from None
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    try:
+        sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
+    except BaseException:
+        os.close(fd)
+        raise
     line.set_patience(sock, PATIENCE)
     try:
         sock.connect(line.address(fd))

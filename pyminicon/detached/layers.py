@@ -48,18 +48,22 @@ class _Directory:
 
     def below(self, name: bytes) -> _Directory:
         """The directory of that name."""
-        found: list[int] = []
-        for fd in self.fds:
-            try:
-                about = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if not stat.S_ISDIR(about.st_mode):
-                break  # a whiteout, or a file that a directory above has replaced
-            found.append(os.open(name, _DIRECTORY, dir_fd=fd))
-            if _is_opaque(found[-1]):
-                break
-        return _Directory(found)
+        found = _Directory([])
+        try:
+            for fd in self.fds:
+                try:
+                    about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if not stat.S_ISDIR(about.st_mode):
+                    break  # a whiteout, or a file that a directory above has replaced
+                found.fds.append(os.open(name, _DIRECTORY, dir_fd=fd))
+                if _is_opaque(found.fds[-1]):
+                    break
+        except BaseException:
+            found.__exit__()
+            raise
+        return found
 
     def names(self) -> list[bytes]:
         """Those that are there."""
@@ -129,17 +133,21 @@ class Layers:
     def _top(self, at: bytes) -> _Directory:
         tree = self._trees[at]
         paths = [*([f"{self._kept}/{tree['upper']}"] if tree["upper"] else []), *tree["lowers"]]
-        found = []
-        for path in paths:
-            try:
-                found.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            except NotADirectoryError:
-                break
-            except FileNotFoundError:
-                continue
-            if _is_opaque(found[-1]):
-                break
-        return _Directory(found)
+        found = _Directory([])
+        try:
+            for path in paths:
+                try:
+                    found.fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+                except NotADirectoryError:
+                    break
+                except FileNotFoundError:
+                    continue
+                if _is_opaque(found.fds[-1]):
+                    break
+        except BaseException:
+            found.__exit__()
+            raise
+        return found
 
     def directory(self, path: bytes) -> _Directory:
         """``path`` has no link in it."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pyminicon.keeper.kinds import Keeper
 
 _WAITING = 64  # who may stand before the door
+_PAUSE = 0.05  # seconds until it is opened again, where there was no descriptor for who came
 _MOST_UNSENT = 4 << 20  # who reads no faster is let go, so that nobody else waits for him
 _HELD = 0.05
 _PATIENCE = 1.0  # seconds for the last words
@@ -136,10 +137,21 @@ class Server:
         self._socket.setblocking(False)
         keeper.loop.watch(self._socket.fileno(), self._came)
 
+    def _rest(self) -> None:
+        self.keeper.loop.forget(self._socket.fileno())
+        self.keeper.loop.after(_PAUSE, self._open_again)
+
+    def _open_again(self) -> None:
+        if self._socket.fileno() >= 0:
+            self.keeper.loop.watch(self._socket.fileno(), self._came)
+
     def _came(self, _: int) -> None:
         try:
             fd, _address = self._socket._accept()  # type: ignore[attr-defined]
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError:  # no descriptor: who has come waits there, and would wake us without end
+            self._rest()
             return
         came = _socket.socket(fileno=fd)
         if line.peer_uid(came) not in (os.geteuid(), 0):

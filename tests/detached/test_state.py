@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -257,6 +258,32 @@ def test_what_lies_in_the_place_of_a_container_keeps_nobody_from_starting_one(pl
     (strange / "directory").rmdir()
     place.ok("run", "-d", "--name", "third", "host", "true")
     assert not strange.exists()
+
+
+def test_a_keeper_without_a_descriptor_left_waits_for_one_and_takes_no_processor(place: Place) -> None:
+    place.ok("run", "-d", "--name", "web", "host", "sleep", "1000")
+    keeper = place.about("web")["KeeperPid"]
+    (container,) = (place.state / "containers").iterdir()
+    before = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
+    most = max(map(int, os.listdir(f"/proc/{keeper}/fd"))) + 1
+    resource.prlimit(keeper, resource.RLIMIT_NOFILE, (most, before[1]))
+    with contextlib.ExitStack() as stack:
+        for _ in range(40):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            directory = os.open(container, os.O_PATH)
+            sock.connect(f"/proc/self/fd/{directory}/socket")
+            os.close(directory)
+        soon(lambda: len(os.listdir(f"/proc/{keeper}/fd")) == most)
+        begun = _processor_time(keeper)
+        time.sleep(0.5)
+        assert _processor_time(keeper) - begun < 0.1
+        resource.prlimit(keeper, resource.RLIMIT_NOFILE, before)
+        assert place.ok("exec", "web", "echo", "there") == "there"
+
+
+def _processor_time(pid: int) -> float:
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def test_who_gives_up_waiting_for_the_start_leaves_nothing(

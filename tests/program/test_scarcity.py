@@ -17,10 +17,9 @@ from tests.images.servers import copy, docker_registry
 from tests.images.tars import Layout, file, tar
 from tests.program.conftest import REPO, environment
 
-#: Not network="pasta": it inherits the filter, and any signal interrupts its own calls then (EINTR, which it doesn't try again).
 KINDS = (
     "run init userns user limited disk collect files start tty held template aio aio_beside aio_start "
-    "living aio_living publish egress detached pull".split()
+    "living aio_living publish egress pasta detached attach copy served exec cp pull".split()
 )
 #: A try of these takes a second and has hundreds of such calls.
 LONG = {"detached": 30}
@@ -58,6 +57,8 @@ def surroundings(request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> d
 
 
 def tries(scarce: Path, kind: str, first: int, step: int, names: dict[str, str]) -> list[dict[str, object]]:
+    if kind == "pasta" and shutil.which("pasta") is None:
+        pytest.skip("needs pasta (package passt)")
     if kind in ("limited", "user") and os.geteuid() != 0:
         pytest.skip("needs root: cgroups may be nobody else's, and another user takes it")
     made = subprocess.run(

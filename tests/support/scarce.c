@@ -1,11 +1,12 @@
-// Refuses the Nth thing that a program asks the kernel for: a descriptor (EMFILE), a process or thread (EAGAIN) or
-// memory (ENOMEM).
+// Refuses the Nth thing that a program asks the kernel for: a descriptor (EMFILE), a process or
+// thread (EAGAIN) or memory (ENOMEM).
 //
 //   scarce COMMAND...
 //
-// The program finds the number of a socket in SCARCE_FD. A message "N" on it arms, and is answered "armed"; "0"
-// disarms, and is answered "NAME COUNT": the call that was refused (or "none") and how many there were. What counts
-// are the program's own calls and those of the launcher's helper, not those of what is run in a container.
+// The program finds the number of a socket in SCARCE_FD. A message "N" on it arms, and is answered
+// "armed"; "0" disarms, and is answered "NAME COUNT": the call that was refused (or "none") and how
+// many there were. What counts are the program's own calls and those of the launcher's helper, not
+// those of what is run in a container.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <linux/audit.h>
@@ -38,6 +39,7 @@ static const struct Call {
     {SYS_pipe2, EMFILE, "pipe2"},
     {SYS_socket, EMFILE, "socket"},
     {SYS_socketpair, EMFILE, "socketpair"},
+    {SYS_accept4, EMFILE, "accept"},
     {SYS_eventfd2, EMFILE, "eventfd"},
     {SYS_signalfd4, EMFILE, "signalfd"},
     {SYS_memfd_create, EMFILE, "memfd_create"},
@@ -65,8 +67,13 @@ static int filter(void) {
   program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   struct sock_fprog whole = {(unsigned short)at, program};
   if (geteuid() != 0) prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-                      &whole);
+  // Or a signal would interrupt calls that the program takes for uninterruptible.
+  const unsigned killable = 1 << 5;  // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19
+  const unsigned listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+  const int made = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, listener | killable, &whole);
+  return made >= 0 || errno != EINVAL
+             ? made
+             : (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, listener, &whole);
 }
 
 static void pass(int socket, int fd) {

@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import json
 import os
+import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +27,14 @@ from typing import Any
 
 import pyminicon
 import pyminicon.aio
+from pyminicon.cli import main as cli
 from tests.support import leftovers
 
 ECHO = ["/bin/echo", "there"]
 #: What the core may make once and keep: threads of a pool, of limits, of a template that is closing.
 OWN_THREADS = 24
+#: CPython's own word, of a thread of Python's that has had no memory to begin with.
+UNRAISABLE = r"Exception ignored in thread started by: .*\nMemoryError: \n"
 
 
 def run(**options: Any) -> None:
@@ -100,6 +106,92 @@ def detached() -> None:
     assert box.poll() is None
 
 
+def begun(**options: Any) -> Callable[[], None]:
+    """One that lives, made while everything can be had; whatever is then refused, it or its keeper, is over at the
+    next try."""
+
+    def make() -> None:
+        pyminicon.start(["sleep", "1000"], detach=True, name="lives", **options)
+
+    return make
+
+
+def attached() -> None:
+    with pyminicon.attach("lives") as box:
+        r = box.run(ECHO, capture_output=True, timeout=60)
+        assert (r.returncode, r.stdout) == (0, b"there\n"), r
+        with box.start(ECHO, stdout=pyminicon.PIPE) as command:
+            assert command.communicate(timeout=60)[0] == b"there\n"
+        note = box.path("/tmp/note")
+        note.write_bytes(b"y")
+        assert note.read_bytes() == b"y"
+
+
+def copied() -> None:
+    with tempfile.TemporaryDirectory() as directory, pyminicon.attach("lives") as box:
+        Path(directory, "note").write_bytes(b"y")
+        box.copy_in(f"{directory}/note", "/tmp/copied")
+        box.copy_out("/tmp/copied", f"{directory}/back")
+        assert Path(directory, "back").read_bytes() == b"y"
+
+
+def heard(sock: socket.socket) -> bytes:
+    """What comes; where it comes to its end there was no descriptor for its other half, which nobody can say."""
+    sock.settimeout(30)
+    with contextlib.suppress(ConnectionResetError):
+        if came := sock.recv(100):
+            return came
+    raise OSError(24, "closed")
+
+
+def served() -> None:
+    """Its keeper serves ports and names."""
+    with pyminicon.attach("lives") as box:
+        with box.listen(80) as inside, socket.create_connection(box.ports[80], 30) as outside:
+            if outside in select.select([inside, outside], [], [], 30)[0]:
+                heard(outside)
+            with inside.accept()[0] as met:
+                outside.sendall(b"there")
+                assert heard(met) == b"there"
+        proxy = box.run(["sh", "-c", "echo $HTTP_PROXY"], capture_output=True, text=True, timeout=60).stdout
+        with box.connect(int(proxy.strip().rstrip("/").rpartition(":")[2]), timeout=30) as asked:
+            asked.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+            assert b" 403 " in heard(asked)
+
+
+def commanded(*words: str) -> Callable[[], None]:
+    """A command of the command line, in a fork: an interpreter's own beginning isn't ours to try."""
+
+    def once() -> None:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.dup2(out.fileno(), 1)
+                    os.dup2(err.fileno(), 2)
+                    sys.argv = ["pyminicon", *words]
+                    cli.main()
+                finally:
+                    os._exit(99)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            for stream in (out, err):
+                stream.seek(0)
+            said, why = out.read(), re.sub(UNRAISABLE, "", err.read().decode())
+            assert status in (0, 125) and why.count("\n") == (status != 0), (status, why)
+            if status != 0:
+                raise pyminicon.Error(why)
+            assert said == (b"there\n" if words[0] == "exec" else b""), said
+
+    return once
+
+
+def end_lives() -> list[str]:
+    """It goes on, whatever there wasn't for who spoke with it."""
+    with pyminicon.attach("lives") as box:
+        assert box.run(ECHO, capture_output=True, timeout=60).stdout == b"there\n"
+    return []
+
+
 def end_detached() -> list[str]:
     """Whatever start has said: who is listed can be ended, and then nobody runs."""
     command = [sys.executable, "-m", "pyminicon", "rm", "-f", "scarce"]
@@ -159,9 +251,22 @@ KINDS: dict[str, Callable[[], None]] = {
     "egress": lambda: run(egress=["example.com"]),
     "detached": detached,
     "pull": pulled,
+    # A signal may interrupt a call of pasta's until the listener has looked at it, and pasta doesn't try again.
+    "pasta": lambda: run(network="pasta"),
 }
+KINDS |= {
+    "attach": attached,
+    "copy": copied,
+    "served": served,
+    "exec": commanded("exec", "lives", *ECHO),
+    "cp": commanded("cp", "/etc/hostname", "lives:/tmp/x"),
+}
+#: What is there before the first try, and is ended after the last.
+BEFORE: dict[str, Callable[[], None]] = dict.fromkeys(("attach", "copy", "exec", "cp"), begun())
+BEFORE["served"] = begun(publish=["0:80"], egress=["example.com"])
 #: What is put away after each try, when everything can be had again; and what shouldn't be there.
 AFTER: dict[str, Callable[[], list[str]]] = {"detached": end_detached, "pull": forget_pulled}
+AFTER |= dict.fromkeys(BEFORE, end_lives)
 
 
 class Scarce:
@@ -206,6 +311,7 @@ def main() -> None:
     once = KINDS[kind]
     pyminicon.load()
     after = AFTER.get(kind, list)
+    BEFORE.get(kind, list)()
     pyminicon.run(ECHO, stdout=pyminicon.DEVNULL)  # what the process makes once, it keeps
     for _ in range(2):
         once()
@@ -217,6 +323,10 @@ def main() -> None:
         scarce.arm(number)
         outcome = outcome_of(once)
         refused = scarce.disarm()
+        if (
+            refused is None and "pasta: Network is down" in outcome
+        ):  # nothing was: a signal has interrupted its call
+            outcome = outcome_of(once)
         line: dict[str, Any] = {"at": number, "refused": refused, "outcome": outcome}
         line["kept"] = after()
         line["blocked"] = [int(one) for one in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
@@ -231,6 +341,8 @@ def main() -> None:
             break
         number += step
     assert threading.active_count() < OWN_THREADS
+    if kind in BEFORE:
+        pyminicon.attach("lives").kill()
 
 
 if __name__ == "__main__":

@@ -285,6 +285,9 @@ void LaunchJob::check(Launched& made, Stage reached) {
     made.remove_leftovers();
     if (was_refused(report, code)) throw NetnsHelperRefused{};
     if (unborn && code == -SIGKILL) throw KilledAtBirth{};
+    if (report.stage == static_cast<uint32_t>(Stage::kHelper) && report.error == 0 && code > 0) {
+      throw LaunchFailure(code, Stage::kHelper, "");  // before it had the plan (helper/start.cc)
+    }
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));
   }

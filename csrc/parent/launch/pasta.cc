@@ -110,6 +110,9 @@ std::string last_line(std::string text) {
   if (word.size() > 2 && word[0] == 'x') {
     throw LaunchFailure(word[2], Stage::kNetwork, program, kInstall);
   }
+  if (word.size() == 2 && word[0] == 'k') {
+    throw LaunchFailure(word[1], Stage::kNetwork, "pyminicon-pasta");
+  }
   const std::string said = word.empty() ? "" : word.substr(1);
   if (said.find("unrecognized option") != std::string::npos ||
       said.find("invalid option") != std::string::npos) {
