@@ -115,6 +115,15 @@ def throughput(body: dict[str, Any]) -> str:
     return _markdown(("launches per second (times the floor)", *levels), rows)
 
 
+def sustained(body: dict[str, Any]) -> str:
+    """Cold and from a template, by the pause between two runs."""
+    names = ("p50", "p90", "p99")
+    rows = [
+        [f"{r['name']}, {r['pause']}", r["runs"], *(r[name] / 1e3 for name in names)] for r in body["rows"]
+    ]
+    return _markdown(("between two runs", "runs", "p50 ms", "p90 ms", "p99 ms"), rows)
+
+
 def density(body: dict[str, Any]) -> str:
     """What a sleeping container costs."""
     names = {
@@ -245,7 +254,7 @@ def mechanisms(body: dict[str, Any]) -> str:
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
-    "density": density, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
+    "density": density, "sustained": sustained, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
     "cluster": cluster, "judge": judge, "fixtures": fixtures, "samples": samples, "exec": commands,
 }  # fmt: skip
 

@@ -35,15 +35,18 @@ def block(run: Callable[[], int], number: int, pause: float) -> list[int]:
 
 
 def measure(
-    calls: dict[str, Callable[[], int]], blocks: int, number: int
+    calls: dict[str, Callable[[], int]], blocks: int, number: int, seconds: float
 ) -> dict[tuple[str, str], list[int]]:
-    """All times of each contestant at each pause, blocks in random order."""
+    """All times of each contestant at each pause, blocks in random order; after ``seconds`` no other block is begun."""
     turns = [(name, pause) for name in calls for pause in PAUSES]
     series: dict[tuple[str, str], list[int]] = {turn: [] for turn in turns}
     shuffle = random.Random(11).shuffle
+    until = time.monotonic() + seconds
     gc.disable()
     try:
         for _ in range(blocks):
+            if time.monotonic() > until and all(series.values()):
+                break
             shuffle(turns)
             for name, pause in turns:
                 time.sleep(0.02)  # a template's stock is full again
@@ -54,7 +57,7 @@ def measure(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``sustained`` has no options of its own."""
+    parser.add_argument("--seconds", type=float, default=100.0, help="bound of the measuring")
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
@@ -67,9 +70,10 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
         }
         for call in calls.values():
             block(call, 3, 0.0)
-        series = measure(calls, 3 if options.quick else 20, 60)
+        series = measure(calls, 3 if options.quick else 20, 60, options.seconds)
     rows = [
-        {"name": name, "pause": pause, **figures(times).as_dict()} for (name, pause), times in series.items()
+        {"name": name, "pause": pause, "runs": len(times), **figures(times).as_dict()}
+        for (name, pause), times in series.items()
     ]
     rows.sort(key=lambda row: (list(PAUSES).index(str(row["pause"])), str(row["name"])))
     cells = [[f"{row['name']}, {row['pause']}", row["p50"], row["p90"], row["p99"]] for row in rows]

@@ -263,8 +263,15 @@ class Server {
     return flags < 0 ? flags : sys::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
   }
 
+  // With the pipe whoever is at its other end hears that there is no more, also where it comes to
+  // nothing; the reason is in the reply.
   long pump() {
-    if (opened_ < 0 || pipe_ < 0) return -EBADF;
+    const long result = opened_ < 0 || pipe_ < 0 ? -EBADF : pump_all();
+    let_go(pipe_);
+    return result;
+  }
+
+  long pump_all() {
     const int flags = asked_.open_flags & kModes & ~(O_CREAT | O_EXCL);
     Fd file(is_open_ ? opened_ : open_again(proc_, opened_, flags));
     if (!is_open_) sys::close(opened_);

@@ -129,6 +129,18 @@ def test_it_has_the_rights_of_its_user(needs_root: None, living: Any, place: Any
     assert (theirs / "secret").parent == theirs == place  # by the path alone
 
 
+def test_what_is_served_and_may_not_be_read_is_said_at_once(living: Any) -> None:
+    """It goes through a pipe, and is opened only when that is there."""
+    about_init = living.path("/proc/1/environ")
+    assert about_init.is_file()
+    with pytest.raises(PermissionError) as caught:
+        about_init.read_bytes()
+    assert caught.value.filename == "/proc/1/environ"
+    with pytest.raises(PermissionError):
+        living.path("/proc/1/mem").write_bytes(bytes(1 << 20))
+    assert living.path("/proc/1/status").read_text().startswith("Name:")
+
+
 def test_strict_holds_root_to_the_modes(needs_root: None, living: Any, place: Any) -> None:
     theirs = living.path("/tmp/place/theirs", user="1000")
     theirs.write_text("words")
