@@ -17,7 +17,7 @@ from typing import Any
 
 import pyminicon
 
-from . import bundles, report, rootfs
+from . import bundles, density, report, rootfs
 from .flat import compare, workers
 from .measure import Case, Figures, in_turns, timed
 
@@ -112,52 +112,155 @@ def _flat(rounds: int, crowd: int) -> dict[str, float]:
     return {level: round(figures.p50, 1) for level, figures in found.items()}
 
 
+def _waiting(number: int) -> dict[str, float]:
+    """KiB of a container that waits for its first command, by what holds them; and the processes it consists of."""
+    root = str(rootfs.minimal())
+    with pyminicon.start(image=root):  # what is made once isn't each one's cost
+        pass
+    time.sleep(1.0)  # what the kernel frees later
+    before = density.memory()
+    with contextlib.ExitStack() as stack:
+        boxes = [stack.enter_context(pyminicon.start(image=root)) for _ in range(number)]
+        time.sleep(1.0)
+        during = density.memory()
+        own = [_own_pages(box.pid) for box in boxes[:: max(number // 50, 1)]]
+    names = {"Slab": "kernel objects", "KernelStack": "kernel stacks", "PageTables": "page tables"}
+    names |= {"Percpu": "per processor", "Shmem": "tmpfs and shared pages"}
+    found = {text: round((during[name] - before[name]) / number, 1) for name, text in names.items()}
+    found["pages of its processes"] = round(sum(kib for kib, _ in own) / len(own), 1)
+    found["all of it"] = round(sum(found.values()), 1)
+    found["processes"] = round(sum(count for _, count in own) / len(own), 1)
+    return found
+
+
+def _own_pages(init: int) -> tuple[int, int]:
+    """KiB that no file is behind, of an init and its workers; how many these are."""
+    pids = [init, *map(int, Path(f"/proc/{init}/task/{init}/children").read_text().split())]
+    rows = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return sum(int(row.split()[1]) for row in rows if row.startswith("RssAnon:")), len(pids)
+
+
+class _Boxes:
+    """The contestants; those of others only where they are measured."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.root = str(rootfs.minimal())
+        self.missing: dict[str, str] = {}
+        self.box = stack.enter_context(pyminicon.start(image=self.root))
+
+    def ours(self) -> list[Case]:
+        program = self.root + rootfs.PROGRAM
+        cases = [
+            Case("subprocess.run bare", timed(lambda: subprocess.run([program], check=True))),
+            Case("c.run", timed(lambda: self.box.run([rootfs.PROGRAM], check=True))),
+        ]
+        limited: dict[str, dict[str, Any]] = {
+            "c.run with a cgroup": {"memory": "256M"},
+            "c.run with usage=True": {"usage": True},
+        }
+        for name, own in limited.items():
+            with contextlib.suppress(pyminicon.Error):
+                cases.append(self._limited(name, own))
+        return cases
+
+    def _limited(self, name: str, own: dict[str, Any]) -> Case:
+        box = self.stack.enter_context(pyminicon.start(image=self.root, **own))
+        return Case(name, timed(lambda: box.run([rootfs.PROGRAM], check=True)))
+
+    def others(self) -> list[Case]:
+        cases = []
+        folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="pyminicon-bench-")))
+        for runtime in ("crun", "runc"):
+            if shutil.which(runtime) is None:
+                self.missing[runtime] = "isn't installed"
+                continue
+            try:
+                cases.append(_others(runtime, self.root, folder, self.stack))
+            except (OSError, subprocess.CalledProcessError) as error:
+                self.missing[runtime] = _why(error)
+        return cases
+
+
+def _why(error: OSError | subprocess.CalledProcessError) -> str:
+    """Of somebody else's failure, without the names that are another run's tomorrow."""
+    if isinstance(error, subprocess.CalledProcessError):
+        return f"`{error.cmd[0]} run` answers {error.returncode}"
+    return str(error)
+
+
+def _rows(found: dict[str, Figures]) -> list[dict[str, Any]]:
+    bare = found["subprocess.run bare"].p50
+    return [
+        {"name": name, **one.as_dict(), "times_bare": round(one.p50 / bare, 2)} for name, one in found.items()
+    ]
+
+
+_PARTS = ("busy", "idle", "beside", "rates", "ends", "flat", "waiting")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``exec`` has no options of its own."""
+    """Adds which parts are measured."""
+    parser.add_argument("--only", action="append", choices=_PARTS, help="a part alone; may be repeated")
+    parser.add_argument("--add", action="store_true", help="keep what the file has of the other parts")
 
 
 def main(options: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return what is to be saved."""
-    rounds, budget, seconds = (50, 20.0, 1.0) if options.quick else (500, 60.0, 5.0)
-    root = str(rootfs.minimal())
-    program = root + rootfs.PROGRAM
-    missing: dict[str, str] = {}
+    quick, parts = options.quick, options.only or _PARTS
+    body: dict[str, Any] = {}
+    if options.add:
+        path = options.results / ("exec.quick.json" if quick else "exec.json")
+        body = {
+            key: value for key, value in json.loads(path.read_text()).items() if key in (*_PARTS, "missing")
+        }
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pyminicon-bench-")))
-        box = stack.enter_context(pyminicon.start(image=root))
-        cases = [
-            Case("subprocess.run bare", timed(lambda: subprocess.run([program], check=True))),
-            Case("c.run", timed(lambda: box.run([rootfs.PROGRAM], check=True))),
+        boxes = _Boxes(stack)
+        ours = boxes.ours()
+        if "busy" in parts:
+            body["busy"] = _rows(in_turns(ours, 200 if quick else 3000, budget=5.0 if quick else 15.0))
+        if "idle" in parts:
+            body["idle"] = _rows(in_turns(ours, 20 if quick else 100, idle=0.1, budget=50.0))
+        if "beside" in parts:
+            cases = [*ours, *boxes.others()]
+            body["beside"] = _rows(in_turns(cases, 50 if quick else 500, budget=5.0 if quick else 15.0))
+            body["missing"] = boxes.missing
+        if "rates" in parts:
+            program = boxes.root + rootfs.PROGRAM
+            body["rates"] = _rates(program, boxes.box, boxes.root, 1.0 if quick else 3.0)
+    if "ends" in parts:
+        body["ends"] = _ends(5 if quick else 31)
+    if "flat" in parts:
+        body["flat"] = _flat(20, 100) if quick else _flat(200, 1000)
+    if "waiting" in parts:
+        body["waiting"] = _waiting(50 if quick else 500)
+    _show(body)
+    return {"unit": "us", **body}
+
+
+TITLES = {
+    "busy": "one after the other",
+    "idle": "each after 100 ms of sleep",
+    "beside": "in turns with others that take milliseconds",
+}
+
+
+def _show(body: dict[str, Any]) -> None:
+    header = ("contestant", "p50", "p99", "p99/p50", "x bare")
+    for part, title in TITLES.items():
+        rows = [
+            [row["name"], row["p50"], row["p99"], round(row["p99"] / row["p50"], 2), row["times_bare"]]
+            for row in body.get(part, [])
         ]
-        with contextlib.suppress(pyminicon.Error):
-            limited = stack.enter_context(pyminicon.start(image=root, memory="256M"))
-            cases.append(
-                Case("c.run with a cgroup", timed(lambda: limited.run([rootfs.PROGRAM], check=True)))
-            )
-        for runtime in ("crun", "runc"):
-            if shutil.which(runtime) is None:
-                missing[runtime] = "isn't installed"
-                continue
-            try:
-                cases.append(_others(runtime, root, folder, stack))
-            except (OSError, subprocess.CalledProcessError) as error:
-                missing[runtime] = str(error)
-        found = in_turns(cases, rounds, budget=budget)
-        rates = _rates(program, box, root, seconds)
-    ends = _ends(5 if options.quick else 31)
-    flat = _flat(20, 100) if options.quick else _flat(200, 1000)
-    bare = found["subprocess.run bare"].p50
-    rows = [
-        {"name": name, **one.as_dict(), "times_bare": round(one.p50 / bare, 2)} for name, one in found.items()
-    ]
-    header = ("contestant", "p50", "p99", "x bare")
-    body = [[row["name"], row["p50"], row["p99"], row["times_bare"]] for row in rows]
-    report.show(report.table("exec (microseconds)", header, body))
-    report.show(
-        report.table(f"{_THREADS} threads (commands a second)", ("where", "rate"), list(rates.items()))
-    )
-    report.show(report.table("the end of 100 processes (ms)", ("where", "p50"), list(ends.items())))
-    report.show(report.table("c.run, by its caller (microseconds)", ("caller", "p50"), list(flat.items())))
-    for name, why in missing.items():
+        if rows:
+            report.show(report.table(f"exec, {title} (microseconds)", header, rows))
+    for part, title, what in (
+        ("rates", f"{_THREADS} threads (commands a second)", "rate"),
+        ("ends", "the end of 100 processes (ms)", "p50"),
+        ("flat", "c.run, by its caller (microseconds)", "p50"),
+        ("waiting", "a container that waits (KiB)", "KiB"),
+    ):
+        if part in body:
+            report.show(report.table(title, ("", what), list(body[part].items())))
+    for name, why in body.get("missing", {}).items():
         report.show(f"  {name} could not run: {why}")
-    return {"unit": "us", "rows": rows, "rates": rates, "ends": ends, "flat": flat, "missing": missing}

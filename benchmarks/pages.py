@@ -226,14 +226,24 @@ def samples(body: dict[str, Any]) -> str:
 
 def commands(body: dict[str, Any]) -> str:
     """A command in a container that lives: alone, by many threads, and of callers of several sizes."""
-    tables = [
+    titles = {
+        "busy": "one after the other",
+        "idle": "each after 100 ms of sleep",
+        "beside": "in turns with others that take milliseconds",
+    }
+    turns = [
         _markdown(
-            ("one command", "p50 us", "p99 us", "x bare"),
-            [[r["name"], r["p50"], r["p99"], r["times_bare"]] for r in body["rows"]],
-        ),
+            (title, "p50 us", "p99 us", "p99/p50", "x bare"),
+            [[r["name"], r["p50"], r["p99"], r["p99"] / r["p50"], r["times_bare"]] for r in body[part]],
+        )
+        for part, title in titles.items()
+    ]
+    tables = [
+        *turns,
         _markdown(("32 threads", "commands a second"), list(body["rates"].items())),
         _markdown(("c.run, by its caller", "p50 us"), list(body["flat"].items())),
         _markdown(("the end of 100 processes", "p50 ms"), list(body["ends"].items())),
+        _markdown(("a container that waits", "KiB"), list(body["waiting"].items())),
     ]
     notes = [f"{name} could not run: {why}.\n" for name, why in body["missing"].items()]
     return "\n".join([*tables, *notes])

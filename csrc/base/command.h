@@ -34,7 +34,8 @@ struct CommandPlan {
   ExecPlan exec;
 };
 
-constexpr uint64_t kCommandAddress = 0x210000000000ULL;
+// Near the program itself, whose page tables serve both: 8 KiB less for each worker.
+constexpr uint64_t kCommandAddress = 0x10000000ULL;
 constexpr uint32_t kMostInline = 48 << 10;  // bytes of a message, well below a socket's buffer
 constexpr uint32_t kMostCommand = 16 << 20;
 

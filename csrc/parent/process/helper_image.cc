@@ -4,7 +4,10 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include <atomic>
 #include <cerrno>
+#include <mutex>
+#include <utility>
 
 #include "helper_blob.h"  // made by the build: kHelperBlob
 #include "parent/process/failure.h"
@@ -20,9 +23,8 @@ int create() {
   return fd >= 0 || errno != EINVAL ? fd : memfd_create("pyminicon-init", flags);
 }
 
-}  // namespace
-
-Fd helper_image() {
+Fd make_image() {
+  const MakingFds making;
   Fd fd(create());
   const auto size = static_cast<ssize_t>(sizeof kHelperBlob);
   if (!fd || ::write(fd.get(), kHelperBlob, sizeof kHelperBlob) != size) {
@@ -33,6 +35,32 @@ Fd helper_image() {
     throw LaunchFailure(errno, Stage::kHelper, "F_ADD_SEALS");
   }
   return fd;
+}
+
+struct Image {
+  const uint64_t generation = fork_generation();
+  std::mutex lock;
+  KeptFd file;
+};
+std::atomic<Image*> known_image{nullptr};
+
+Fd copy_of(int fd) {
+  const MakingFds making;
+  Fd copy(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!copy) throw LaunchFailure(errno, Stage::kHelper, "F_DUPFD_CLOEXEC");
+  return copy;
+}
+
+}  // namespace
+
+Fd helper_image() {
+  Image& image = of_this_process(known_image);
+  const std::lock_guard guard(image.lock);
+  if (image.file.there()) return copy_of(image.file.get());
+  Fd made = make_image();
+  Fd copy = copy_of(made.get());
+  image.file.keep(std::move(made));
+  return copy;
 }
 
 }  // namespace pyminicon::parent

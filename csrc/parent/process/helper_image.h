@@ -6,7 +6,8 @@
 namespace pyminicon::parent {
 
 // A memfd with the program, sealed against writing: a container that sees it as /proc/1/exe can't
-// change what the next launch runs (CVE-2019-5736). Throws LaunchFailure (stage helper).
+// change what the next launch runs (CVE-2019-5736). One for all launches of a process, so that its
+// pages are there once. Throws LaunchFailure (stage helper).
 Fd helper_image();
 
 }  // namespace pyminicon::parent

@@ -17,8 +17,6 @@ namespace {
 
 class Pauses {
  public:
-  explicit Pauses(uint64_t generation) : generation(generation) {}
-
   void expect(const std::shared_ptr<Guarded>& container) {
     const int64_t due = now_ns() + kPause;
     const std::lock_guard lock(lock_);
@@ -37,7 +35,7 @@ class Pauses {
     }
   }
 
-  const uint64_t generation;
+  const uint64_t generation = fork_generation();
 
  private:
   static constexpr int64_t kPause = 10 * kMillisecond;
@@ -82,20 +80,12 @@ class Pauses {
   bool runs_ = false;
 };
 
-// After a fork the old one is the parent's, its lock perhaps held.
-Pauses& pauses() {
-  static std::atomic<Pauses*> current{nullptr};
-  Pauses* known = current.load();
-  if (known == nullptr || known->generation != fork_generation()) {
-    auto* const fresh = new Pauses(fork_generation());
-    if (current.compare_exchange_strong(known, fresh)) return *fresh;
-    delete fresh;
-  }
-  return *current.load();
-}
+std::atomic<Pauses*> known_pauses{nullptr};
 
 }  // namespace
 
-void expect_pause(const std::shared_ptr<Guarded>& container) { pauses().expect(container); }
+void expect_pause(const std::shared_ptr<Guarded>& container) {
+  of_this_process(known_pauses).expect(container);
+}
 
 }  // namespace pyminicon::parent
