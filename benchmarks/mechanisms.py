@@ -40,7 +40,6 @@ class Mechanism(NamedTuple):
 
 
 _RUNS = 16  # in one turn
-_WATCH = "pyminicon/aio/loop.py"
 _LEAST = 6  # turns, however long they take
 MECHANISMS = (
     Mechanism("nothing (the same again)", ("run", "aio 16"), ()),
@@ -115,25 +114,6 @@ MECHANISMS = (
                 "pyminicon/aio/launching.py",
                 "if watch.going == 1 and not core.may_hang:",
                 "if not core.may_hang:",
-            ),
-        ),
-    ),
-    Mechanism(
-        "aio's own epoll",
-        ("aio 1", "aio 16"),
-        (
-            (_WATCH, "loop.add_reader(self._epoll.fileno(), self._look)", "pass"),
-            (_WATCH, "self.loop.remove_reader(self._epoll.fileno())", "pass"),
-            (_WATCH, "self._epoll.close()", "[self.remove(fd) for fd in list(self._ready)]"),
-            (
-                _WATCH,
-                "self._epoll.register(fd, events)",
-                "(self.loop.add_writer if events & select.EPOLLOUT else self.loop.add_reader)(fd, ready, fd)",
-            ),
-            (
-                _WATCH,
-                "self._epoll.unregister(fd)",
-                "(self.loop.remove_reader(fd), self.loop.remove_writer(fd))",
             ),
         ),
     ),

@@ -151,32 +151,59 @@ class Request:
     """Of a template's run, to be put in before it: target, bytes, mode."""
     files_owner: tuple[int, int]
 
-class Exchange:
-    """What is said to a running program and what comes of it, a step at a time, on descriptors that don't block and
-    that another has and closes. Outputs are numbered 1 and 2, as descriptors are."""
+class Supervisor:
+    """One container or command until its end: fed, read, held to its limits, killed, given up where it can't die.
 
-    def __init__(self, input: bytes, max_output: int | None, trim: bool, /) -> None:
-        """``max_output``: of both outputs together; ``trim``: instead so much is kept of each, its first and its last
-        half."""
+    ``handle``: a Handle or what is known as one. ``streams``: our ends of its pipes, from now on the Supervisor's, or
+    -1; ``borrowed``: the outputs stay another's to close; ``relayed``: they go on after its end, to their own.
+    ``max_output``: of both together; ``trim``: instead so much is kept of each, its first and its last half.
+    ``timeout``, ``wall_time``: seconds from now; once ``cancel_fd`` is readable, it ends as at the timeout.
+    """
 
-    def feed(self, fd: int, /) -> bool:
-        """Writes what ``fd`` takes; False when there is nothing more to write, or nobody who reads."""
+    def __init__(
+        self,
+        handle: Any,
+        streams: tuple[int, int, int] = ...,
+        *,
+        input: bytes = ...,
+        max_output: int | None = None,
+        trim: bool = False,
+        timeout: float | None = None,
+        wall_time: float | None = None,
+        cancel_fd: int = -1,
+        relayed: bool = False,
+        borrowed: bool = False,
+    ) -> None: ...
+    def step(self) -> None:
+        """Does what there is to do at this moment."""
 
-    def read(self, which: int, fd: int, /) -> bool:
-        """Reads what is there; False at the end of the stream, and once it is ``full``."""
+    def go_on(self, most: float | None, /) -> bool:
+        """Waits and does it until the end; False after ``most`` seconds."""
 
-    def drain(self, which: int, fd: int, /) -> None:
-        """Reads all that is there, and not what comes meanwhile: a process left over may go on writing."""
+    def wait_by(self, epoll: int, /) -> None:
+        """From now on that epoll tells when there is something to do, by the handle's ``pidfd``; -1: none does."""
 
+    def let_go(self) -> None:
+        """Waits for nothing more, and closes what it has."""
+
+    def kill(self) -> None: ...
+    def output(self, which: int, /) -> bytes | None:
+        """What was kept so far of 1 or 2; None where there is no pipe."""
     @property
-    def full(self) -> bool:
-        """Whether more has come than ``max_output``; no more than that is kept."""
-
-    def output(self, which: int, /) -> bytes:
-        """What was kept so far."""
-
-    def dropped(self, which: int, /) -> int:
-        """How many bytes were not."""
+    def left(self) -> float | None:
+        """Seconds after which to step though nothing has come."""
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, and all has been read."""
+    @property
+    def given_up(self) -> bool: ...
+    @property
+    def timed_out(self) -> bool: ...
+    @property
+    def limit(self) -> str | None: ...
+    @property
+    def dropped(self) -> tuple[int, int]:
+        """How many bytes of each output were not kept."""
 
 class Outcome:
     """How a run has ended."""
@@ -343,6 +370,9 @@ class Handle:
 
     def poll(self) -> tuple[int | None, str | None] | None:
         """None while it runs, else (returncode or None if it was taken, limit that ended it)."""
+
+    def over(self) -> bool:
+        """Of a command: whether all that has come of it is gone. A container is over as its pidfd is readable."""
 
     def wait(self, timeout: float | None, /) -> bool:
         """Waits by pidfd; False when the time is over."""

@@ -10,12 +10,11 @@ from __future__ import annotations
 import _thread
 import fcntl
 import os
-import select
 import sys
 import termios
 import time
 
-from pyminicon import _core, errors, patience
+from pyminicon import _core, errors
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,37 +29,30 @@ if TYPE_CHECKING:
         stdin: IO[Any] | None
         stdout: IO[Any] | None
         stderr: IO[Any] | None
+        _handle: _core.Handle
         _spec: Spec
         _talk: Talk | None
         _talking: Any
 
-        def fileno(self) -> int: ...
         def _called(self) -> Any: ...
         def wait(self, timeout: float | None = None) -> int: ...
 
 
-def communicate(box: Box, input: Any, timeout: float | None) -> tuple[Any, Any]:
-    """See Container.communicate."""
+def communicate(box: Box, input: Any, timeout: float | None, greenlets: Any) -> tuple[Any, Any]:
+    """See Container.communicate. ``greenlets``: among_greenlets()."""
     deadline = None if timeout is None else time.monotonic() + timeout
     most = -1 if timeout is None else min(max(timeout, 0.0), _thread.TIMEOUT_MAX)
     if not box._talking.acquire(timeout=most):
         raise errors.TimeoutExpired(box._called(), timeout or 0.0)
     try:
-        return _communicate(box, input, deadline, timeout)
+        talk = box._talk
+        if talk is None:
+            talk = box._talk = Talk(box, input)
+        elif input:
+            raise ValueError("Cannot send input after starting communication")
+        return talk.result or talk.go_on(deadline, timeout, greenlets)
     finally:
         box._talking.release()
-
-
-def _communicate(box: Box, input: Any, deadline: float | None, timeout: float | None) -> tuple[Any, Any]:
-    talk = box._talk
-    if talk is None:
-        talk = box._talk = Talk(box, input)
-    elif input:
-        raise ValueError("Cannot send input after starting communication")
-    if talk.result is None:
-        talk.go_on(deadline, timeout)
-    assert talk.result is not None
-    return talk.result
 
 
 def _encode(box: Box, input: Any) -> bytes:
@@ -78,97 +70,62 @@ def waiting_in(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+def _taken(stream: Any) -> tuple[int, bytes]:
+    """The pipe of a stdin, which is closed with that, and what the caller had written and waits in it."""
+    pipe = os.dup(stream.fileno())
+    fd = os.memfd_create("pyminicon-rest")
+    try:
+        os.dup2(fd, stream.fileno(), inheritable=False)
+        stream.close()
+        return pipe, os.pread(fd, os.fstat(fd).st_size, 0)
+    except BaseException:
+        os.close(pipe)
+        raise
+    finally:
+        os.close(fd)
+
+
 class Talk:
     """One communication, which may take several calls with a timeout."""
 
     def __init__(self, box: Box, input: Any) -> None:
         self.box = box
         self.result: tuple[Any, Any] | None = None
-        # What it may write in all is counted elsewhere (`relayed`).
-        self.exchange: _core.Exchange = _core.Exchange(_encode(box, input) if input else b"", None, False)
-        # With max_output a relay stands between: what it still holds comes after the container's end,
-        # and then the pipe's own end.
-        self.relayed: bool = box._spec.max_output is not None
-        self.ended: bool = box.fileno() < 0  # closed
-        self.input: int = -1
-        self.flushed: bool = False  # what the caller had written by himself goes first
-        self.outputs: dict[int, int] = {}  # descriptor: 1 or 2
-        if box.stdin is not None and not box.stdin.closed:
-            self.input = box.stdin.fileno()
-        for which, stream in ((1, box.stdout), (2, box.stderr)):
-            if stream is not None and not stream.closed:
-                self.outputs[stream.fileno()] = which
+        data = _encode(box, input) if input else b""
+        self.outputs = [_fileno(stream) for stream in (box.stdout, box.stderr)]
+        pipe = _fileno(box.stdin)
+        if pipe >= 0:
+            pipe, before = _taken(box.stdin)
+            data = before + data
+        self.supervisor = _core.Supervisor(
+            box._handle,
+            (pipe, self.outputs[0], self.outputs[1]),
+            input=data,
+            # With max_output, which is counted elsewhere, a relay stands between: what it still holds comes
+            # after the container's end, and then the pipe's own end.
+            relayed=box._spec.max_output is not None,
+            borrowed=True,
+        )
 
-    def _close_input(self) -> None:
-        self.input = -1
-        assert self.box.stdin is not None
+    def go_on(self, deadline: float | None, timeout: float | None, greenlets: Any) -> tuple[Any, Any]:
+        """Feeds and reads until the end, or the deadline (TimeoutExpired)."""
+        self._block(False)
         try:
-            self.box.stdin.close()
-        except OSError:  # nobody reads any more: as in subprocess no error
-            pass
-
-    def go_on(self, deadline: float | None, timeout: float | None) -> None:
-        """Feeds and reads until the end (then ``result`` is there) or the deadline (TimeoutExpired)."""
-        ours = [fd for fd in (self.input, *self.outputs) if fd >= 0]
-        for fd in ours:
-            os.set_blocking(fd, False)
-        try:
-            self._exchange(deadline, timeout)
+            left = None if deadline is None else deadline - time.monotonic()
+            go_on = self.supervisor.go_on
+            if not (go_on(left) if greenlets is None else greenlets.go_on(self.supervisor, left)):
+                so_far = [self.supervisor.output(which) or None for which in (1, 2)]
+                raise errors.TimeoutExpired(self.box._called(), timeout or 0.0, *so_far)
         finally:  # whoever goes on with the streams himself finds them as they were
-            for fd in (self.input, *self.outputs):
-                if fd >= 0:
-                    os.set_blocking(fd, True)
+            self._block(True)
         self.box.wait()
         self.result = self._finish(1), self._finish(2)
+        return self.result
 
-    def _exchange(self, deadline: float | None, timeout: float | None) -> None:
-        poll = select.poll()
-        if not self.ended:
-            poll.register(self.box.fileno(), select.POLLIN)
-        if self.input >= 0:
-            poll.register(self.input, select.POLLOUT)
+    def _block(self, blocking: bool) -> None:
         for fd in self.outputs:
-            poll.register(fd, select.POLLIN)
-        while not self.ended or (self.relayed and self.outputs):
-            left = None if deadline is None else deadline - time.monotonic()
-            for fd, _ in poll.poll(patience.poll_ms(left)):
-                self._serve(poll, fd)
-            if left is not None and left <= 0 and not self.ended:
-                self._expire(timeout)
-        if not self.relayed:  # what the pipes hold is all there will be, or at least all that is waited for
-            for fd, which in self.outputs.items():
-                self.exchange.drain(which, fd)
-        if self.input >= 0:
-            self._close_input()
-
-    def _serve(self, poll: select.poll, fd: int) -> None:
-        if fd == self.box.fileno():
-            self.ended = True
-            poll.unregister(fd)
-        elif fd == self.input:
-            if not self._write():
-                poll.unregister(fd)
-                self._close_input()
-        elif not self.exchange.read(self.outputs[fd], fd):
-            del self.outputs[fd]
-            poll.unregister(fd)
-
-    def _expire(self, timeout: float | None) -> None:
-        so_far = [self.exchange.output(which) or None for which in (1, 2)]
-        raise errors.TimeoutExpired(self.box._called(), timeout or 0.0, output=so_far[0], stderr=so_far[1])
-
-    def _write(self) -> bool:
-        """False when there is nothing more to write."""
-        try:
-            if not self.flushed:
-                assert self.box.stdin is not None
-                self.box.stdin.flush()
-                self.flushed = True
-        except BlockingIOError:
-            return True
-        except OSError:  # nobody reads any more
-            return False
-        return self.exchange.feed(self.input)
+            if fd >= 0:
+                os.set_blocking(fd, blocking)
 
     def _finish(self, which: int) -> Any:
         stream: Any = self.box.stdout if which == 1 else self.box.stderr
@@ -176,12 +133,17 @@ class Talk:
             return None
         if stream.closed:
             return "" if self.box._spec.text else b""
-        data = self.exchange.output(which)
+        data = self.supervisor.output(which) or b""
         with stream:
             if self.box._spec.text:
                 return _read_through(stream, data)
             os.set_blocking(stream.fileno(), False)  # another's copy of the write end may be open
             return stream.peek() + data
+
+
+def _fileno(stream: Any) -> int:
+    fd: int = -1 if stream is None or stream.closed else stream.fileno()
+    return fd
 
 
 def _read_through(stream: Any, data: bytes) -> str:

@@ -266,11 +266,16 @@ class Held:
     if not TYPE_CHECKING:
         __class_getitem__ = classmethod(type(list[int]))
 
-    _handle: _core.Handle
-    _spec: Spec
-    args: Any
-    id: str
-    pid: int
+    def __init__(self, handle: _core.Handle, spec: Spec, args: Any) -> None:
+        self._handle = handle
+        self._spec = spec
+        self.args = args
+        self.id: str = handle.id
+        self.pid: int = handle.pid
+        self.startup: float = handle.startup
+        self.returncode: int | None = None
+        self.limit: str | None = None
+        self.terminal: Terminal | None = None
 
     @property
     def trace(self) -> list[tuple[str, int]] | None:
@@ -321,8 +326,6 @@ class Running(Held):
     where it has none to all processes in it."""
 
     stop_signal: int
-    returncode: int | None
-    limit: str | None
     _plan: Plan
     _takes_commands: bool
     _lives: bool  # it has no program: only commands run in it
@@ -480,15 +483,7 @@ class _Attended(Held, _Generic[AnyStr]):
     """What a thread waits for, talks with and ends: a container, or a command in one."""
 
     def __init__(self, handle: _core.Handle, spec: Spec, locks: list[int], args: Any) -> None:
-        self._handle = handle
-        self._spec = spec
-        self.args = args
-        self.id: str = handle.id
-        self.pid: int = handle.pid
-        self.startup: float = handle.startup
-        self.returncode: int | None = None
-        self.limit: str | None = None
-        self.terminal: Terminal | None = None
+        super().__init__(handle, spec, args)
         self.stdin: IO[AnyStr] | None = self._stream(0, "wb")
         self.stdout: IO[AnyStr] | None = self._stream(1, "rb")
         self.stderr: IO[AnyStr] | None = self._stream(2, "rb")
@@ -544,9 +539,9 @@ class _Attended(Held, _Generic[AnyStr]):
 
     def _wait(self, timeout: float | None) -> bool:
         greenlets = among_greenlets()
-        return bool(
-            self._handle.wait(timeout) if greenlets is None else greenlets.wait(self._handle, timeout)
-        )
+        if greenlets is None:
+            return self._handle.wait(timeout)
+        return bool(greenlets.go_on(_core.Supervisor(self._handle), timeout))
 
     def communicate(self, input: AnyStr | None = None, timeout: float | None = None) -> tuple[AnyStr, AnyStr]:
         """Feeds stdin, reads stdout and stderr to their end and waits; (stdout, stderr).
@@ -557,7 +552,7 @@ class _Attended(Held, _Generic[AnyStr]):
             from pyminicon import communicate
         except ImportError as error:
             raise errors.not_loaded(error) from error
-        return communicate.communicate(self, input, timeout)
+        return communicate.communicate(self, input, timeout, among_greenlets())
 
     def kill(self) -> None:
         """Ends it with all that is in it, or has come of it, at once."""

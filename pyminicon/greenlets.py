@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import Any
 
-from gevent import get_hub  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from gevent import get_hub, monkey  # type: ignore[import-not-found,import-untyped,unused-ignore]
+
+from pyminicon import patience
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +65,19 @@ def call(work: Callable[..., Any], cancel: Cancel | None, *asked: Any) -> Any:
     return value
 
 
-def wait(handle: _core.Handle, timeout: float | None) -> bool:
-    """As the handle's own."""
+def go_on(supervisor: _core.Supervisor, most: float | None) -> bool:
+    """As the supervisor's own, of one that has no limits."""
+    deadline = None if most is None else time.monotonic() + most
     poll = select.poll()  # gevent's
-    poll.register(handle.pidfd, select.POLLIN)
-    return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
+    with monkey.get_original("select", "epoll")() as together:
+        poll.register(together.fileno(), select.POLLIN)
+        supervisor.wait_by(together.fileno())
+        try:
+            while not supervisor.gone:
+                left = None if deadline is None else deadline - time.monotonic()
+                if not poll.poll(patience.poll_ms(left)) and left is not None and left <= 0:
+                    return False
+                supervisor.step()
+        finally:
+            supervisor.wait_by(-1)
+    return True

@@ -190,6 +190,21 @@ def as_trace(stamps: list[tuple[str, int]]) -> list[tuple[str, int]]:
     return Trace(stamps)
 
 
+def outcome_of(supervisor: _core.Supervisor, handle: _core.Handle, limit: str | None = None) -> _core.Outcome:
+    """The outcome of a run that was supervised by steps; ``limit``: that which has ended it if nobody knows another."""
+    returncode, own = handle.poll() or (-9, None)
+    return _core.Outcome(
+        returncode=returncode,
+        stdout=supervisor.output(1),
+        stderr=supervisor.output(2),
+        limit=supervisor.limit or own or limit,
+        timed_out=supervisor.timed_out,
+        usage=handle.usage(),
+        startup=handle.startup,
+        dropped=supervisor.dropped,
+    )
+
+
 def ended_in_setup(spec: Spec) -> _core.Outcome:
     """The outcome of a run whose time was over before its program ran."""
     by_limit = spec.wall_time is not None and (spec.timeout is None or spec.wall_time < spec.timeout)

@@ -6,7 +6,6 @@
 #include "bind/archive.h"
 #include "bind/beside.h"
 #include "bind/command.h"
-#include "bind/exchange.h"
 #include "bind/from_python.h"
 #include "bind/handle.h"
 #include "bind/inside.h"
@@ -15,6 +14,7 @@
 #include "bind/plan_cache.h"
 #include "bind/request.h"
 #include "bind/run.h"
+#include "bind/supervisor.h"
 #include "bind/template.h"
 #include "bind/to_python.h"
 #include "parent/launch/memory_mode.h"
@@ -51,7 +51,7 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
       .def("keep", &PlanCache::keep)
       .def("__len__", &PlanCache::size);
   bind_requests(module);
-  bind_exchange(module);
+  bind_supervisor(module);
   py::class_<Handle, Released<Handle>> handle(module, "Handle");
   handle.def_property_readonly("pid", [](const Handle& h) { return h.container().pid; })
       .def_property_readonly("pidfd", [](const Handle& h) { return h.container().pidfd.get(); })
@@ -65,6 +65,11 @@ PYBIND11_MODULE(_core, module, py::mod_gil_not_used(),
              return fds[which]->release();
            })
       .def("poll", &poll_handle)
+      .def("over",
+           [](Handle& h) {
+             const parent::Launched& one = h.container();
+             return !one.owned() || !one.command || !poll_handle(h).is_none();
+           })
       .def("wait", &wait_handle)
       .def("send_signal", &send_signal)
       .def("kill", &kill_handle)

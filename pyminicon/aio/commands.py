@@ -67,5 +67,5 @@ async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) ->
         else:
             made = heard.result()
         made.kill()
-        await Ending(watch, made, False, True).undo()
+        await Ending(watch, made, False).undo()
         raise

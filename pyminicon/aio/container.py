@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
     from pyminicon.result import Result
-    from pyminicon.terminal import Terminal
 
 PRIVATE = object()
 _LOOK_AGAIN = 0.005  # seconds
@@ -62,26 +61,17 @@ class _Attended(Held, Generic[AnyStr]):
     """What a loop waits for, talks with and ends: a container, or a command in one."""
 
     def __init__(
-        self, watch: Watch, handle: _core.Handle, spec: Spec, args: Any, lasts: bool, command: bool
+        self, watch: Watch, handle: _core.Handle, spec: Spec, args: Any, lasts: bool = False
     ) -> None:
+        super().__init__(handle, spec, args)
         self._loop = watch.loop
-        self._handle = handle
-        self._spec = spec
         self._outputs: dict[int, OutputPipe] = {}
-        self._readers: dict[int, asyncio.StreamReader] = {}
-        self.args = args
-        self.id: str = handle.id
-        self.pid: int = handle.pid
-        self.startup: float = handle.startup
-        self.returncode: int | None = None
-        self.limit: str | None = None
-        self.terminal: Terminal | None = None
         self._settled = False
         self._conversation: asyncio.Future[tuple[AnyStr, AnyStr]] | None = None  # that timed out
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
         self.stderr: Any = self._output(2)
-        self._ending = Ending(watch, handle, lasts, command)
+        self._ending = Ending(watch, handle, lasts)
         self._ending.on_end = self._ended
 
     def _input(self) -> InputStream | None:
@@ -96,7 +86,6 @@ class _Attended(Held, Generic[AnyStr]):
         if fd < 0:
             return None
         reader = asyncio.StreamReader(limit=LINE_LIMIT, loop=self._loop)
-        self._readers[which] = reader
         self._outputs[which] = OutputPipe(self._loop, fd, reader)
         if not self._spec.text:
             return reader
@@ -271,7 +260,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
     ) -> None:
         if private is not PRIVATE:
             raise TypeError("an AsyncContainer is made by pyminicon.aio.start()")
-        super().__init__(watch, handle, spec, args, "disk_parent" in plan.fields, False)
+        super().__init__(watch, handle, spec, args, "disk_parent" in plan.fields)
         self._plan = plan
         self._serving = serving
         self._lives = args is None
@@ -313,7 +302,7 @@ class AsyncContainer(_Attended[AnyStr], Running):
         try:
             handle = await begin(watch, self._handle, asked, Limits(None, trace), sooner(begun, spec))
             deadline = None if spec.timeout is None else begun + spec.timeout
-            job = Job(watch, handle, spec, data or b"", deadline, False, True)
+            job = Job(watch, handle, spec, data or b"", deadline, False)
             await job.finished()
             limit = await self._limit_on(handle)
             return await job.result(args, limit)
@@ -502,7 +491,7 @@ class AsyncProcess(_Attended[AnyStr]):
             raise TypeError("an AsyncProcess is made by AsyncContainer.start()")
         self._container = container
         self.host_pid: int | None = handle.host_pid
-        super().__init__(watch, handle, spec, args, False, True)
+        super().__init__(watch, handle, spec, args)
 
     def terminate(self) -> None:
         """SIGTERM to its first process."""

@@ -5,54 +5,62 @@ from __future__ import annotations
 import asyncio
 import os
 
+from pyminicon import _core
 from pyminicon.aio.thread import despite_cancelling, in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pyminicon import _core
     from pyminicon.aio.loop import Watch
 
-_PATIENCE_IN_D = 0.3
+_PATIENCE = 0.3  # seconds for what was told to end
 
 
 class Ending:
-    """Waits for the pidfd of one container, or for a command in one; kills it; gives up on what can't die.
+    """Steps the supervisor of one container, or of a command in one, from the loop.
 
-    ``lasts``: what it leaves, a layer on disk, takes long to remove. ``command``: one that was killed tells of its
-    end, and then that the last of what has come of it is gone.
+    ``lasts``: what it leaves, a layer on disk, takes long to remove.
     """
 
-    def __init__(self, watch: Watch, handle: _core.Handle, lasts: bool, command: bool = False) -> None:
+    def __init__(
+        self, watch: Watch, handle: _core.Handle, lasts: bool, supervisor: _core.Supervisor | None = None
+    ) -> None:
         self.watch = watch
         self.loop: asyncio.AbstractEventLoop = watch.loop
         self.handle = handle
         self.pidfd: int = handle.pidfd
         self.lasts = lasts
-        self.command = command
+        self.supervisor: _core.Supervisor = supervisor or _core.Supervisor(handle)
         self.gone: bool = False
         self.given_up: bool = False
-        self.killed_at: float = 0.0
-        self.look: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
         self.on_end: Callable[[], None] | None = None
         self.waiters: list[asyncio.Future[None]] = []
         watch.going += 1
-        watch.add(self.pidfd, self.ended)
+        watch.add(self.pidfd, self.step, self.supervisor)
+        self.set_timer()
 
-    def ended(self, _: int = -1) -> None:
-        """The pidfd is readable: the kernel has ended everything in the container."""
-        if not self.is_over():
-            return
-        self.forget()
-        self.gone = True
-        on_end, self.on_end = self.on_end, None
-        if on_end is not None:
-            on_end()
-        self.wake()
+    def step(self, _: int = -1) -> None:
+        """Something has come, or so much time has gone by."""
+        self.supervisor.step()
+        if self.supervisor.gone:
+            self.forget()
+            self.gone = True
+            on_end, self.on_end = self.on_end, None
+            if on_end is not None:
+                on_end()
+            return self.wake()
+        if self.supervisor.given_up:
+            self.given_up = True
+            self.wake()
+        return self.set_timer()
 
-    def is_over(self) -> bool:
-        return not self.command or self.handle.poll() is not None
+    def set_timer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        left = self.supervisor.left if self.pidfd >= 0 and not self.loop.is_closed() else None
+        self.timer = None if left is None else self.loop.call_later(left, self.step)
 
     def wake(self) -> None:
         waiters, self.waiters = self.waiters, []
@@ -68,23 +76,9 @@ class Ending:
             await waiter
 
     def kill(self) -> None:
-        if self.gone or not self.handle.owned:
-            return
-        self.handle.kill()
-        if not self.killed_at and not self.loop.is_closed():
-            self.killed_at = self.loop.time()
-            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
-
-    def _look(self) -> None:
-        """Long after the kill: is it only slow, or can't it die?"""
-        if self.gone:
-            return
-        if self.handle.hopeless(self.loop.time() - self.killed_at):
-            self.given_up = True
-            self.handle.give_up()
-            self.wake()
-        else:
-            self.look = self.loop.call_later(_PATIENCE_IN_D, self._look)
+        if not self.gone and self.handle.owned:
+            self.supervisor.kill()
+            self.set_timer()
 
     async def kill_and_wait(self, close: Callable[[], bool] = lambda: False) -> asyncio.CancelledError | None:
         """Kills and waits, however often this task is cancelled meanwhile; the last such cancellation. ``close``
@@ -92,7 +86,7 @@ class Ending:
         if self.gone or not close():
             self.kill()
         else:
-            self.loop.call_later(_PATIENCE_IN_D, self.kill)
+            self.loop.call_later(_PATIENCE, self.kill)
         cancelled = None
         while not self.gone and not self.given_up:
             try:
@@ -125,8 +119,8 @@ class Ending:
     def forget(self) -> None:
         """Looks at the pidfd no more; its number may be another's from now on."""
         if self.pidfd >= 0:
-            self.watch.remove(self.pidfd)
+            self.watch.remove(self.pidfd, self.supervisor)
             self.watch.leave()
             self.pidfd = -1
-        if self.look is not None:
-            self.look.cancel()
+        if self.timer is not None:
+            self.timer.cancel()

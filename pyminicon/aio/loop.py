@@ -63,15 +63,22 @@ class Watch:
         if self._launches is not None:
             self._launches.close()
 
-    def add(self, fd: int, ready: Ready, events: int = select.EPOLLIN) -> None:
-        """Calls ``ready(fd)`` while it is so."""
-        self._epoll.register(fd, events)
+    def add(self, fd: int, ready: Ready, supervisor: _core.Supervisor | None = None) -> None:
+        """Calls ``ready(fd)`` while it is readable, or there is something to do for the supervisor of its container."""
+        if supervisor is None:
+            self._epoll.register(fd, select.EPOLLIN)
+        else:
+            supervisor.wait_by(self._epoll.fileno())
         self._ready[fd] = ready
 
-    def remove(self, fd: int) -> None:
+    def remove(self, fd: int, supervisor: _core.Supervisor | None = None) -> None:
         """Before ``fd`` is closed: a copy of it elsewhere would keep it here."""
-        if self._ready.pop(fd, None) is not None and self.pid == os.getpid():
+        if self._ready.pop(fd, None) is None or self.pid != os.getpid():
+            return
+        if supervisor is None:
             self._epoll.unregister(fd)
+        else:
+            supervisor.let_go()
 
     def _look(self) -> None:
         for fd, _ in self._epoll.poll(0):

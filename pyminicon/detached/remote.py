@@ -130,27 +130,26 @@ class Container(Far):
             raise
 
     def run_command(self, request: _core.Request) -> _core.Outcome:
-        from pyminicon.detached.conversation import Conversation
+        from pyminicon.result import outcome_of
 
         deadline = None if request.timeout is None else time.monotonic() + request.timeout
         trimmed = request.max_output if request.trim else None
         if request.trim:
             request.max_output = None
-        made = self.start_command(request)
-        talk = Conversation(made, request.input, trimmed, request.max_output is not None)
+        made: Any = self.start_command(request)
         try:
-            code, limit = talk.go_on(deadline, request.cancel_fd)
-            out, err = (talk.exchange.output(which) if which in talk.piped else None for which in (1, 2))
-            return _core.Outcome(
-                returncode=code,
-                stdout=out,
-                stderr=err,
-                limit=limit,
-                timed_out=talk.timed_out,
-                usage=made.usage(),
-                startup=made.startup,
-                dropped=(talk.exchange.dropped(1), talk.exchange.dropped(2)),
+            supervisor = _core.Supervisor(
+                made,
+                (made.take_stream(0), made.take_stream(1), made.take_stream(2)),
+                input=request.input or b"",
+                max_output=trimmed,
+                trim=request.trim,
+                timeout=None if deadline is None else deadline - time.monotonic(),
+                cancel_fd=request.cancel_fd,
+                relayed=request.max_output is not None,
             )
+            supervisor.go_on(None)
+            return outcome_of(supervisor, made)
         except BaseException:
             made.end()
             raise
@@ -263,6 +262,10 @@ class Container(Far):
             return patience.is_readable(self.pidfd, timeout)
         if self.poll() is None:  # it goes on, and nobody here sees its end
             self._insist_on_hold()
+        return True
+
+    def over(self) -> bool:
+        """Its pidfd says so."""
         return True
 
     def end(self) -> bool:

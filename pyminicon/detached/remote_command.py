@@ -8,7 +8,7 @@ import os
 import select
 import time
 
-from pyminicon import errors, patience
+from pyminicon import _core, errors, patience
 from pyminicon.detached import asking, line
 
 TYPE_CHECKING = False
@@ -105,6 +105,9 @@ class Command(Far):
                 self._hear()
         return None if self._end is None else (self._end["returncode"], self._end["limit"])
 
+    def over(self) -> bool:
+        return self.poll() is not None
+
     def wait(self, timeout: float | None) -> bool:
         if self._end is not None:
             return True
@@ -122,12 +125,10 @@ class Command(Far):
 
     def end(self) -> bool:
         """Kills it, and waits until all that has come of it is gone; False where the keeper doesn't say so."""
-        self.kill()
-        deadline = time.monotonic() + asking.PATIENCE
-        while self.poll() is None:
-            if not self.wait(deadline - time.monotonic()):
-                return False
-        return True
+        supervisor = _core.Supervisor(self)
+        supervisor.kill()
+        supervisor.go_on(None)
+        return supervisor.gone
 
     def give_up(self) -> None:
         """Its keeper kills it as soon as it sees the line closed."""
@@ -136,7 +137,7 @@ class Command(Far):
                 self._finish({"returncode": -9, "limit": None, "usage": None})
 
     def hopeless(self, killed_for: float) -> bool:
-        return False
+        return killed_for >= asking.PATIENCE
 
     def release(self) -> None:
         for which in range(3):

@@ -90,7 +90,6 @@ class Launched {
 
  private:
   friend class LaunchJob;
-  bool die();
   bool reap_command(bool block);
   WatchLease watch_;
   WayOut way_out_;

@@ -276,20 +276,10 @@ bool Launched::hopeless(int64_t killed_for) const {
   return killed_for >= 5 * kSecond || sleeps_for_ever(pid, killed_for < kSecond);
 }
 
-// Kills and waits; false when it has to be given up.
-bool Launched::die() {
-  kill();
-  const int64_t killed = now_ns();
-  pollfd watched{pidfd.get(), POLLIN, 0};
-  while (poll(&watched, 1, given_up ? 0 : 100) <= 0) {
-    if (given_up || hopeless(now_ns() - killed)) return false;
-  }
-  return reap(!given_up);
-}
-
 Launched::~Launched() {
   if (!owned()) return;
-  if ((!pidfd || reaped || die()) && remove_leftovers()) return;
+  kill();
+  if ((!pidfd || reap(!given_up)) && remove_leftovers()) return;
   Abandoned& all = abandoned_here();
   const std::lock_guard lock(all.lock);
   all.list.push_back(std::move(*this));

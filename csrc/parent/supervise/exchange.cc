@@ -1,5 +1,6 @@
 #include "parent/supervise/exchange.h"
 
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -11,6 +12,32 @@ namespace pyminicon::parent {
 namespace {
 
 constexpr size_t kLargest = 1 << 20;  // of the pieces
+
+// A write into a pipe whose reader has gone raises SIGPIPE; an embedding program need not ignore
+// it.
+class WithoutSigpipe {
+ public:
+  WithoutSigpipe() {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe, &before_);
+  }
+  ~WithoutSigpipe() {
+    if (sigismember(&before_, SIGPIPE) == 0) {
+      sigset_t pipe;
+      sigemptyset(&pipe);
+      sigaddset(&pipe, SIGPIPE);
+      const timespec none{};
+      while (sigtimedwait(&pipe, nullptr, &none) > 0) {
+      }
+    }
+    pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t before_;
+};
 
 bool comes_again() { return errno == EAGAIN || errno == EINTR; }
 
@@ -87,6 +114,7 @@ Exchange::Exchange(std::string_view input, uint64_t most, bool trim)
 
 bool Exchange::feed(int fd) {
   if (input_.empty()) return false;
+  const WithoutSigpipe guard;
   const ssize_t written = ::write(fd, input_.data(), input_.size());
   if (written < 0) return comes_again();
   input_.remove_prefix(static_cast<size_t>(written));

@@ -1,5 +1,9 @@
-// Feeding, draining and waiting for one container: what subprocess calls communicate().
+// One container or command until its end: fed, read, held to its limits, killed, given up where it
+// can't die. A machine that is stepped with what is ready: by run and communicate in poll(), by
+// asyncio from its loop.
 #pragma once
+
+#include <poll.h>
 
 #include <functional>
 #include <string_view>
@@ -14,6 +18,8 @@ struct RunLimits : Limits {
   int64_t timeout = kNever;            // deadline, CLOCK_MONOTONIC ns: the caller's own
   uint64_t output = UINT64_MAX;        // bytes, both streams together
   bool trim = false;                   // no more is kept of either, instead of an end
+  bool relayed = false;                // its outputs go on after its end, to their own
+  bool borrowed = false;               // they are another's to close
   int cancel = -1;                     // readable: as at the timeout
   std::function<void()> lasting = {};  // called once, when it has run for kLasting
 };
@@ -37,6 +43,64 @@ bool gets_signals();
 // How long poll() may wait for `deadline`, in ms, -1 for ever. In the main thread half a second at
 // most: a signal that comes just before poll(), or to another thread, interrupts nothing.
 int wait_ms(int64_t deadline);
+
+// What is supervised.
+class Supervised {
+ public:
+  virtual ~Supervised() = default;
+  virtual int fd() const = 0;  // readable when it may be over; none: it is
+  virtual bool over() = 0;     // asked then
+  virtual void kill() = 0;
+  virtual bool hopeless(int64_t killed_for) = 0;  // ns; asked now and then, which may help it along
+  virtual void give_up() = 0;                     // nobody waits for it any more
+  virtual Cgroup* cgroup() { return nullptr; }    // where what it uses is looked at
+};
+
+class Supervisor {
+ public:
+  // What isn't taken by value must outlive it.
+  Supervisor(Supervised& whom, Streams& streams, std::string_view input, RunLimits limits,
+             Outcome& outcome);
+  ~Supervisor() {
+    if (limits_.borrowed) let_go();
+  }
+  Supervisor(const Supervisor&) = delete;
+  Supervisor& operator=(const Supervisor&) = delete;
+
+  // Steps until its end, or until `until`: false then.
+  bool go_on(const Interrupted& interrupted, int64_t until = kNever);
+  // Does what there is to do after `wait` ms at the most; what poll() has answered.
+  int step(int wait);
+  // When to step though nothing is ready.
+  int64_t next() const;
+  // From now on all that it waits for is in `epoll`, with whom.fd() for data; -1: in none.
+  void wait_by(int epoll);
+  void let_go();
+
+  void kill();
+  bool gone() const;  // ended, and all has been read
+  bool given_up() const { return given_up_; }
+
+ private:
+  enum Watched { kPidfd, kInput, kOutput, kError, kMemory, kCancel, kWatched };
+
+  void serve();
+  void finish();
+  void read(Watched stream, bool last);
+  void check_clock();
+  void look_whether_it_can_die();
+  void stop(Limit limit, bool timed_out = false);
+  void drop(Watched what);
+
+  Supervised& whom_;
+  Fd* const streams_[kWatched];
+  RunLimits limits_;
+  Outcome& outcome_;
+  pollfd polls_[kWatched];
+  int epoll_ = -1;
+  int64_t killed_at_ = 0, look_at_ = 0, lasting_ = kNever;
+  bool ended_ = false, killed_ = false, given_up_ = false;
+};
 
 // Returns when the container has ended and been reaped, by itself, at a limit or at the timeout
 // (then killed). `input` must outlive the call.

@@ -5,6 +5,6 @@
 
 namespace pyminicon::bind {
 
-void bind_exchange(pybind11::module_& module);
+void bind_supervisor(pybind11::module_& module);
 
 }  // namespace pyminicon::bind
