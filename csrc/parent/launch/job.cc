@@ -291,7 +291,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
     throw_failure(subject_of(spec_, options_, mounts(), report), report, code < 0 ? -code : 0,
                   too_little_memory(spec_, report));
   }
-  if (spec_.init) {
+  if (commands_.write) {
     const bool lives = reached == Stage::kInit;
     made.living = std::make_shared<Living>(std::move(commands_.write), std::move(control_.write),
                                            ground_of(spec_, lives), lives);
@@ -323,12 +323,13 @@ void LaunchJob::open_helper() {
   if (!spec_.init) return;
   status_ = make_pipe();
   fds_.status = status_.write.get();
+  parent_ = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
+  fds_.parent_pidfd = parent_.get();
+  if (options_.thread_waits) return;  // nobody has it to send it commands
   commands_ = make_socketpair();
   control_ = make_socketpair();
   fds_.commands = commands_.read.get();
   fds_.control = control_.read.get();
-  parent_ = Fd(static_cast<int>(syscall(kernel::kSysPidfdOpen, getpid(), 0)));
-  fds_.parent_pidfd = parent_.get();
 }
 
 void LaunchJob::wait_readable(int fd) {
