@@ -187,6 +187,8 @@ def _mount(number: int, subject: str) -> str | None:
         )
     if number == errno.EOPNOTSUPP:
         return "a device can't be a volume: each is mounted nodev, and only the usual devices are there"
+    if number in (errno.EINVAL, errno.ENOTDIR):
+        return "a file goes onto a file and a directory onto a directory"
     if number == errno.ENODEV:
         return "the kernel has no such file system, or the device isn't what its name says"
     return None
@@ -205,6 +207,8 @@ def _rootfs(number: int, subject: str) -> str | None:
 def _exec(number: int, subject: str) -> str | None:
     if number == errno.ENOEXEC:
         return "not an executable format of this machine; a script needs a #! line"
+    if number == errno.EAGAIN:
+        return "nproc counts all processes of this uid, outside as well: raise it"
     if number == errno.ENOENT and " " in subject.strip():
         return "one word names the program; for a shell line: sh -c 'LINE'"
     if number == errno.ENOENT and not subject:

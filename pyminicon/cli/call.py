@@ -205,7 +205,10 @@ def _sysctls(call: dict[str, Any], given: dict[str, Any]) -> None:
 
 
 def _workdir(call: dict[str, Any], given: dict[str, Any]) -> None:
-    call["cwd"], call["make_cwd"] = given["workdir"], True
+    # What is to be made is named as docker names it: without a look at links.
+    wanted = given["workdir"]
+    call["cwd"] = os.path.normpath(wanted) if wanted.startswith("/") and ".." in wanted else wanted
+    call["make_cwd"] = True
 
 
 def _volumes(call: dict[str, Any], given: dict[str, Any]) -> None:

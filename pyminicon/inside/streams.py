@@ -35,6 +35,7 @@ class PipeFile(io.FileIO):
         self._home: Home = home
         self._worker: workers.Worker | None = worker
         self._told: str = told
+        self._failure: OSError | None = None  # what the worker has said of its part
         self._reads = open_flags & os.O_ACCMODE == os.O_RDONLY
         if open_flags & os.O_ACCMODE == os.O_RDWR:
             raise io.UnsupportedOperation(errno.ESPIPE, "only read or only written: no disk's file", told)
@@ -85,9 +86,9 @@ class PipeFile(io.FileIO):
         self._await(select.POLLOUT)
         try:
             return super().write(data) or 0
-        except BrokenPipeError:
+        except BrokenPipeError as error:
             self._settle()
-            raise
+            raise self._failure or error from None  # a buffer tries again what it couldn't get rid of
 
     def _await(self, what: int) -> None:
         if self.closed:
@@ -118,7 +119,11 @@ class PipeFile(io.FileIO):
             worker.discard()
             raise
         self._home.workers.give(worker)
-        reply.checked(self._told)
+        try:
+            reply.checked(self._told)
+        except OSError as error:
+            self._failure = error
+            raise
 
     def close(self) -> None:
         """Of a file that was written: its file system says only now what failed."""

@@ -63,6 +63,7 @@ MEANT: dict[str, tuple[list[str], dict[str, Any]]] = {
     "a bind": (["--mount", "type=bind,src=/a,dst=/b,readonly"], {"volumes": [("/a", "/b", "ro")]}),
     "no limits": (["-m0", "--cpus=0", "--pids-limit=0", "--memory-swap=0", "--cpuset-cpus="], {}),
     "a directory to work in": (["-w", "/a"], {"cwd": "/a", "make_cwd": True}),
+    "one with a way up": (["-w", "/a/../b..c/"], {"cwd": "/b..c", "make_cwd": True}),
     "shared memory": (["--shm-size", "1g"], {"tmpfs": ["/dev/shm:size=1g,mode=1777"]}),
     "groups": (["--group-add", "adm", "--group-add=7"], {"extra_groups": ["adm", "7"]}),
     "a signal to stop by": (["--stop-signal", "QUIT", "--stop-timeout=3"], {"stop_signal": "QUIT"}),

@@ -94,3 +94,15 @@ def test_a_limit_of_the_callers_own_is_named_whatever_stage_meets_it(
     ):
         monkeypatch.setattr(resource, "getrlimit", lambda which, limit=limit: (limit, limit))
         assert _explain.launch_error(errno.EFBIG, stage, "memfd_create", None).hint == hint
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "word"),
+    [
+        ("mount", errno.ENOTDIR, "a file goes onto a file"),
+        ("mount", errno.EINVAL, "a file goes onto a file"),
+        ("exec", errno.EAGAIN, "nproc counts"),
+    ],
+)
+def test_what_the_errno_alone_does_not_say_is_said(stage: str, number: int, word: str) -> None:
+    assert word in str(_explain._EXPLAIN[stage](number, "/x"))
