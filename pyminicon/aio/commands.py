@@ -8,13 +8,17 @@ import errno
 from pyminicon import _core, errors
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.launching import Limits
+from pyminicon.aio.thread import despite_cancelling, in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from pyminicon.aio.loop import Watch
     from pyminicon.living.asked import Command
 
 _FULL = 0.001  # seconds until a full socket is tried again
+_MOMENT = 0.2  # seconds for a word of a command that is given up
 
 
 async def begin(
@@ -26,8 +30,7 @@ async def begin(
     request.who = asked.who
     while True:
         try:
-            begin = getattr(box, "begin", None)  # of a container that another process keeps
-            begun: _core.Begun = _core.Begun(box, request) if begin is None else begin(request)
+            begun = await _begun(watch, box, request, deadline)
             break
         except errors.LaunchError as error:  # its init has more to do than its socket holds
             if error.errno != errno.EAGAIN:
@@ -38,7 +41,33 @@ async def begin(
     return begun.result() or await _heard_of(watch, begun, deadline)
 
 
-async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) -> _core.Handle:
+async def _begun(watch: Watch, box: _core.Handle, request: _core.Request, deadline: float | None) -> Any:
+    begin = getattr(box, "begin", None)
+    if begin is None:
+        return _core.Begun(box, request)
+    # Another process keeps it, and may be slow to answer.
+    from pyminicon.detached.asking import PATIENCE, Silent
+
+    within = None if deadline is None else min(max(deadline - watch.loop.time(), 0.001), PATIENCE)
+    try:
+        return await in_thread(watch.loop, lambda: begin(request, within), lambda begun: begun.let_go())
+    except Silent:
+        if deadline is None or watch.loop.time() < deadline:
+            raise
+        raise TimeoutError from None
+
+
+async def _given_up(watch: Watch, begun: Any) -> _core.Handle | None:
+    """It, to be ended; None where nothing is heard of it."""
+    if not hasattr(begun, "let_go"):
+        made: _core.Handle = begun.given_up()
+        return made
+    found: list[Any] = []
+    await despite_cancelling(in_thread(watch.loop, lambda: found.append(begun.given_up(_MOMENT)), None))
+    return found[0] if found else None
+
+
+async def _heard_of(watch: Watch, begun: Any, deadline: float | None) -> _core.Handle:
     heard: asyncio.Future[_core.Handle] = watch.loop.create_future()
 
     def look(fd: int) -> None:
@@ -61,7 +90,10 @@ async def _heard_of(watch: Watch, begun: _core.Begun, deadline: float | None) ->
     except (asyncio.CancelledError, TimeoutError):
         if not heard.done():
             watch.remove(begun.fd)
-            made = begun.given_up()
+            gone = await _given_up(watch, begun)
+            if gone is None:
+                raise
+            made = gone
         elif heard.exception() is not None:
             raise
         else:

@@ -39,8 +39,9 @@ class Silent(errors.Error):
 PATIENCE = 10  # seconds for a keeper to say that it listens
 
 
-def connect(directory: str) -> line.Line:
-    """To the keeper of the container, which listens. Raises NotRunning, Silent, and Error where somebody else is there."""
+def connect(directory: str, within: float | None = None) -> line.Line:
+    """To the keeper of the container, which listens. Raises NotRunning, Silent (after ``within`` seconds, else PATIENCE), and Error
+    where somebody else is there."""
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -50,7 +51,7 @@ def connect(directory: str) -> line.Line:
     except BaseException:
         os.close(fd)
         raise
-    line.set_patience(sock, PATIENCE)
+    line.set_patience(sock, PATIENCE if within is None else within)
     try:
         sock.connect(line.address(fd))
     except (FileNotFoundError, ConnectionRefusedError):
@@ -58,7 +59,7 @@ def connect(directory: str) -> line.Line:
         raise not_running(directory) from None
     except BlockingIOError:  # as many wait already as may
         sock.close()
-        raise Silent(directory, _keeper_of(directory)) from None
+        raise Silent(directory, keeper_of(directory)) from None
     except OSError as error:
         sock.close()
         raise errors.Error(f"{directory}/socket: {error.strerror}") from None
@@ -85,7 +86,7 @@ def connect(directory: str) -> line.Line:
     return to
 
 
-def _keeper_of(directory: str) -> int:
+def keeper_of(directory: str) -> int:
     """By its state; nobody is killed by that."""
     from pyminicon.detached import state
 

@@ -117,10 +117,11 @@ def rights(fds: Sequence[int]) -> list[Any]:
     return [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds))]
 
 
-def set_patience(sock: _socket.socket, seconds: int) -> None:
+def set_patience(sock: _socket.socket, seconds: float) -> None:
     """How long each system call on it may wait, which raises BlockingIOError then; 0: for ever. Not settimeout: that
     one makes connect(2) fail at once where as many wait as listen(2) lets."""
-    value = seconds.to_bytes(8, sys.byteorder) + bytes(8)  # struct timeval
+    whole, rest = divmod(int(seconds * 1e6), 1_000_000)
+    value = whole.to_bytes(8, sys.byteorder) + rest.to_bytes(8, sys.byteorder)  # struct timeval
     for option in (_SNDTIMEO, _RCVTIMEO):
         sock.setsockopt(_socket.SOL_SOCKET, option, value)
 

@@ -72,9 +72,8 @@ class Container(Far):
             line.set_patience(self._line.sock, asking.PATIENCE)
             return asking.ask(self._line, {"do": do, **words})
         except BlockingIOError:
-            pid = line.peer_pid(self._line.sock)
             self._line.close()  # its late answer would be taken for the next one's
-            raise asking.Silent(self._directory, pid) from None
+            raise asking.Silent(self._directory, asking.keeper_of(self._directory)) from None
         except OSError as error:
             if isinstance(error, errors.LaunchError) or not self._over(5.0):
                 raise
@@ -86,17 +85,17 @@ class Container(Far):
         if self.let_go:
             raise shut_down()
 
-    def _new_line(self) -> line.Line:
+    def _new_line(self, within: float | None = None) -> line.Line:
         self._insist_on_hold()
         try:
-            return asking.connect(self._directory)
+            return asking.connect(self._directory, within)
         except errors.Error:
             if self._over(0.0):
                 raise shut_down() from None
             raise
 
-    def begin(self, request: _core.Request) -> Begun:
-        """Asks for a command, and doesn't wait for it."""
+    def begin(self, request: _core.Request, within: float | None = None) -> Begun:
+        """Asks for a command, and doesn't wait for it. Raises Silent after ``within`` seconds."""
         if request.pass_fds:
             raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
         words = {
@@ -109,7 +108,7 @@ class Container(Far):
         }
         stdio = request.stdio
         streams = [None if fd >= 0 else fd for fd in stdio]
-        to = self._new_line()
+        to = self._new_line(within)
         try:
             fds = [fd for fd in stdio if fd >= 0]
             to.send({"do": "command", "request": words, "streams": streams}, fds)
@@ -118,11 +117,18 @@ class Container(Far):
             raise
         return Begun(self, to)
 
-    def start_command(self, request: _core.Request) -> Command:
-        begun = self.begin(request)
+    def start_command(self, request: _core.Request, deadline: float | None = None) -> Command:
+        """Raises _Late where there is no answer at the deadline."""
+        within = None if deadline is None else min(max(deadline - time.monotonic(), 1e-3), asking.PATIENCE)
+        try:
+            begun = self.begin(request, within)
+        except asking.Silent:
+            if deadline is None or time.monotonic() < deadline:
+                raise
+            raise _Late from None
         cancel_fd = request.cancel_fd
         try:
-            if cancel_fd >= 0 and not _comes_before(begun.fd, cancel_fd):
+            if not _comes_before(begun.fd, cancel_fd, deadline):
                 raise errors.LaunchError(110, "prepare")
             return begun.wait()
         except BaseException:
@@ -136,7 +142,18 @@ class Container(Far):
         trimmed = request.max_output if request.trim else None
         if request.trim:
             request.max_output = None
-        made: Any = self.start_command(request)
+        try:
+            made: Any = self.start_command(request, deadline)
+        except _Late:
+            return _core.Outcome(
+                returncode=None,
+                stdout=None,
+                stderr=None,
+                limit=None,
+                timed_out=True,
+                usage=NO_USAGE,
+                startup=0.0,
+            )
         try:
             supervisor = _core.Supervisor(
                 made,
@@ -316,14 +333,22 @@ def not_held(container: str) -> errors.Error:
     return errors.Error(f"container {container} was let go of by close(): pyminicon.attach gives it again")
 
 
-def _comes_before(fd: int, other: int) -> bool:
-    """Whether ``fd`` is readable before ``other`` is."""
+class _Late(Exception):
+    """The deadline has come before the keeper's word."""
+
+
+def _comes_before(fd: int, other: int, deadline: float | None) -> bool:
+    """Whether ``fd`` is readable before ``other`` (or -1) is. Raises _Late."""
     waiting = select.poll()
     waiting.register(fd, select.POLLIN)
-    waiting.register(other, select.POLLIN)
-    while not (ready := waiting.poll(patience.poll_ms(None))):
-        pass
-    return fd in dict(ready)
+    if other >= 0:
+        waiting.register(other, select.POLLIN)
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            raise _Late
+        if ready := waiting.poll(patience.poll_ms(left)):
+            return fd in dict(ready)
 
 
 class Served:

@@ -185,15 +185,22 @@ class Begun:
         if not self._handed_over and self._container.owned:  # whoever polls it has stopped by now
             self.line.close()
 
-    def given_up(self) -> Command:
-        """It, which is being ended, whatever has become of it."""
-        about: Any = {"streams": [], "id": self._container.id, "pid": 0, "host_pid": None, "startup": 0.0}
+    def given_up(self, within: float) -> Command | None:
+        """It, which is to be ended. None where there isn't any, or no word of it in that time: what comes of it ends
+        with its line."""
+        line.set_patience(self.line.sock, within)
         try:
             about = asking.answer(self.line)
+            line.set_patience(self.line.sock, 0)
         except (errors.Error, OSError):
-            pass
+            self.let_go()
+            return None
         self._handed_over = True
         return Command(self._container, self.line, about)
+
+    def let_go(self) -> None:
+        self._handed_over = True
+        self.line.close()
 
 
 class Worker:

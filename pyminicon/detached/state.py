@@ -138,7 +138,8 @@ def _read(directory: str) -> dict[str, Any] | None:
 def text_of(directory: str) -> str | None:
     """The state as it is written, for who has no json."""
     try:
-        with open(f"{directory}/state", encoding="utf-8") as file:
+        fd = os.open(f"{directory}/state", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        with open(fd, encoding="utf-8") as file:
             return file.read()
     except OSError:
         return None

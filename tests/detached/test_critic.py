@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import pyminicon
+import pyminicon.aio
 from pyminicon.detached import asking, line
 from tests.detached.conftest import Place, alive, soon
 
@@ -85,6 +87,38 @@ def test_a_keeper_at_whose_door_too_many_stand_is_not_waited_for(
             one.close()
         os.close(fd)
     asking.connect(str(directory)).close()
+
+
+def test_a_keeper_that_is_stopped_holds_nobody_up_beyond_his_timeout(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYMINICON_STATE", str(place.state))
+    monkeypatch.setenv("PYMINICON_STORE", str(place.store))
+
+    async def on_a_loop() -> int:
+        turns = 0
+        box = await pyminicon.aio.attach("web")
+        async with box:
+            with _stopped(place, "web"):
+                late = asyncio.create_task(box.run(["true"], timeout=0.5))
+                while not late.done():
+                    turns += 1
+                    await asyncio.sleep(0.01)
+                with pytest.raises(pyminicon.TimeoutExpired):
+                    await late
+            assert (await box.run(["true"])).returncode == 0
+        return turns
+
+    with pyminicon.start(["sleep", "1000"], detach=True, name="web") as c:
+        with _stopped(place, "web") as keeper, monkeypatch.context() as impatient:
+            for capture in (False, True):
+                with pytest.raises(pyminicon.TimeoutExpired):
+                    c.run(["true"], timeout=0.5, capture_output=capture)
+            impatient.setattr(asking, "PATIENCE", 1)
+            with pytest.raises(pyminicon.Error, match=f"kill -CONT {keeper},"):
+                c.stats()
+        assert c.run(["true"]).returncode == 0
+        assert asyncio.run(on_a_loop()) > 10
 
 
 def test_a_container_from_python_says_it_too_and_goes_on_afterwards(
