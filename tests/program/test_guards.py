@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import select
 import signal
 import subprocess
@@ -204,6 +205,27 @@ def test_a_younger_guard_that_is_stopped_goes_on_at_once(program: Start) -> None
     for _ in range(5):
         os.kill(younger, signal.SIGSTOP)
         assert soon(lambda: not stopped(younger))
+
+
+def test_a_guard_that_finds_no_process_for_another_makes_it_as_soon_as_there_is_one(
+    program: Start, mark: str
+) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("needs an ordinary user: root's processes aren't counted")
+    running = program(STARTS.format(options={}))
+    running.line()
+    left, gone = guards_of(running.process.pid)
+    before = resource.prlimit(left, resource.RLIMIT_NPROC)
+    resource.prlimit(left, resource.RLIMIT_NPROC, (0, before[1]))
+    os.kill(gone, signal.SIGKILL)
+    assert soon(lambda: guards_of(running.process.pid) == [left])
+    time.sleep(0.2)
+    assert guards_of(running.process.pid) == [left]
+    resource.prlimit(left, resource.RLIMIT_NPROC, before)
+    assert soon(lambda: len(guards_of(running.process.pid)) == 2)
+    running.process.kill()
+    running.process.wait()
+    assert gone_after(mark) is not None
 
 
 def stopped(pid: int) -> bool:
