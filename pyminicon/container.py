@@ -369,13 +369,6 @@ class Running(Held):
 
         return inside(self, self._takes_commands)
 
-    def _serve_files(self, user: str | None, strict: bool, socket: int) -> _core.Handle:
-        """A process inside that works on files for whoever has the other end of ``socket``, with the rights of
-        ``user``; its ``kill`` ends it. Raises as a command does."""
-        from pyminicon.living.asked import user_inside
-
-        return self._handle.serve_files(user_inside(self, user), strict, socket)
-
     def stats(self) -> Stats:
         """What it is using at this moment, and has used so far (:class:`Stats`). Raises ContainerEnded once it has
         ended; ``usage`` says what it has used in all."""

@@ -12,7 +12,6 @@ constexpr uint64_t kCloneFs = 0x200, kCloneFiles = 0x400, kCloneChildCleartid = 
 constexpr uint64_t kCloneParentSettid = 0x00100000, kCloneParent = 0x8000;
 constexpr uint64_t kCloneSettls = 0x80000;
 constexpr uint64_t kCloneNewtime = 0x80, kCloneNewns = 0x20000, kCloneNewcgroup = 0x02000000;
-constexpr uint64_t kCloneNewuts = 0x04000000, kCloneNewipc = 0x08000000;
 constexpr uint64_t kCloneNewuser = 0x10000000, kCloneNewpid = 0x20000000;
 constexpr uint64_t kCloneNewnet = 0x40000000;
 constexpr uint64_t kCloneClearSighand = 0x100000000ULL;  // 5.5
@@ -48,8 +47,8 @@ constexpr unsigned kCloseRangeCloexec = 4;  // 5.11
 // System call numbers shared by all architectures since 5.0.
 constexpr long kSysPidfdSendSignal = 424, kSysOpenTree = 428, kSysMoveMount = 429,
                kSysPidfdOpen = 434, kSysClone3 = 435, kSysCloseRange = 436, kSysOpenat2 = 437,
-               kSysPidfdGetfd = 438, kSysMountSetattr = 442, kSysLandlockCreateRuleset = 444,
-               kSysLandlockAddRule = 445, kSysLandlockRestrictSelf = 446;
+               kSysMountSetattr = 442, kSysLandlockCreateRuleset = 444, kSysLandlockAddRule = 445,
+               kSysLandlockRestrictSelf = 446;
 
 // landlock(7): 5.13, "refer" (links and renames between directories) 5.19, version 2.
 constexpr uint64_t kLandlockExecute = 1, kLandlockRefer = 1 << 13;

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    Decoder = codecs.IncrementalDecoder
-
 #: How much one read takes, and the largest part of a write: a pipe's own size (pipe(7)).
 PIECE = 1 << 16
 #: The longest line that a StreamReader gives; asyncio's own 64 KiB is short for a line of JSON.

@@ -58,9 +58,6 @@ def main(argv: list[str]) -> int:
         return _OWN_FAILURE
 
 
-_IMPORTS = "Bring in a root file system (tar), a docker archive or an OCI layout."
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pyminicon image",
