@@ -145,6 +145,7 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
                       const LaunchOptions& options, CommandGroup group) {
   reap_abandoned();
   Pipe ends = command.quiet ? make_pipe(O_NONBLOCK) : make_socketpair();
+  const uint32_t number = group.number;
   Launched made = made_of(container, std::move(ends.read), command.quiet, std::move(group));
   Arena arena;
   const Cgroup none;
@@ -152,7 +153,7 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   const auto joins = static_cast<uint32_t>(cgroup.join_fds().size());
   const CommandFds fds{options.stdio, options.terminal, options.pass, joins};
   build_command(command, container->ground(), fds, arena);
-  arena.at<CommandPlan>(0).number = group.number;
+  arena.at<CommandPlan>(0).number = number;
   made.reaped = true;  // until it was sent there is nothing to be ended
   try {
     const auto sent = fds_of(ends.write.get(), options, cgroup);
