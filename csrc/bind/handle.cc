@@ -194,8 +194,9 @@ bool ends_within(Handle& handle, int milliseconds) {
   } catch (const parent::LaunchFailure&) {
     copy.reset();
   }
-  pollfd watched{copy.get(), POLLIN, 0};
-  if (copy) return ::poll(&watched, 1, milliseconds) > 0;
+  const int64_t deadline = parent::now_ns() + milliseconds * parent::kMillisecond;
+  if (copy) return parent::readable_within({deadline}, copy.get());
+  pollfd watched{-1, POLLIN, 0};
   for (int looked = 0; looked < milliseconds; ++looked) {
     {
       const std::lock_guard lock(handle.guarded->lock);

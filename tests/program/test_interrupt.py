@@ -86,6 +86,33 @@ input()  # a signal that comes to an interpreter at its end kills it
     assert running.process.wait(60) == 0
 
 
+def test_signals_that_come_all_the_time_disturb_no_launch_and_no_end(program: Start, mark: str) -> None:
+    """poll(2) is never begun again by the kernel (signal(7)), whatever SA_RESTART says."""
+    running = program("""
+import pyminicon, signal
+seen = []
+signal.signal(signal.SIGALRM, lambda *_: seen.append(1))
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+asked = {'capture_output': True, 'text': True, 'timeout': 60}
+for _ in range(15):
+    assert pyminicon.run(['echo', MARK], **asked).stdout.strip() == MARK
+    assert pyminicon.run(['echo', MARK], userns='private', init=True, **asked).stdout.strip() == MARK
+    with pyminicon.start(['sleep', MARK]) as c:
+        assert c.poll() is None
+    assert c.returncode == -9
+    with pyminicon.start() as c:
+        assert c.run(['echo', MARK], **asked).stdout.strip() == MARK
+        assert [line.strip() for line in c.path('/etc/hostname').read_text().splitlines()] != []
+    assert c.returncode == 0
+with pyminicon.Template() as t:
+    assert t.run(['echo', MARK], **asked).stdout.strip() == MARK
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(seen) > 100)
+""")
+    assert running.end(timeout=120) == (0, "True\n")
+    assert gone_after(mark) is not None
+
+
 def test_an_exception_from_a_handler_ends_the_container(program: Start, mark: str) -> None:
     running = program("""
 import pyminicon, signal

@@ -1,7 +1,6 @@
 #include "parent/launch/id_maps.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -50,9 +49,7 @@ void exec_mapper(void* argument) {
 // Who is killed before he has mapped anything, and reaped if that is soon.
 void end_mapper(const Fd& pidfd) {
   syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
-  pollfd ended{pidfd.get(), POLLIN, 0};
-  constexpr int kPatienceMs = 1000;
-  poll(&ended, 1, kPatienceMs);
+  readable_within({now_ns() + 1000 * kMillisecond}, pidfd.get());
   reap(pidfd.get(), WNOHANG);
 }
 

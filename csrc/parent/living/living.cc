@@ -295,9 +295,8 @@ std::optional<bool> CommandEnd::heard(CommandReply& word) {
 bool CommandEnd::was_never_taken() const {
   if (failure_) return failure_->stage == static_cast<uint32_t>(Stage::kPark);
   if (!line_ || end_.known) return false;
-  constexpr int kPatienceMs = 1000;  // it is about to be closed
-  pollfd closed{line_.get(), 0, 0};
-  poll(&closed, 1, kPatienceMs);
+  constexpr int64_t kSoon = 1000 * kMillisecond;  // it is about to be closed
+  readable_within({now_ns() + kSoon}, line_.get());
   int error = 0;
   socklen_t size = sizeof error;
   getsockopt(line_.get(), SOL_SOCKET, SO_ERROR, &error, &size);

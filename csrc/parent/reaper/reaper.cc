@@ -1,7 +1,6 @@
 #include "parent/reaper/reaper.h"
 
 #include <linux/futex.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -20,6 +19,7 @@
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
+#include "parent/process/patience.h"
 
 namespace pyminicon::parent {
 namespace {
@@ -184,12 +184,11 @@ void Reaper::note(WatchPlaceKind kind, const std::string& path, const std::strin
 
 // It is nobody's child: that it has ended before it could begin is heard by the socket's end.
 void Reaper::await_announcement() const {
-  constexpr int kMostMilliseconds = 5000;
-  pollfd told{socket_.get(), POLLIN, 0};
+  constexpr int64_t kMost = 5000 * kMillisecond;
   char byte;
-  const int ready = poll(&told, 1, kMostMilliseconds);
-  if (ready > 0 && ::read(socket_.get(), &byte, 1) == 1) return;
-  throw LaunchFailure(ready == 0 ? ETIMEDOUT : ECHILD, Stage::kWatch, "pyminicon-watch");
+  const bool told = readable_within({now_ns() + kMost}, socket_.get());
+  if (told && ::read(socket_.get(), &byte, 1) == 1) return;
+  throw LaunchFailure(told ? ECHILD : ETIMEDOUT, Stage::kWatch, "pyminicon-watch");
 }
 
 Reaper& reaper() {
