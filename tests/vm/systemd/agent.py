@@ -142,8 +142,9 @@ def oblige() -> None:
     elif asked["verb"] == "limit":
         # By its inode: in a container the same cgroup has another path.
         for above, _, _ in os.walk("/sys/fs/cgroup"):
-            if os.stat(above).st_ino == asked["cgroup"]:
-                (Path(above) / "memory.max").write_text(str(asked["value"]))
+            with contextlib.suppress(FileNotFoundError):  # a container's, which has ended meanwhile
+                if os.stat(above).st_ino == asked["cgroup"]:
+                    (Path(above) / "memory.max").write_text(str(asked["value"]))
     wish.unlink()
 
 
