@@ -104,6 +104,8 @@ def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], None]) 
                 over.release()
             elif value is not None:
                 dispose(value)
+        # Its traceback has this frame: such a ring, and all that `work` knows, would wait for the garbage collector.
+        error = None
 
     def gone() -> None:
         with settling:
@@ -124,6 +126,10 @@ def within(seconds: float, work: Callable[[], T], dispose: Callable[[T], None]) 
         raise Expired
     value, error = outcome[0]
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            outcome.clear()
+            error = None
     made: T = value
     return made

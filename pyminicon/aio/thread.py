@@ -59,6 +59,7 @@ async def in_thread(
         except RuntimeError:  # the loop was closed meanwhile
             if value is not None and dispose is not None:
                 dispose(value)
+        error = None  # its traceback has this frame: a ring that would wait for the garbage collector
 
     def gone() -> None:
         if not told:
