@@ -8,6 +8,7 @@ own buffer isn't lost.
 from __future__ import annotations
 
 import _thread
+import errno
 import fcntl
 import os
 import sys
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
         def _called(self) -> Any: ...
         def wait(self, timeout: float | None = None) -> int: ...
+
+
+_MFD_NOEXEC_SEAL = 8  # Linux 6.3; where vm.memfd_noexec is 2 no other may be made
 
 
 def communicate(box: Box, input: Any, timeout: float | None, greenlets: Any) -> tuple[Any, Any]:
@@ -70,10 +74,19 @@ def waiting_in(fd: int) -> int:
     return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+def _memory_file() -> int:
+    try:
+        return os.memfd_create("pyminicon-rest", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # before Linux 6.3
+            raise
+        return os.memfd_create("pyminicon-rest")
+
+
 def _taken(stream: Any) -> tuple[int, bytes]:
     """The pipe of a stdin, which is closed with that, and what the caller had written and waits in it."""
     pipe = os.dup(stream.fileno())
-    fd = os.memfd_create("pyminicon-rest")
+    fd = _memory_file()
     try:
         os.dup2(fd, stream.fileno(), inheritable=False)
         stream.close()
@@ -89,15 +102,15 @@ class Talk:
     """One communication, which may take several calls with a timeout."""
 
     def __init__(self, box: Box, input: Any) -> None:
-        self.box = box
+        self.box: Box = box
         self.result: tuple[Any, Any] | None = None
         data = _encode(box, input) if input else b""
-        self.outputs = [_fileno(stream) for stream in (box.stdout, box.stderr)]
+        self.outputs: list[int] = [_fileno(stream) for stream in (box.stdout, box.stderr)]
         pipe = _fileno(box.stdin)
         if pipe >= 0:
             pipe, before = _taken(box.stdin)
             data = before + data
-        self.supervisor = _core.Supervisor(
+        self.supervisor: _core.Supervisor = _core.Supervisor(
             box._handle,
             (pipe, self.outputs[0], self.outputs[1]),
             input=data,

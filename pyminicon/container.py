@@ -267,9 +267,9 @@ class Held:
         __class_getitem__ = classmethod(type(list[int]))
 
     def __init__(self, handle: _core.Handle, spec: Spec, args: Any) -> None:
-        self._handle = handle
-        self._spec = spec
-        self.args = args
+        self._handle: _core.Handle = handle
+        self._spec: Spec = spec
+        self.args: Any = args
         self.id: str = handle.id
         self.pid: int = handle.pid
         self.startup: float = handle.startup
@@ -475,6 +475,9 @@ def warn_running(box: Any) -> None:
 class _Attended(Held, _Generic[AnyStr]):
     """What a thread waits for, talks with and ends: a container, or a command in one."""
 
+    returncode: int | None
+    limit: str | None
+
     def __init__(self, handle: _core.Handle, spec: Spec, locks: list[int], args: Any) -> None:
         super().__init__(handle, spec, args)
         self.stdin: IO[AnyStr] | None = self._stream(0, "wb")
@@ -485,11 +488,11 @@ class _Attended(Held, _Generic[AnyStr]):
 
             atexit.unregister(_end_all)
             atexit.register(_end_all)
-        self._kept = _Kept(self, locks)
+        self._kept: _Kept = _Kept(self, locks)
         self._kept.streams = (self.stdin, self.stdout, self.stderr)
         _running[id(self._kept)] = self._kept
         self._talk: Talk | None = None
-        self._talking = _thread.RLock()
+        self._talking: Any = _thread.RLock()
 
     def _stream(self, which: int, mode: str) -> IO[Any] | None:
         fd = self._handle.take_stream(which)

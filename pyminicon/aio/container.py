@@ -60,18 +60,21 @@ T = TypeVar("T")
 class _Attended(Held, Generic[AnyStr]):
     """What a loop waits for, talks with and ends: a container, or a command in one."""
 
+    returncode: int | None
+    limit: str | None
+
     def __init__(
         self, watch: Watch, handle: _core.Handle, spec: Spec, args: Any, lasts: bool = False
     ) -> None:
         super().__init__(handle, spec, args)
-        self._loop = watch.loop
+        self._loop: asyncio.AbstractEventLoop = watch.loop
         self._outputs: dict[int, OutputPipe] = {}
-        self._settled = False
+        self._settled: bool = False
         self._conversation: asyncio.Future[tuple[AnyStr, AnyStr]] | None = None  # that timed out
         self.stdin: InputStream | None = self._input()
         self.stdout: Any = self._output(1)
         self.stderr: Any = self._output(2)
-        self._ending = Ending(watch, handle, lasts)
+        self._ending: Ending = Ending(watch, handle, lasts)
         self._ending.on_end = self._ended
 
     def _input(self) -> InputStream | None:
