@@ -144,18 +144,32 @@ def heard(sock: socket.socket) -> bytes:
     raise OSError(24, "closed")
 
 
+def say(sock: socket.socket, words: bytes) -> None:
+    """Likewise, where it is closed before anything is said."""
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+        return sock.sendall(words)
+    raise OSError(24, "closed")
+
+
+def reach(address: tuple[str, int]) -> socket.socket:
+    """Likewise, as soon as it is there."""
+    with contextlib.suppress(ConnectionResetError):
+        return socket.create_connection(address, 30)
+    raise OSError(24, "closed")
+
+
 def served() -> None:
     """Its keeper serves ports and names."""
     with pyminicon.attach("lives") as box:
-        with box.listen(80) as inside, socket.create_connection(box.ports[80], 30) as outside:
+        with box.listen(80) as inside, reach(box.ports[80]) as outside:
             if outside in select.select([inside, outside], [], [], 30)[0]:
                 heard(outside)
             with inside.accept()[0] as met:
-                outside.sendall(b"there")
+                say(outside, b"there")
                 assert heard(met) == b"there"
         proxy = box.run(["sh", "-c", "echo $HTTP_PROXY"], capture_output=True, text=True, timeout=60).stdout
         with box.connect(int(proxy.strip().rstrip("/").rpartition(":")[2]), timeout=30) as asked:
-            asked.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+            say(asked, b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
             assert b" 403 " in heard(asked)
 
 
