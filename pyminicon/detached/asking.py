@@ -40,8 +40,8 @@ PATIENCE = 10  # seconds for a keeper to say that it listens
 
 
 def connect(directory: str, within: float | None = None) -> line.Line:
-    """To the keeper of the container, which listens. Raises NotRunning, Silent (after ``within`` seconds, else PATIENCE), and Error
-    where somebody else is there."""
+    """To the keeper of the container, which listens. Raises NotRunning, Silent (after ``within`` seconds, else
+    PATIENCE), and Error where somebody else is there."""
     try:
         fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

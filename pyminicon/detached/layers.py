@@ -16,6 +16,7 @@ from pyminicon.inside.ops import Name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import IO, Any
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -48,22 +49,17 @@ class _Directory:
 
     def below(self, name: bytes) -> _Directory:
         """The directory of that name."""
-        found = _Directory([])
-        try:
-            for fd in self.fds:
-                try:
-                    about = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                if not stat.S_ISDIR(about.st_mode):
-                    break  # a whiteout, or a file that a directory above has replaced
-                found.fds.append(os.open(name, _DIRECTORY, dir_fd=fd))
-                if _is_opaque(found.fds[-1]):
-                    break
-        except BaseException:
-            found.__exit__()
-            raise
-        return found
+        return _shown(self._opened(name))
+
+    def _opened(self, name: bytes) -> Iterator[int]:
+        for fd in self.fds:
+            try:
+                about = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            if not stat.S_ISDIR(about.st_mode):
+                return  # a whiteout, or a file that a directory above has replaced
+            yield os.open(name, _DIRECTORY, dir_fd=fd)
 
     def names(self) -> list[bytes]:
         """Those that are there."""
@@ -76,6 +72,31 @@ class _Directory:
 
 def is_whiteout(about: os.stat_result) -> bool:
     return stat.S_ISCHR(about.st_mode) and about.st_rdev == 0
+
+
+def _shown(opened: Iterable[int]) -> _Directory:
+    """The directory that these are put together, from the top down to one that hides what is beneath it."""
+    found = _Directory([])
+    try:
+        for fd in opened:
+            found.fds.append(fd)
+            if _is_opaque(fd):
+                break
+    except BaseException:
+        found.__exit__()
+        raise
+    return found
+
+
+def _opened_tops(paths: Iterable[str]) -> Iterator[int]:
+    for path in paths:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except NotADirectoryError:
+            return
+        except FileNotFoundError:
+            continue
+        yield fd
 
 
 def _is_opaque(fd: int) -> bool:
@@ -133,21 +154,7 @@ class Layers:
     def _top(self, at: bytes) -> _Directory:
         tree = self._trees[at]
         paths = [*([f"{self._kept}/{tree['upper']}"] if tree["upper"] else []), *tree["lowers"]]
-        found = _Directory([])
-        try:
-            for path in paths:
-                try:
-                    found.fds.append(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-                except NotADirectoryError:
-                    break
-                except FileNotFoundError:
-                    continue
-                if _is_opaque(found.fds[-1]):
-                    break
-        except BaseException:
-            found.__exit__()
-            raise
-        return found
+        return _shown(_opened_tops(paths))
 
     def directory(self, path: bytes) -> _Directory:
         """``path`` has no link in it."""

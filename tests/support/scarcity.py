@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,15 +73,20 @@ async def streaming() -> None:
         assert (await box.communicate())[0] == b"there\n"
 
 
+def lived_in(box: Any) -> None:
+    """Commands and files of one that lives."""
+    r = box.run(ECHO, capture_output=True, timeout=60)
+    assert (r.returncode, r.stdout) == (0, b"there\n"), r
+    with box.start(ECHO, stdout=pyminicon.PIPE) as command:
+        assert command.communicate(timeout=60)[0] == b"there\n"
+    note = box.path("/tmp/note")
+    note.write_bytes(b"y")
+    assert note.read_bytes() == b"y"
+
+
 def living() -> None:
     with pyminicon.start(cwd="/tmp") as box:
-        r = box.run(ECHO, capture_output=True, timeout=60)
-        assert (r.returncode, r.stdout) == (0, b"there\n"), r
-        with box.start(ECHO, stdout=pyminicon.PIPE) as command:
-            assert command.communicate(timeout=60)[0] == b"there\n"
-        note = box.path("/tmp/note")
-        note.write_bytes(b"y")
-        assert note.read_bytes() == b"y"
+        lived_in(box)
 
 
 async def living_beside() -> None:
@@ -118,13 +123,7 @@ def begun(**options: Any) -> Callable[[], None]:
 
 def attached() -> None:
     with pyminicon.attach("lives") as box:
-        r = box.run(ECHO, capture_output=True, timeout=60)
-        assert (r.returncode, r.stdout) == (0, b"there\n"), r
-        with box.start(ECHO, stdout=pyminicon.PIPE) as command:
-            assert command.communicate(timeout=60)[0] == b"there\n"
-        note = box.path("/tmp/note")
-        note.write_bytes(b"y")
-        assert note.read_bytes() == b"y"
+        lived_in(box)
 
 
 def copied() -> None:
@@ -135,27 +134,32 @@ def copied() -> None:
         assert Path(directory, "back").read_bytes() == b"y"
 
 
+@contextlib.contextmanager
+def closed_for_want() -> Iterator[None]:
+    """A connection that comes to its end: there was no descriptor for its other half, which nobody can say."""
+    try:
+        yield
+    except (ConnectionResetError, BrokenPipeError):
+        raise OSError(24, "closed") from None
+
+
 def heard(sock: socket.socket) -> bytes:
-    """What comes; where it comes to its end there was no descriptor for its other half, which nobody can say."""
+    """What comes."""
     sock.settimeout(30)
-    with contextlib.suppress(ConnectionResetError):
+    with closed_for_want():
         if came := sock.recv(100):
             return came
-    raise OSError(24, "closed")
+        raise ConnectionResetError
 
 
 def say(sock: socket.socket, words: bytes) -> None:
-    """Likewise, where it is closed before anything is said."""
-    with contextlib.suppress(ConnectionResetError, BrokenPipeError):
-        return sock.sendall(words)
-    raise OSError(24, "closed")
+    with closed_for_want():
+        sock.sendall(words)
 
 
 def reach(address: tuple[str, int]) -> socket.socket:
-    """Likewise, as soon as it is there."""
-    with contextlib.suppress(ConnectionResetError):
+    with closed_for_want():
         return socket.create_connection(address, 30)
-    raise OSError(24, "closed")
 
 
 def served() -> None:

@@ -13,13 +13,17 @@
 namespace pyminicon::parent {
 namespace {
 
-std::vector<int> fds_of(int reply, const LaunchOptions& options, const Cgroup& cgroup) {
-  std::vector<int> fds{reply};
-  for (const Fd& fd : cgroup.join_fds()) fds.push_back(fd.get());
+void add_streams(std::vector<int>& fds, const LaunchOptions& options) {
   for (const int fd : options.stdio) {
     if (fd != kNullDevice) fds.push_back(fd);
   }
   fds.insert(fds.end(), options.pass.begin(), options.pass.end());
+}
+
+std::vector<int> fds_of(int reply, const LaunchOptions& options, const Cgroup& cgroup) {
+  std::vector<int> fds{reply};
+  for (const Fd& fd : cgroup.join_fds()) fds.push_back(fd.get());
+  add_streams(fds, options);
   return fds;
 }
 
@@ -125,10 +129,7 @@ std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
   build_command(command, container->ground(), {options.stdio, options.terminal, options.pass, 0},
                 arena);
   std::vector<int> fds;
-  for (const int fd : options.stdio) {
-    if (fd != kNullDevice) fds.push_back(fd);
-  }
-  fds.insert(fds.end(), options.pass.begin(), options.pass.end());
+  add_streams(fds, options);
   if (!container->send_to(runner, arena, fds)) {
     container->let_go_of(std::move(runner));
     return std::nullopt;

@@ -131,29 +131,31 @@ uint32_t Living::send(Arena& arena, const std::vector<int>& fds, const Patience&
   return turn.turn;
 }
 
+namespace {
+
+// False where it can't be taken now.
+bool send_at_once(int socket, Arena& arena, const std::vector<int>& fds) {
+  settle(arena);
+  const auto count = static_cast<uint32_t>(fds.size());
+  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
+  return send_message(socket, arena.data(), arena.size(), fds.data(), count, kAtOnce) >= 0;
+}
+
+}  // namespace
+
 bool Living::send_ahead(Arena& arena, const std::vector<int>& fds) {
   {
     const std::lock_guard guard(lock_);
     ++sent_;
   }
-  settle(arena);
-  const auto count = static_cast<uint32_t>(fds.size());
-  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
-  if (send_message(commands_.get(), arena.data(), arena.size(), fds.data(), count, kAtOnce) >= 0) {
-    return true;
-  }
+  if (send_at_once(commands_.get(), arena, fds)) return true;
   const std::lock_guard guard(lock_);
   --sent_;
   return false;
 }
 
 bool Living::send_to(const Runner& runner, Arena& arena, const std::vector<int>& fds) {
-  if (arena.size() > kMostInline) return false;
-  settle(arena);
-  const auto count = static_cast<uint32_t>(fds.size());
-  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
-  return send_message(runner.line.get(), arena.data(), arena.size(), fds.data(), count, kAtOnce) >=
-         0;
+  return arena.size() <= kMostInline && send_at_once(runner.line.get(), arena, fds);
 }
 
 bool Living::has_no_runner() {
@@ -184,14 +186,20 @@ void Living::keep_runner(std::optional<Runner> runner) {
   if (runner) let_go_of(std::move(*runner));
 }
 
-std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
-  std::unique_lock guard(lock_);
+std::optional<Runner> Living::pop_runner(bool for_good) {
+  const std::lock_guard guard(lock_);
+  no_runner_ |= for_good;
   std::optional<Runner> runner;
   if (!runner_) return runner;
   runner.swap(runner_);
   makes_runner_ = false;
   --runners;
-  guard.unlock();
+  return runner;
+}
+
+std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
+  std::optional<Runner> runner = pop_runner(false);
+  if (!runner) return runner;
   pollfd told{runner->reply.get(), POLLIN, 0};  // before it has a command that is its end
   const bool fits =
       container == nullptr ? !runner->cgroup : runner->cgroup.fits(*container, watch_oom);
@@ -207,15 +215,7 @@ void Living::let_go_of(Runner runner) {
 }
 
 void Living::dismiss_runner() {
-  std::unique_lock guard(lock_);
-  no_runner_ = true;
-  std::optional<Runner> runner;
-  if (!runner_) return;
-  runner.swap(runner_);
-  makes_runner_ = false;
-  --runners;
-  guard.unlock();
-  let_go_of(std::move(*runner));
+  if (std::optional<Runner> runner = pop_runner(true)) let_go_of(std::move(*runner));
 }
 
 void Living::order(InitOrder what, uint32_t number) {

@@ -18,8 +18,8 @@
 namespace pyminicon::parent {
 
 // A process inside that was forked ahead, by a worker of its own, and is in the cgroup of the
-// command that comes next: what that would wait for otherwise has been waited for while another
-// ran. To join a cgroup of v2 takes a grace period of the kernel's, 8 ms where little else happens.
+// command that comes next: what that would wait for otherwise has been waited for in a pause before
+// it. To join a cgroup of v2 takes a grace period of the kernel's, 8 ms where little else happens.
 struct Runner {
   Fd line;  // its command goes there, and nothing else
   Fd reply;
@@ -92,13 +92,14 @@ class Living {
   std::atomic<uint32_t> number_{0};
   std::mutex lock_;
   void keep(Cgroup cgroup);
-  void dismiss_runner();          // for good
-  std::deque<Cgroup> kept_;       // under lock_
-  std::vector<Cgroup> spares_;    // under lock_
-  bool over_ = false;             // under lock_: nobody takes one any more
-  std::optional<Runner> runner_;  // under lock_
-  bool makes_runner_ = false;     // under lock_: there is one, or it is being made
-  bool no_runner_ = false;        // under lock_: all that is inside is being ended
+  std::optional<Runner> pop_runner(bool for_good);  // for good: there will be no other
+  void dismiss_runner();                            // for good
+  std::deque<Cgroup> kept_;                         // under lock_
+  std::vector<Cgroup> spares_;                      // under lock_
+  bool over_ = false;                               // under lock_: nobody takes one any more
+  std::optional<Runner> runner_;                    // under lock_
+  bool makes_runner_ = false;  // under lock_: there is one, or it is being made
+  bool no_runner_ = false;     // under lock_: all that is inside is being ended
   // Under lock_: how many commands were sent, and how many of those that may still run init hasn't
   // been told of as company of another. Each telling begins another turn.
   uint32_t sent_ = 0, untold_ = 0, turn_ = 0;

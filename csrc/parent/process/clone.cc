@@ -124,8 +124,8 @@ void clone_in_thread(Through& through) {
   await_end_of_thread(thread);
 }
 
-void settle(uint32_t& parent, ParentState state) {
-  __atomic_store_n(&parent, state, __ATOMIC_RELEASE);
+void settle(uint32_t& parent) {
+  __atomic_store_n(&parent, kParentStays, __ATOMIC_RELEASE);
   sys::call(SYS_futex, sys::arg(&parent), FUTEX_WAKE, 1);
 }
 
@@ -170,7 +170,7 @@ long clone_for_main_thread(kernel::CloneArgs& args, void (*entry)(void*), void* 
     return clone_and_wait(args, entry, argument);
   }
   if (through.result < 0) return through.result;
-  settle(parent, kParentStays);
+  settle(parent);
   await_clear(runs, *reinterpret_cast<const int*>(args.pidfd));
   return through.result;
 }
