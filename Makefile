@@ -58,7 +58,7 @@ cpp-tests:
 
 tidy: cpp-tests
 	sed -i 's/ -fno-tree-loop-distribute-patterns//g' $(BUILD)/compile_commands.json  # gcc's own
-	$(BIN)/clang-tidy -quiet -p $(BUILD) $(wildcard csrc/child/*.cc csrc/parent/*/*.cc csrc/helper/*.cc)
+	$(BIN)/clang-tidy -quiet -p $(BUILD) $(wildcard csrc/child/*/*.cc csrc/parent/*/*.cc csrc/helper/*.cc)
 
 # A minute of fuzzing whatever parses strangers' bytes; `make fuzz FUZZ_SECONDS=3600` goes on for longer.
 FUZZ_SECONDS ?= 60

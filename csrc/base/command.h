@@ -9,7 +9,8 @@ namespace pyminicon {
 // What a command's first process does when all is set up for it.
 enum class CommandKind : uint32_t {
   kExecute,     // execve
-  kServeFiles,  // works on files for the caller, who talks with it through stdio[0] (child/files.h)
+  kServeFiles,  // works on files for the caller, who talks with it through stdio[0]
+                // (child/files/files.h)
   kAwait,       // a runner: joins its cgroups and executes what another message brings
 };
 

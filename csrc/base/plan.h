@@ -272,7 +272,8 @@ struct RunPlan {
   ExecPlan exec;
 };
 
-// The key of a mount operation's id-mapped source, behind those of the layers (child/mapped.h).
+// The key of a mount operation's id-mapped source, behind those of the layers
+// (child/mounts/mapped.h).
 constexpr int32_t kMappedOp = 1 << 20;
 
 // Where the helper program maps the plan: any address that a static program never uses.

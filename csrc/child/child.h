@@ -1,10 +1,19 @@
-// The child side of a launch. Nothing here allocates, locks or calls libc; see base/syscall.h.
+// What the child side of a launch knows of itself. Nothing in this folder allocates, locks or calls
+// libc; see base/syscall.h.
 #pragma once
 
 #include "base/plan.h"
-#include "child/mapped.h"
 
 namespace pyminicon::child {
+
+// Sources that the parent has id-mapped (child/mounts/mapped.h).
+constexpr int kMostMapped = 253;  // SCM_MAX_FD
+
+struct Mapped {
+  int32_t keys[kMostMapped];  // a layer's index, or kMappedOp + the index of the mount operation
+  int fds[kMostMapped];       // detached mounts
+  int count = 0;
+};
 
 struct Child {
   Child(const LaunchPlan& the_plan, Report& the_report)
@@ -35,44 +44,5 @@ struct Child {
   bool bounded = false;         // the bounding set has been cut
   bool filtered = false;        // the filter has been loaded
 };
-
-// Becomes the container: runs every stage, then execve. Never returns; a failure is left in the
-// report and ends the process.
-[[noreturn]] void become(const LaunchPlan& plan, Report& report);
-
-// The stages, each in its own file; each answers 0 or -errno.
-long reset_signals(Child&);
-long enter_userns(Child&);
-long join_cgroups(Child&);
-long enter_cgroupns(Child&);
-long unshare_clock(Child&);
-long enter_timens(Child&);
-long set_hostname(Child&);
-long enter_network(Child&);
-long await_loopback(Child&);
-long write_sysctls(Child&);
-long make_mounts_private(Child&);
-long mount_root(Child&);
-long mount_before_sysfs(Child&);
-long mount_sysfs(Child&);
-long pivot(Child&);
-long open_gate(Child&);
-long hand_out(Child&);
-long park(Child&);
-long start_session(Child&);
-long take_terminal(Child&);
-long move_stdio(Child&);
-long set_rlimits(Child&);
-long limit_descriptors(Child&);
-long change_directory(Child&);
-long try_directory(Child&);
-long enter_directory(Child&);
-long change_user(Child&);
-long become_user(Child&);  // change_user, where the bounding set has been cut already
-long drop_capabilities(Child&);
-long restrict_execution(Child&);
-long load_seccomp(Child&);
-long close_descriptors(Child&);
-long execute(Child&);
 
 }  // namespace pyminicon::child

@@ -18,7 +18,7 @@
 
 #include "base/kernel.h"
 #include "base/syscall.h"
-#include "child/separate_memory.h"
+#include "child/birth/birth.h"
 #include "helper/pasta.h"
 #include "helper/reaper.h"
 

@@ -1,6 +1,6 @@
 """What is said between the caller and a file worker: one message for each request, one for each answer.
 
-The other side is csrc/child/files.h. It is a program of ours, but what it says is of names and files that strangers
+The other side is csrc/child/files/files.h. It is a program of ours, but what it says is of names and files that strangers
 made, and they may have found a way to speak for it: so whatever comes is looked at before it is used.
 """
 

@@ -1,6 +1,6 @@
 """From a checked Spec to the core's launch plan: every decision is made here, before anything runs.
 
-The order of the birth itself is the core's (csrc/child/child.cc); what the user orders is only the
+The order of the birth itself is the core's (csrc/child/birth/birth.cc); what the user orders is only the
 list of mounts. What a plain run doesn't need has rooms of its own (beside this module) and is loaded when it is asked for.
 """
 

@@ -36,7 +36,7 @@ def undefined(objects: list[Path]) -> set[str]:
 def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     place = tmp_path_factory.mktemp("objects")
     made = []
-    for source in sorted((SOURCES / "child").glob("*.cc")):
+    for source in sorted((SOURCES / "child").rglob("*.cc")):
         made.append(place / f"{source.stem}.o")
         subprocess.run([compiler(), *FLAGS, f"-I{SOURCES}", "-c", source, "-o", made[-1]], check=True)
     return made
@@ -47,6 +47,7 @@ def test_the_childs_objects_need_nothing_but_each_other(objects: list[Path]) -> 
         ["nm", "--defined-only", *objects], capture_output=True, text=True, check=True
     ).stdout
     own = {line.split()[-1] for line in text.splitlines() if len(line.split()) == 3}
+    assert len(objects) > 20
     assert len(own) > 20
     assert undefined(objects) - own - ALLOWED == set()
 
@@ -68,7 +69,7 @@ def test_a_call_into_libc_would_be_seen(objects: list[Path], tmp_path: Path) -> 
 
 @pytest.mark.parametrize("folder", ["child", "base"])
 def test_nothing_of_the_parents_is_included_on_the_childs_side(folder: str) -> None:
-    for source in [*(SOURCES / folder).glob("*.cc"), *(SOURCES / folder).glob("*.h")]:
+    for source in [*(SOURCES / folder).rglob("*.cc"), *(SOURCES / folder).rglob("*.h")]:
         text = source.read_text()
         assert '#include "parent/' not in text, source
         assert "Python.h" not in text, source

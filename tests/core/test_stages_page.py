@@ -7,7 +7,7 @@ from pathlib import Path
 from pyminicon import _core, _explain
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/stages.md"
-CHILD = Path(__file__).resolve().parents[2] / "csrc/child/child.cc"
+CHILD = Path(__file__).resolve().parents[2] / "csrc/child/birth/birth.cc"
 HEADER = Path(__file__).resolve().parents[2] / "csrc/base/stage.h"
 
 

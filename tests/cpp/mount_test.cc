@@ -1,5 +1,5 @@
-// Facts about child/mount.h that need no mount: how a target is found, and made.
-#include "child/mount.h"
+// Facts about child/mounts/mount.h that need no mount: how a target is found, and made.
+#include "child/mounts/mount.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

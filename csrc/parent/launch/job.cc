@@ -15,7 +15,7 @@
 #include <iterator>
 
 #include "base/message.h"
-#include "child/separate_memory.h"
+#include "child/birth/separate_memory.h"
 #include "parent/cgroup/oom_score.h"
 #include "parent/launch/id_maps.h"
 #include "parent/launch/idmapped.h"

@@ -15,7 +15,7 @@
 #include <iterator>
 
 #include "base/kernel.h"
-#include "child/mapped.h"
+#include "child/child.h"
 #include "parent/process/fd.h"
 #include "parent/process/standing.h"
 

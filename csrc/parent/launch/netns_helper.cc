@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <csignal>
 
-#include "child/network.h"
+#include "child/namespaces/network.h"
 #include "parent/process/clone.h"
 
 namespace pyminicon::parent {

@@ -15,7 +15,7 @@
 #include "base/clone.h"
 #include "base/kernel.h"
 #include "base/syscall.h"
-#include "child/separate_memory.h"
+#include "child/birth/separate_memory.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/helper_image.h"

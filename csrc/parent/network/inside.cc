@@ -9,7 +9,7 @@
 #include <cstring>
 #include <optional>
 
-#include "child/inside.h"
+#include "child/namespaces/inside.h"
 #include "parent/process/clone.h"
 
 namespace pyminicon::parent {

@@ -16,7 +16,7 @@
 
 #include "base/kernel.h"
 #include "base/message.h"
-#include "child/mount.h"
+#include "child/mounts/mount.h"
 #include "parent/process/failure.h"
 #include "parent/process/plain_file.h"
 

@@ -11,8 +11,8 @@
 
 namespace pyminicon::parent {
 
-// Receives the two descriptors that child/root.cc hands out. 0, or the errno for which they are
-// empty: a message that came without them says nothing of why (EMFILE).
+// Receives the two descriptors that child/mounts/root.cc hands out. 0, or the errno for which they
+// are empty: a message that came without them says nothing of why (EMFILE).
 int receive_pair(int socket, Fd& first, Fd& second);
 
 // Whether the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may

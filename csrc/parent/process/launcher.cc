@@ -20,7 +20,7 @@
 #include "base/clone.h"
 #include "base/message.h"
 #include "base/syscall.h"
-#include "child/launcher.h"
+#include "child/birth/launcher.h"
 #include "parent/process/clone.h"
 #include "parent/process/failure.h"
 #include "parent/process/fd.h"
