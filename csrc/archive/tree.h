@@ -14,7 +14,7 @@
 #include <string_view>
 
 #include "archive/header.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::archive {
 

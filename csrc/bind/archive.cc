@@ -2,7 +2,7 @@
 
 #include "archive/error.h"
 #include "archive/extractor.h"
-#include "bind/gil.h"
+#include "bind/values/gil.h"
 
 namespace pyminicon::bind {
 namespace {

@@ -4,9 +4,9 @@
 
 #include <cerrno>
 
-#include "bind/gil.h"
+#include "bind/values/gil.h"
+#include "parent/files/plain_file.h"
 #include "parent/plan/hidden.h"
-#include "parent/process/plain_file.h"
 
 namespace pyminicon::bind {
 namespace {

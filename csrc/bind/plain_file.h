@@ -1,7 +1,7 @@
-// Reading files that strangers may have put there (parent/process/plain_file.h).
+// Reading files that strangers may have put there (parent/files/plain_file.h).
 #pragma once
 
-#include "bind/from_python.h"
+#include "bind/values/from_python.h"
 
 namespace pyminicon::bind {
 

@@ -70,7 +70,7 @@ def test_the_exceptions_are_subprocess_own_and_made_once() -> None:
 
 
 def test_the_interpreters_lock_is_let_go_of_in_one_way() -> None:
-    """What takes it back in between (bind/gil.h) knows of no other: it would call Python without the lock."""
+    """What takes it back in between (bind/values/gil.h) knows of no other: it would call Python without the lock."""
     sources = [*(TOP / "csrc").rglob("*.cc"), *(TOP / "csrc").rglob("*.h")]
     others = ("gil_scoped_release", "gil_scoped_acquire", "PyEval_SaveThread", "PyGILState")
     found = {path.name for path in sources for word in others if word in path.read_text()}

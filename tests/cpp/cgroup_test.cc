@@ -23,7 +23,7 @@
 #include <thread>
 
 #include "parent/cgroup/file.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 using namespace pyminicon::parent;
 

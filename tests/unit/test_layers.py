@@ -25,8 +25,9 @@ FLOORS = (
 
 #: The rooms of the core. The child and the helper know nothing of the parent, whatever that includes of them.
 CORE_FLOORS = (
-    "base child child/mounts child/namespaces child/exec child/files child/init child/birth helper parent/process parent/network parent/reaper parent/cgroup parent/plan parent/living parent/launch parent/supervise "
-    "parent/pool archive bind".split()
+    "base child child/mounts child/namespaces child/exec child/files child/init child/birth helper parent parent/files parent/process "
+    "parent/inside parent/network parent/reaper parent/cgroup parent/plan parent/living parent/launch parent/supervise parent/pool archive "
+    "bind/values bind/containers bind".split()
 )
 
 CHILDS_SIDE = ("base", "child", "helper")

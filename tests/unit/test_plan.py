@@ -203,7 +203,7 @@ def test_how_often_each_processor_was_throttled_is_masked(
 def test_the_core_reads_each_field_that_a_plan_may_have_and_no_other() -> None:
     """mypy holds what the plan writes to the stub's names; this holds those to the core's."""
     top = Path(__file__).resolve().parents[2]
-    source = (top / "csrc/bind/from_python.cc").read_text()
+    source = (top / "csrc/bind/values/from_python.cc").read_text()
     read = set(re.findall(r'fields\.(?:value|text|list|get)\("(\w+)"', source))
     stub = ast.parse((top / "pyminicon/_core.pyi").read_text())
     (kind,) = (node for node in stub.body if isinstance(node, ast.ClassDef) and node.name == "PlanFields")

@@ -8,7 +8,7 @@
 #include <cerrno>
 
 #include "parent/cgroup/file.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 #include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "parent/cgroup/file.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

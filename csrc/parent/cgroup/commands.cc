@@ -20,7 +20,7 @@
 
 #include "parent/cgroup/cgroup.h"
 #include "parent/cgroup/file.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "parent/cgroup/cgroup.h"
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 namespace {

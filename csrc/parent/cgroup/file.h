@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

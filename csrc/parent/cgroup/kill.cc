@@ -12,7 +12,7 @@
 
 #include "parent/cgroup/cgroup.h"
 #include "parent/cgroup/file.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 #include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {

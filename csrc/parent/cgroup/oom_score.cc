@@ -6,7 +6,7 @@
 #include <string>
 
 #include "parent/cgroup/file.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

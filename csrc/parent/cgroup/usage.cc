@@ -10,7 +10,7 @@
 
 #include "parent/cgroup/cgroup.h"
 #include "parent/cgroup/figures.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -6,9 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "parent/failure.h"
+#include "parent/inside/collect.h"
 #include "parent/launch/job.h"
-#include "parent/process/collect.h"
-#include "parent/process/failure.h"
 
 namespace pyminicon::parent {
 namespace {

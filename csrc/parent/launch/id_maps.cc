@@ -9,9 +9,9 @@
 #include <cstdlib>
 
 #include "base/syscall.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
 #include "parent/process/own_proc.h"
 
 namespace pyminicon::parent {

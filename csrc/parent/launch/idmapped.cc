@@ -12,8 +12,8 @@
 
 #include "base/kernel.h"
 #include "base/message.h"
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 #include "parent/process/standing.h"
 
 namespace pyminicon::parent {

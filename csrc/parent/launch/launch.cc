@@ -1,9 +1,9 @@
 #include "parent/launch/launch.h"
 
+#include "parent/failure.h"
 #include "parent/launch/job.h"
 #include "parent/launch/memory_mode.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
 
 namespace pyminicon::parent {
 

@@ -9,10 +9,10 @@
 
 #include "base/plan.h"
 #include "parent/cgroup/cgroup.h"
+#include "parent/files/fd.h"
 #include "parent/launch/pasta.h"
 #include "parent/living/living.h"
 #include "parent/plan/spec.h"
-#include "parent/process/fd.h"
 #include "parent/process/patience.h"
 #include "parent/reaper/reaper.h"
 

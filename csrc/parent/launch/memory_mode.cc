@@ -16,7 +16,7 @@
 
 #include "base/kernel.h"
 #include "child/child.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 #include "parent/process/standing.h"
 
 namespace pyminicon::parent {

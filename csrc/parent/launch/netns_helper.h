@@ -2,8 +2,8 @@
 #pragma once
 
 #include "base/plan.h"
+#include "parent/files/fd.h"
 #include "parent/plan/spec.h"
-#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 

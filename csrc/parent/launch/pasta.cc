@@ -16,8 +16,8 @@
 #include "base/kernel.h"
 #include "base/syscall.h"
 #include "child/birth/separate_memory.h"
+#include "parent/failure.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
 #include "parent/process/own_proc.h"
 

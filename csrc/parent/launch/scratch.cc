@@ -14,7 +14,7 @@
 #include <mutex>
 #include <vector>
 
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 #include "parent/process/patience.h"
 
 namespace pyminicon::parent {

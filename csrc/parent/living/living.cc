@@ -9,7 +9,7 @@
 #include <string>
 
 #include "base/message.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -10,9 +10,9 @@
 
 #include "base/command.h"
 #include "parent/cgroup/cgroup.h"
+#include "parent/files/fd.h"
 #include "parent/plan/arena.h"
 #include "parent/plan/spec.h"
-#include "parent/process/fd.h"
 #include "parent/process/patience.h"
 
 namespace pyminicon::parent {

@@ -21,9 +21,9 @@
 
 #include "base/kernel.h"
 #include "base/message.h"
+#include "parent/failure.h"
 #include "parent/network/inside.h"
 #include "parent/network/pair.h"
-#include "parent/process/failure.h"
 #include "parent/process/patience.h"
 #include "parent/process/thread.h"
 

@@ -10,8 +10,8 @@
 #include <mutex>
 #include <vector>
 
+#include "parent/files/fd.h"
 #include "parent/network/inside.h"
-#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 

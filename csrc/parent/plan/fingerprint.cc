@@ -10,7 +10,7 @@
 #include <cerrno>
 
 #include "base/kernel.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 namespace {

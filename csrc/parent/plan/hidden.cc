@@ -14,9 +14,9 @@
 #include <memory>
 #include <string_view>
 
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
-#include "parent/process/plain_file.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
+#include "parent/files/plain_file.h"
 #include "parent/reaper/reaper.h"
 
 namespace pyminicon::parent {

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 

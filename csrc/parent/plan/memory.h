@@ -4,8 +4,8 @@
 #include <cstddef>
 
 #include "base/plan.h"
+#include "parent/files/fd.h"
 #include "parent/plan/arena.h"
-#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 

@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -11,9 +11,9 @@
 #include <deque>
 #include <mutex>
 
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
 #include "parent/process/thread.h"
 
 namespace pyminicon::parent {

@@ -13,10 +13,10 @@
 #include <utility>
 
 #include "base/message.h"
+#include "parent/failure.h"
 #include "parent/launch/job.h"
 #include "parent/plan/placeholder_id.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
 #include "parent/process/patience.h"
 #include "parent/process/thread.h"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "base/kernel.h"
-#include "parent/process/own_fds.h"
+#include "parent/files/own_fds.h"
 
 namespace pyminicon::parent {
 

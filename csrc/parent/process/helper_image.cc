@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "helper_blob.h"  // made by the build: kHelperBlob
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -1,7 +1,7 @@
 // The helper program (csrc/helper) as a sealed file in memory.
 #pragma once
 
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

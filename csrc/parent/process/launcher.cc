@@ -21,9 +21,9 @@
 #include "base/message.h"
 #include "base/syscall.h"
 #include "child/birth/launcher.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
 
 namespace pyminicon::parent {
 namespace {

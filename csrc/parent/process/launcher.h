@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/kernel.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

@@ -1,7 +1,7 @@
 // Whose processes /proc tells of.
 #pragma once
 
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 

@@ -9,8 +9,8 @@
 #include <exception>
 #include <memory>
 
-#include "parent/process/failure.h"
-#include "parent/process/fd.h"
+#include "parent/failure.h"
+#include "parent/files/fd.h"
 #include "parent/process/thread.h"
 
 namespace pyminicon::parent {

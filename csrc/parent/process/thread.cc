@@ -7,7 +7,7 @@
 #include <thread>
 #include <utility>
 
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 namespace {

@@ -16,8 +16,8 @@
 #include "base/message.h"
 #include "base/syscall.h"
 #include "base/text.h"
+#include "parent/failure.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
 #include "parent/process/helper_image.h"
 #include "parent/process/patience.h"
 

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "base/reaper_table.h"
-#include "parent/process/fd.h"
+#include "parent/files/fd.h"
 
 namespace pyminicon::parent {
 

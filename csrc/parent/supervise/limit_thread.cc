@@ -13,8 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "parent/failure.h"
 #include "parent/process/clone.h"
-#include "parent/process/failure.h"
 #include "parent/process/thread.h"
 
 namespace pyminicon::parent {

@@ -9,7 +9,7 @@
 #include <cerrno>
 
 #include "base/syscall.h"
-#include "parent/process/failure.h"
+#include "parent/failure.h"
 
 namespace pyminicon::parent {
 

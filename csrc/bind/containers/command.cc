@@ -1,0 +1,291 @@
+#include "bind/containers/command.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <tuple>
+
+#include "base/kernel.h"
+#include "bind/containers/run.h"
+#include "bind/values/from_python.h"
+#include "bind/values/gil.h"
+#include "parent/failure.h"
+#include "parent/inside/collect.h"
+#include "parent/launch/command.h"
+#include "parent/process/patience.h"
+#include "parent/supervise/pauses.h"
+
+namespace pyminicon::bind {
+namespace {
+
+using parent::CommandSpec;
+using parent::Launched;
+
+// What it takes to reach the init of a container, whoever closes that meanwhile.
+std::shared_ptr<parent::Living> living_of(Handle& handle) {
+  const NoGil nogil;
+  if (!handle.container().owned()) return nullptr;
+  const std::lock_guard lock(handle.guarded->lock);
+  if (handle.container().reaped) return nullptr;
+  return handle.container().living;
+}
+
+std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
+  auto living = living_of(handle);
+  if (!living) throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  return living;
+}
+
+parent::CommandGroup group_for(Handle& handle) {
+  const NoGil nogil;
+  const std::lock_guard lock(handle.guarded->lock);
+  const Launched& container = handle.container();
+  if (container.reaped || container.doomed || !container.living) {
+    throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  }
+  return parent::group_for_command(handle.container());
+}
+
+using Who = decltype(Request::who);
+
+// As whom the container is run, or as `who`.
+CommandSpec command_of(const parent::Living& living, const Who& who) {
+  CommandSpec command = living.ground().usual;
+  if (!who) return command;
+  command.ids.change = 1;
+  command.ids.uid = std::get<0>(*who);
+  command.ids.gid = std::get<1>(*who);
+  command.groups.clear();
+  if (command.ids.set_groups != 0) command.groups = std::get<2>(*who);
+  return command;
+}
+
+CommandSpec command_of(const parent::Living& living, const Request& request) {
+  CommandSpec command = command_of(living, request.who);
+  command.exec = make_exec(request.exec_spec);
+  return command;
+}
+
+// A command's streams, and what else its start is told.
+struct CommandStart {
+  CommandStart(Handle& handle, const Request& request, int64_t deadline) {
+    open_stdio(request.stdio, options, ends, handle.streams);
+    options.pass = request.pass_fds;
+    options.terminal = request.terminal;
+    options.trace = request.trace;
+    options.deadline = deadline;
+    options.cancel = request.cancel_fd;
+  }
+  parent::LaunchOptions options;
+  ChildEnds ends;
+};
+
+void begin(Handle& handle, Handle& container, const CommandSpec& command,
+           parent::LaunchOptions& options) {
+  const auto living = insist_on_living(container);
+  handle.id = container.id;
+  parent::CommandGroup group = group_for(container);
+  options.interrupted = check_signals;
+  const NoGil nogil;
+  handle.container() = parent::start_command(living, command, options, std::move(group));
+}
+
+// True where somebody waited for it inside.
+bool begin_in_runner(Handle& handle, Handle& container,
+                     const std::shared_ptr<parent::Living>& living, const CommandSpec& command,
+                     const parent::LaunchOptions& options) {
+  std::optional<parent::Runner> runner;
+  uint64_t memory_limit = 0;
+  {
+    const std::lock_guard lock(container.guarded->lock);
+    const Launched& about = container.container();
+    if (about.reaped || about.doomed || !about.living) return false;
+    memory_limit = about.memory_limit;
+    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0);
+  }
+  if (!runner) return false;
+  auto made = parent::send_to_runner(living, command, options, std::move(*runner), memory_limit);
+  if (!made) return false;
+  handle.id = container.id;
+  handle.container() = std::move(*made);
+  return true;
+}
+
+// One that isn't heard of before its end: by a runner where there is one. `ahead`: whether it may.
+void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
+                   const CommandSpec& command, parent::LaunchOptions& options, bool ahead) {
+  bool begun = false;
+  if (ahead && command.quiet) {
+    const NoGil nogil;
+    begun = begin_in_runner(handle, container, living, command, options);
+  }
+  if (!begun) begin(handle, container, command, options);
+  const NoGil nogil;
+  bool another = false;
+  {
+    const std::lock_guard lock(container.guarded->lock);
+    another = parent::wants_runner(container.container());
+  }
+  if (another) parent::expect_pause(container.guarded);
+}
+
+Outcome run_once(Handle& container, const Request& request, const SetupTimes& times, bool ahead) {
+  Released<Handle> handle(new Handle);
+  const auto living = insist_on_living(container);
+  CommandSpec command = command_of(*living, request);
+  command.quiet = !request.trace;
+  try {
+    CommandStart start(*handle, request, times.first());
+    begin_quietly(*handle, container, living, command, start.options, ahead);
+  } catch (const parent::SetupTimeout&) {
+    return times.passed();
+  }
+  return finish_run(std::move(handle), request, times.begun, nullptr,
+                    [&living, &command](Launched& made, const parent::Outcome&) {
+                      parent::insist_on_beginning(made, *living, command);
+                    });
+}
+
+Outcome run_command(Handle& container, const Request& request) {
+  const SetupTimes times(request);
+  try {
+    return run_once(container, request, times, true);
+  } catch (const parent::RunnerGone&) {
+    return run_once(container, request, times, false);
+  }
+}
+
+Released<Handle> start_command(Handle& container, const Request& request) {
+  Released<Handle> handle(new Handle);
+  {
+    const CommandSpec command = command_of(*insist_on_living(container), request);
+    CommandStart start(*handle, request, deadline_in(request.wall_time, parent::now_ns()));
+    begin(*handle, container, command, start.options);
+  }
+  hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
+  return handle;
+}
+
+// What is begun by an event loop: sent at once or not at all (EAGAIN), and heard of later.
+class Begun {
+ public:
+  Begun(Handle& container, const Request& request)
+      : living_(insist_on_living(container)),
+        command_(command_of(*living_, request)),
+        wall_time_(request.wall_time),
+        cpu_time_(request.cpu_time),
+        max_output_(request.max_output) {
+    CommandStart start(*handle_, request, 0);
+    handle_->id = container.id;
+    try {
+      handle_->container() =
+          parent::send_command(living_, command_, start.options, group_for(container));
+    } catch (const parent::SetupTimeout&) {
+      throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+    }
+  }
+
+  int fd() const { return handle_ ? handle_->container().pidfd.get() : -1; }
+
+  // The command once it runs; None: not yet.
+  py::object result() {
+    if (!handle_) throw std::logic_error("the command has been handed over");
+    if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
+    hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
+    return py::cast(Released<Handle>(handle_.release()));
+  }
+
+  // It is to be ended, whatever has become of it: its handle.
+  py::object given_up() {
+    if (!handle_) throw std::logic_error("the command has been handed over");
+    handle_->container().unborn = false;
+    handle_->container().kill();
+    return py::cast(Released<Handle>(handle_.release()));
+  }
+
+ private:
+  std::shared_ptr<parent::Living> living_;
+  CommandSpec command_;
+  Seconds wall_time_;
+  double cpu_time_;
+  MostOutput max_output_;
+  std::unique_ptr<Handle> handle_ =
+      std::make_unique<Handle>();  // let go of without the GIL, as this
+};
+
+// A process inside that works on files for whoever has the other end of `socket`. `strict`: without
+// capabilities, so that modes hold for root as well.
+Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int socket) {
+  Released<Handle> handle(new Handle);
+  CommandSpec command = command_of(*insist_on_living(container), who);
+  command.kind = CommandKind::kServeFiles;
+  if (strict) command.capabilities = 0;
+  parent::LaunchOptions options;
+  options.stdio[0] = socket;
+  options.stdio[1] = options.stdio[2] = kNullDevice;
+  constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
+  options.deadline = parent::now_ns() + kPatience;
+  begin(*handle, container, command, options);
+  handle->container().alone = true;
+  handle->container().given_up = true;  // nobody waits for its end: a file system may hold it
+  return handle;
+}
+
+// As the caller's own PID namespace counts; None where that can't be told.
+py::object host_pid(const Handle& handle) {
+  const parent::Launched& one = handle.container();
+  const int pidfd = one.command ? one.command->pidfd() : one.pidfd.get();
+  char path[48], text[256];
+  std::snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+  const parent::Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const ssize_t got = file ? ::read(file.get(), text, sizeof text - 1) : -1;
+  if (got <= 0) return py::none();
+  text[got] = 0;
+  const char* line = std::strstr(text, "\nPid:");
+  const long pid = line != nullptr ? std::strtol(line + 5, nullptr, 10) : 0;
+  return pid > 0 ? py::object(py::int_(pid)) : py::none();
+}
+
+}  // namespace
+
+void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& handle) {
+  py::class_<Begun, Released<Begun>>(module, "Begun")
+      .def(py::init<Handle&, const Request&>())
+      .def_property_readonly("fd", &Begun::fd)
+      .def("result", &Begun::result)
+      .def("given_up", &Begun::given_up);
+  handle.def("run_command", &run_command)
+      .def("start_command", &start_command)
+      .def("serve_files", &serve_files)
+      .def_property_readonly("host_pid", &host_pid)
+      .def_property_readonly("ending",
+                             [](Handle& h) {
+                               const auto living = living_of(h);
+                               return !living || living->ended();
+                             })
+      .def_property_readonly("uid",
+                             [](Handle& h) {
+                               const auto living = living_of(h);
+                               return living ? living->ground().usual.ids.uid : 0;
+                             })
+      .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
+      .def_property_readonly(
+          "counts_cpu_time",
+          [](Handle& h) {
+            const NoGil nogil;
+            const std::lock_guard lock(h.guarded->lock);
+            const auto& [cgroup, living] = std::tie(h.container().cgroup, h.container().living);
+            return living && living->lives() && cgroup && cgroup->cpu_seconds().has_value();
+          })
+      .def("close_living",
+           [](Handle& h) {
+             const auto living = living_of(h);
+             if (living && living->lives()) living->close();
+             return living && living->lives();
+           })
+      .def("terminate", [](Handle& h, uint32_t number) {
+        if (const auto living = living_of(h)) living->order(InitOrder::kTerminate, number);
+      });
+}
+
+}  // namespace pyminicon::bind
