@@ -121,7 +121,8 @@ class _Loop:
         return lambda: self.runner.run_until_complete(once())
 
 
-def _product(rung: Rung, ground: Ground, stack: contextlib.ExitStack) -> Case | None:
+def product(rung: Rung, ground: Ground, stack: contextlib.ExitStack) -> Case | None:
+    """What the product has to do on this rung; None where only the floor can stand."""
     if rung.options is None:
         return None
     import pyminicon
@@ -192,11 +193,11 @@ def measure(
         for rung in chosen:
             found = _floors(rung, ground, stack)
             try:
-                product = _product(rung, ground, stack)
+                ours = product(rung, ground, stack)
             except Exception as error:
                 missing[f"product {rung.name}"] = f"{type(error).__name__}: {error}"
-                product = None
-            for case in [*found, *([product] if product else [])]:
+                ours = None
+            for case in [*found, *([ours] if ours else [])]:
                 if why := _possible(case):
                     missing[case.name] = why
                 else:

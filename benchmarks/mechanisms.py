@@ -131,7 +131,8 @@ def taken_out(tree: Path, mechanism: Mechanism) -> None:
         (tree / name).write_text(text.replace(there, instead))
 
 
-def _install(tree: Path, into: Path) -> None:
+def install(tree: Path, into: Path) -> None:
+    """What ``tree`` is built to, into a directory of its own."""
     report.show(f"building {into.name}")
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(into), str(tree)]
     subprocess.run([*command, "--disable-pip-version-check"], check=True)
@@ -157,7 +158,7 @@ def whole_build(folder: Path, installed: bool) -> Path:
     if installed and not whole.exists():
         shutil.copytree(Path(pyminicon.__file__).parent, whole / "pyminicon")
     elif not whole.exists():
-        _install(_copy(folder), whole)
+        install(_copy(folder), whole)
         shutil.rmtree(folder / "tree")
     return whole
 
@@ -170,7 +171,7 @@ def variant(folder: Path, mechanism: Mechanism) -> Path:
     if _compiled(mechanism):
         tree = _copy(folder)
         taken_out(tree, mechanism)
-        _install(tree, place)
+        install(tree, place)
         shutil.rmtree(tree)
     else:
         shutil.copytree(folder / "whole", place)

@@ -82,6 +82,16 @@ def _spawn_in_asyncio(program: str) -> Callable[[], Awaitable[object]]:
     return once
 
 
+def product_makers(ground: Ground, stack: contextlib.ExitStack) -> dict[str, Make]:
+    """What is the product's in threads."""
+    import pyminicon
+
+    command = [rootfs.PROGRAM]
+    run = checked(pyminicon.run, command, image=ground.root)
+    template = checked(stack.enter_context(pyminicon.Template(image=ground.root)).run, command)
+    return {"pyminicon.run": lambda: run, "Template.run": lambda: template}
+
+
 def _makers(ground: Ground, stack: contextlib.ExitStack) -> dict[str, Make]:
     program = ground.root + rootfs.PROGRAM
     makers: dict[str, Make] = {
@@ -89,23 +99,22 @@ def _makers(ground: Ground, stack: contextlib.ExitStack) -> dict[str, Make]:
         "subprocess.run bare": lambda: lambda: subprocess.run([program], check=True),
     }
     with contextlib.suppress(ImportError, AttributeError):
-        import pyminicon
-
-        command = [rootfs.PROGRAM]
-        run = checked(pyminicon.run, command, image=ground.root)
-        makers["pyminicon.run"] = lambda: run
-        template = checked(stack.enter_context(pyminicon.Template(image=ground.root)).run, command)
-        makers["Template.run"] = lambda: template
+        makers.update(product_makers(ground, stack))
     return makers
+
+
+def async_product_makers(ground: Ground) -> dict[str, Callable[[], Awaitable[object]]]:
+    """What is the product's on a loop."""
+    import pyminicon
+
+    aio = pyminicon.aio
+    return {"pyminicon.aio.run": lambda: aio.run([rootfs.PROGRAM], image=ground.root)}
 
 
 def _async_makers(ground: Ground) -> dict[str, Callable[[], Awaitable[object]]]:
     makers = {"asyncio subprocess bare": _spawn_in_asyncio(ground.root + rootfs.PROGRAM)}
     with contextlib.suppress(ImportError, AttributeError):
-        import pyminicon
-
-        aio = pyminicon.aio
-        makers["pyminicon.aio.run"] = lambda: aio.run([rootfs.PROGRAM], image=ground.root)
+        makers.update(async_product_makers(ground))
     return makers
 
 
