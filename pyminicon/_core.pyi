@@ -143,6 +143,8 @@ class Request:
     trim: bool
     who: Who | None
     """Of a command; None: as the container is run."""
+    clock: tuple[Any, ...] | None
+    """Of a command: the cgroup that counts its processor time where the container's doesn't (pyminicon.cgroups)."""
     gate: Gate | None
     """What its network is served by."""
     gate_port: int
@@ -327,7 +329,7 @@ class Handle:
 
     @property
     def counts_cpu_time(self) -> bool:
-        """Whether its commands have cgroups that do."""
+        """Whether its cgroup does."""
 
     @property
     def takes_commands(self) -> bool:

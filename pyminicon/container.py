@@ -705,15 +705,15 @@ class Container(_Attended[AnyStr], Running):
         """Runs ``args`` in this container and waits for it: :func:`pyminicon.run` with the options of a command.
 
         ``env cwd user stdin stdout stderr input capture_output text encoding errors timeout check wall_time
-        max_output pass_fds trace``; what isn't given comes from the container. A ``timeout`` or limit ends every
-        process that has come of it, and nothing else in the container. Takes a container that was started
-        without args, or with ``init=True``. Raises ContainerEnded once it has ended.
+        cpu_time max_output overflow pass_fds trace``; what isn't given comes from the container. A ``timeout`` or
+        limit ends every process that has come of it, and nothing else in the container. Takes a container that was
+        started without args, or with ``init=True``. Raises ContainerEnded once it has ended.
         """
         trace: bool = take_flag(options, "trace")
         begun: float | None = time.monotonic() if "timeout" in options else None
         asked: Command = self._asked(args, options, NOT_RUN)
         request = run_request(asked.spec, asked.exec_spec, trace, begun)
-        request.who = asked.who
+        asked.asked(request)
         try:
             outcome = ask(self._handle.run_command, asked.spec, request)
         except errors.LaunchError as error:
@@ -925,7 +925,7 @@ class Container(_Attended[AnyStr], Running):
         _bury()
         try:
             request = request_of(spec, asked.exec_spec, trace)
-            request.who = asked.who
+            asked.asked(request)
             handle = self._handle.start_command(request)
             begun_with(spec, handle)
         except errors.LaunchError as error:

@@ -27,7 +27,7 @@ async def begin(
     """A command that runs. ``deadline``: when it is given up, by the loop's clock; TimeoutError then."""
     loop = watch.loop
     request = limits.request(asked.spec, asked.exec_spec)
-    request.who = asked.who
+    asked.asked(request)
     while True:
         try:
             begun = await _begun(watch, box, request, deadline)

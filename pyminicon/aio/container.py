@@ -451,9 +451,11 @@ class AsyncContainer(_Attended[AnyStr], Running):
             raise ContainerEnded(self.id, errors.check_status(self.returncode), self.limit)
         if not self._takes_commands:
             raise without_init()
-        if options.get("user") is None:
+        counted = options.get("cpu_time") is None or self._handle.counts_cpu_time
+        if options.get("user") is None and counted:
             return command(self, args, options, refused)
-        # Users are looked up in files inside, which may lie wherever their owner has put them.
+        # Users are looked up in files inside, which may lie wherever their owner has put them; and what counts
+        # processor time may have to be asked of systemd.
         return await in_thread(self._loop, lambda: command(self, args, options, refused), None)
 
     async def _insist_on_life(self, error: LaunchError) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     #: role of the directory, file, value
     Change = tuple[int, bytes, bytes]
 
-__all__ = ["Limits", "check", "plan", "plan_update"]
+__all__ = ["Limits", "check", "plan", "plan_clock", "plan_update"]
 
 # What a directory is for; csrc/parent/cgroup/cgroup.h has the same numbers.
 MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES, SHOWN = (1 << bit for bit in range(10))
@@ -62,13 +62,15 @@ def plan(limits: Limits | None, dry: bool = False) -> Plan | None:
     """
     if limits is None:
         return None
-    trees = cgroup_tree.trees()
-    builder = _Builder(trees, limits, dry)
+    return _carried_out(_Builder(cgroup_tree.trees(), limits, dry))
+
+
+def _carried_out(builder: _Builder) -> Plan | None:
     builder.choose()
     late_freezer, late_freezer_v2 = builder.late_freezer()
     above = [late_freezer] if late_freezer else []
-    if not dry:
-        cgroup_sweep.sweep(trees, above + [os.fsdecode(entry[0]) for entry in builder.directories])
+    if not builder.dry:
+        cgroup_sweep.sweep(builder.trees, above + [os.fsdecode(entry[0]) for entry in builder.directories])
     builder.write_limits()
     if not builder.directories:
         return None  # usage=True where there is no tree: what the kernel can't tell is None
@@ -77,12 +79,34 @@ def plan(limits: Limits | None, dry: bool = False) -> Plan | None:
         builder.directories,
         builder.writes,
         DENIED.encode(),
-        limits.memory is not None,
+        builder.limits.memory is not None,
         builder.shared_memory_is_unsafe,
         os.fsencode(late_freezer),
         late_freezer_v2,
         builder.by_launcher,
     )
+
+
+def plan_clock() -> Plan:
+    """What counts the processor time of one command, in a container whose own cgroup doesn't count.
+
+    It is joined while the container runs, for which v1 makes nobody wait, so on hybrid machines it is v1's. Raises
+    :class:`SpecError` where the container has to be started with a cgroup, or as :func:`plan` does.
+    """
+    limits = check(need_cpu_time=True)
+    assert limits is not None
+    trees = cgroup_tree.trees()
+    builder = _Builder(trees, limits, False)
+    if builder._may_use(trees.v1.get("cpuacct")):
+        builder.prefers_v2 = False
+    made = _carried_out(builder)
+    assert made is not None
+    if made[-1]:
+        raise SpecError(
+            "cpu_time",
+            "of one command takes a container with a limit or usage=True here: what runs in a login session can't be moved",
+        )
+    return made
 
 
 def plan_update(limits: Limits) -> list[Change]:

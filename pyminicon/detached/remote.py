@@ -98,6 +98,10 @@ class Container(Far):
         """Asks for a command, and doesn't wait for it. Raises Silent after ``within`` seconds."""
         if request.pass_fds:
             raise errors.SpecError("pass_fds", "can't be given to a container that another process keeps")
+        if request.clock is not None:
+            raise errors.SpecError(
+                "cpu_time", "of one command takes a container that this version has started"
+            )
         words = {
             "exec_spec": request.exec_spec,
             "who": request.who,

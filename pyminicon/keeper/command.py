@@ -200,10 +200,11 @@ def request_of(keeper: Keeper, args: Any, options: dict[str, Any], streams: list
     candidates = [program] if "/" in program else [f"{directory or '.'}/{program}" for directory in path]
     variables = [f"{key}={value}" for key, value in environment.items()]
     exec_spec = candidates, list(args), variables, options.get("cwd") or box.cwd
-    return asked(exec_spec, streams, who, tty, None, 0.0, None)
+    return asked(box, exec_spec, streams, who, tty, None, 0.0, None)
 
 
 def asked(
+    box: Box,
     exec_spec: _core.ExecSpec,
     streams: list[int],
     who: _core.Who | None,
@@ -223,6 +224,10 @@ def asked(
         max_output=max_output,
     )
     request.who, request.terminal = who, terminal
+    if cpu_time and not box._handle.counts_cpu_time:
+        from pyminicon import cgroups
+
+        request.clock = cgroups.plan_clock()
     return request
 
 

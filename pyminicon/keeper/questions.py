@@ -30,7 +30,7 @@ def about(keeper: Keeper) -> dict[str, Any]:
         "args": box.args,
         "startup": box.startup,
         "uid": box._handle.uid,
-        "counts_cpu_time": box._handle.counts_cpu_time,
+        "counts_cpu_time": True,  # of a command, by a cgroup that its keeper plans where there is none
         "has_limits": box.has_limits,
         "environment": keeper.fields["environment"],
         "cwd": keeper.fields["cwd"],
@@ -77,7 +77,7 @@ def _exec(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> A
 def _command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> Answer:
     """One that was checked elsewhere."""
     _insist_on_going(keeper)
-    request = asked(streams=_streams(message, fds), **message["request"])
+    request = asked(keeper.box, streams=_streams(message, fds), **message["request"])
     client.command = Command(keeper, client, request, _taken(fds))
     return None
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, Protocol
 
-    from pyminicon import _core
+    from pyminicon import _core, cgroups
     from pyminicon.options.users import Identity
     from pyminicon.plan import ExecSpec, Plan
 
@@ -33,14 +33,26 @@ _PATIENCE = 10.0  # seconds for a file system inside to tell of them
 
 
 class Command:
-    """One command: its options, what is executed, and as whom (None: as the container is)."""
+    """One command: its options, what is executed, as whom (None: as the container is), and what counts its processor
+    time where the container's cgroup doesn't."""
 
-    __slots__ = ("exec_spec", "spec", "who")
+    __slots__ = ("clock", "exec_spec", "spec", "who")
 
-    def __init__(self, spec: Spec, exec_spec: ExecSpec, who: tuple[int, int, list[int]] | None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        exec_spec: ExecSpec,
+        who: tuple[int, int, list[int]] | None,
+        clock: cgroups.Plan | None,
+    ) -> None:
         self.spec: Spec = spec
         self.exec_spec: ExecSpec = exec_spec
         self.who: tuple[int, int, list[int]] | None = who
+        self.clock: cgroups.Plan | None = clock
+
+    def asked(self, request: _core.Request) -> None:
+        """What the core is asked besides for a command."""
+        request.who, request.clock = self.who, self.clock
 
 
 def container(options: dict[str, Any]) -> tuple[list[str | bytes], dict[str, Any]]:
@@ -65,10 +77,6 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
             known = name in specs.EACH_RUN or name in specs.LIMITS or hasattr(Spec, name)
             raise SpecError(name, "is the container's, not a command's" if known else "no such option")
     spec = specs.parse(args, options, refused)
-    if spec.cpu_time is not None and not box._handle.counts_cpu_time:
-        raise SpecError(
-            "cpu_time", "needs a container without args, with usage=True or cpu_time, whose cgroup counts"
-        )
     if spec.tty and not _is_terminal(spec.stdin):
         raise SpecError("tty", "takes a terminal as stdin; without stdin, stdout and stderr it makes one")
     environment = {**box._plan.environment, **(box._spec.env or {})}
@@ -80,7 +88,13 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
         who = found.uid, found.gid, [found.gid, *found.groups]
         if "HOME" not in (box._spec.env or {}):
             environment["HOME"] = found.home
-    return Command(spec, _exec_spec(box, spec, {**environment, **(spec.env or {})}), who)
+    exec_spec = _exec_spec(box, spec, {**environment, **(spec.env or {})})
+    clock = None
+    if spec.cpu_time is not None and not box._handle.counts_cpu_time:
+        from pyminicon import cgroups
+
+        clock = cgroups.plan_clock()
+    return Command(spec, exec_spec, who, clock)
 
 
 def _is_terminal(stdin: Any) -> bool:

@@ -364,6 +364,41 @@ def test_on_a_v1_machine_they_come_from_v1(machine: Machine) -> None:
     assert directories == [("cpuacct", cgroups.CPU_TIME, True), ("freezer", cgroups.FREEZER, True)]
 
 
+def test_one_command_is_counted_where_nobody_waits_to_join(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clock() -> list[tuple[str, int]]:
+        directories = cgroups.plan_clock()[1]
+        return [(("cpuacct", "unified")["/unified" in os.fsdecode(row[0])], row[2]) for row in directories]
+
+    v2 = cgroups.V2 | cgroups.FREEZER | cgroups.CPU_TIME
+    machine(v2=["memory"])
+    assert clock() == [("unified", v2)]
+    machine(v1=["memory", "pids"], v2=[])
+    assert clock() == [("unified", v2)]
+    machine(v1=["memory", "cpuacct", "freezer"], v2=[])
+    assert clock() == [("cpuacct", cgroups.CPU_TIME)]
+    may_not = {"cpuacct"}
+    monkeypatch.setattr(os, "access", lambda path, *_, **__: not any(name in str(path) for name in may_not))
+    assert clock() == [("unified", v2)]
+    may_not.add("unified")  # whoever can't make one is told so when it is made
+    assert clock() == [("cpuacct", cgroups.CPU_TIME)]
+    machine()
+    with pytest.raises(LaunchError, match="no cgroup tree that counts"):
+        cgroups.plan_clock()
+
+
+def test_where_only_a_birth_leads_into_a_cgroup_one_command_has_none(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(v2=["memory"])
+    plan = cgroups.plan(cgroups.check(need_cpu_time=True))
+    assert plan is not None
+    monkeypatch.setattr(cgroups, "_carried_out", lambda _: (*plan[:-1], True))
+    with pytest.raises(SpecError, match=r"cpu_time.*usage=True"):
+        cgroups.plan_clock()
+
+
 def test_without_any_tree_a_limit_is_an_error_and_accounting_is_not(machine: Machine) -> None:
     machine()
     assert cgroups.plan(cgroups.check(usage=True)) is None

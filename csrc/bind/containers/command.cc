@@ -36,14 +36,25 @@ std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
   return living;
 }
 
-parent::CommandGroup group_for(Handle& handle) {
+// What the cgroup of a command has to count, and by what where its container's doesn't.
+struct Counting {
+  Counting() = default;
+  explicit Counting(const Request& request) : timed(request.cpu_time > 0) {
+    if (timed && !request.clock.is_none()) clock = cgroup_of(request.clock);
+  }
+  bool timed = false;
+  std::optional<parent::CgroupSpec> clock;
+};
+
+parent::CommandGroup group_for(Handle& handle, const Counting& counting) {
   const NoGil nogil;
   const std::lock_guard lock(handle.guarded->lock);
   const Launched& container = handle.container();
   if (container.reaped || container.doomed || !container.living) {
     throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
   }
-  return parent::group_for_command(handle.container());
+  const parent::CgroupSpec* const clock = counting.clock ? &*counting.clock : nullptr;
+  return parent::group_for_command(handle.container(), counting.timed, clock);
 }
 
 using Who = decltype(Request::who);
@@ -81,10 +92,10 @@ struct CommandStart {
 };
 
 void begin(Handle& handle, Handle& container, const CommandSpec& command,
-           parent::LaunchOptions& options) {
+           parent::LaunchOptions& options, const Counting& counting) {
   const auto living = insist_on_living(container);
   handle.id = container.id;
-  parent::CommandGroup group = group_for(container);
+  parent::CommandGroup group = group_for(container, counting);
   options.interrupted = check_signals;
   const NoGil nogil;
   handle.container() = parent::start_command(living, command, options, std::move(group));
@@ -113,13 +124,14 @@ bool begin_in_runner(Handle& handle, Handle& container,
 
 // One that isn't heard of before its end: by a runner where there is one. `ahead`: whether it may.
 void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
-                   const CommandSpec& command, parent::LaunchOptions& options, bool ahead) {
+                   const CommandSpec& command, parent::LaunchOptions& options,
+                   const Counting& counting, bool ahead) {
   bool begun = false;
-  if (ahead && command.quiet) {
+  if (ahead && command.quiet && !counting.clock) {
     const NoGil nogil;
     begun = begin_in_runner(handle, container, living, command, options);
   }
-  if (!begun) begin(handle, container, command, options);
+  if (!begun) begin(handle, container, command, options, counting);
   const NoGil nogil;
   bool another = false;
   {
@@ -136,7 +148,7 @@ Outcome run_once(Handle& container, const Request& request, const SetupTimes& ti
   command.quiet = !request.trace;
   try {
     CommandStart start(*handle, request, times.first());
-    begin_quietly(*handle, container, living, command, start.options, ahead);
+    begin_quietly(*handle, container, living, command, start.options, Counting(request), ahead);
   } catch (const parent::SetupTimeout&) {
     return times.passed();
   }
@@ -160,7 +172,7 @@ Released<Handle> start_command(Handle& container, const Request& request) {
   {
     const CommandSpec command = command_of(*insist_on_living(container), request);
     CommandStart start(*handle, request, deadline_in(request.wall_time, parent::now_ns()));
-    begin(*handle, container, command, start.options);
+    begin(*handle, container, command, start.options, Counting(request));
   }
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
   return handle;
@@ -178,8 +190,8 @@ class Begun {
     CommandStart start(*handle_, request, 0);
     handle_->id = container.id;
     try {
-      handle_->container() =
-          parent::send_command(living_, command_, start.options, group_for(container));
+      handle_->container() = parent::send_command(living_, command_, start.options,
+                                                  group_for(container, Counting(request)));
     } catch (const parent::SetupTimeout&) {
       throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
     }
@@ -225,7 +237,7 @@ Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int
   options.stdio[1] = options.stdio[2] = kNullDevice;
   constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
   options.deadline = parent::now_ns() + kPatience;
-  begin(*handle, container, command, options);
+  begin(*handle, container, command, options, {});
   handle->container().alone = true;
   handle->container().given_up = true;  // nobody waits for its end: a file system may hold it
   return handle;
@@ -269,14 +281,13 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
                                return living ? living->ground().usual.ids.uid : 0;
                              })
       .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
-      .def_property_readonly(
-          "counts_cpu_time",
-          [](Handle& h) {
-            const NoGil nogil;
-            const std::lock_guard lock(h.guarded->lock);
-            const auto& [cgroup, living] = std::tie(h.container().cgroup, h.container().living);
-            return living && living->lives() && cgroup && cgroup->cpu_seconds().has_value();
-          })
+      .def_property_readonly("counts_cpu_time",
+                             [](Handle& h) {
+                               const NoGil nogil;
+                               const std::lock_guard lock(h.guarded->lock);
+                               const auto& cgroup = h.container().cgroup;
+                               return cgroup && cgroup->cpu_seconds().has_value();
+                             })
       .def("close_living",
            [](Handle& h) {
              const auto living = living_of(h);

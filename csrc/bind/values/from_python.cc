@@ -71,6 +71,8 @@ std::vector<OpSpec> ops_of(py::handle value) {
   return all;
 }
 
+}  // namespace
+
 parent::CgroupSpec cgroup_of(py::handle value) {
   const auto row = py::reinterpret_borrow<py::tuple>(value);
   parent::CgroupSpec spec;
@@ -93,6 +95,8 @@ parent::CgroupSpec cgroup_of(py::handle value) {
   spec.by_launcher = row[8].cast<bool>();
   return spec;
 }
+
+namespace {
 
 // (path, whether links are followed, whether it must be the same file, os.stat_result or None)
 std::vector<parent::Fingerprint> fingerprints_of(py::handle value) {

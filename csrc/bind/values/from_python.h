@@ -25,6 +25,9 @@ std::vector<std::string> list_of_bytes(py::handle value);
 // A plan from a dict with PlanSpec's names: what isn't in it keeps its default.
 std::shared_ptr<parent::PlanSpec> make_plan(const py::dict& dict);
 
+// What pyminicon.cgroups.plan has planned.
+parent::CgroupSpec cgroup_of(py::handle value);
+
 // The same plan with other limits.
 std::shared_ptr<parent::PlanSpec> limited(const parent::PlanSpec& plan, py::handle cgroup,
                                           uint64_t memory);

@@ -51,6 +51,7 @@ void bind_requests(py::module_& module) {
       .def_readwrite("collect", &Request::collect)
       .def_readwrite("collect_max", &Request::collect_max)
       .def_readwrite("who", &Request::who)
+      .def_readwrite("clock", &Request::clock)
       .def_readwrite("gate", &Request::gate)
       .def_readwrite("gate_port", &Request::gate_port)
       .def_readwrite("files", &Request::files)

@@ -36,6 +36,7 @@ struct Request {
   uint64_t collect_max = 0;
   // uid, gid, groups
   std::optional<std::tuple<uint32_t, uint32_t, std::vector<uint32_t>>> who = std::nullopt;
+  py::object clock = py::none();     // what counts one command's processor time
   py::object gate = py::none();      // what its network is served by
   uint32_t gate_port = 0;            // of the listener that it needs there, or 0
   py::sequence files = py::tuple();  // (target, bytes, mode)

@@ -17,6 +17,10 @@ namespace {
 // One count for the whole process: subinterpreters and threads share the pid that is in the name.
 std::atomic<uint64_t> next_name{1};
 
+std::string another_name(const CgroupSpec& spec) {
+  return spec.prefix + "-" + std::to_string(next_name.fetch_add(1));
+}
+
 std::atomic<bool> outside{false};
 
 std::string hint_for(int error, const std::string& remedy) {
@@ -52,6 +56,17 @@ void remove_children(const std::string& path) {
 
 }  // namespace
 
+// EBUSY: a process is left, or (from 6.19 on) a dead one has been reaped by its parent but is still
+// switching out on its CPU, where no file says so. ENOENT: somebody else was quicker.
+bool remove_directory(const std::string& path, int patience_us) {
+  Backoff backoff(patience_us);
+  while (::rmdir(path.c_str()) != 0 && errno != ENOENT) {
+    if (errno != EBUSY || !backoff.sleep()) return false;
+    remove_children(path);
+  }
+  return true;
+}
+
 bool births_are_outside() { return outside.load(std::memory_order_relaxed); }
 
 void have_births_outside() { outside = true; }
@@ -82,6 +97,8 @@ Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   std::swap(oom_fd_, other.oom_fd_);
   std::swap(owner_, other.owner_);
   std::swap(of_command_, other.of_command_);
+  std::swap(has_clock_, other.has_clock_);
+  std::swap(clock_apart_, other.clock_apart_);
   std::swap(divided_, other.divided_);
   std::swap(repeated_, other.repeated_);
   std::swap(beside_, other.beside_);
@@ -98,7 +115,7 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
     made.owner_ = ::getpid();
     made.late_freezer_ = spec.late_freezer;
     made.late_freezer_v2_ = spec.late_freezer_v2;
-    made.name_ = spec.prefix + "-" + std::to_string(next_name.fetch_add(1));
+    made.name_ = another_name(spec);
     if (!made.make_directories(spec, made.name_)) continue;  // taken: another copy of this library
     made.write_limits(spec);
     made.hold_devices();
@@ -158,6 +175,27 @@ void Cgroup::open_join_fds(bool born_outside) {
   }
 }
 
+void Cgroup::begin_of_command() {
+  owner_ = ::getpid();
+  of_command_ = true;
+}
+
+// v2 moves whole processes alone.
+void Cgroup::join_last() {
+  const Place& place = places_.back();
+  join(place.path + ((place.roles & kRoleV2) != 0 ? "/cgroup.procs" : "/tasks"));
+}
+
+// It has a name as containers have them, by which the guards and the sweep know it.
+void Cgroup::add_clock(const CgroupSpec& spec) {
+  begin_of_command();
+  has_clock_ = true;
+  while (!make_directories(spec, another_name(spec))) {
+  }
+  clock_apart_ = places_.back().path;
+  join_last();
+}
+
 void Cgroup::join(const std::string& file) {
   Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
   if (!fd) throw LaunchFailure(errno, Stage::kCgroup, file);
@@ -180,17 +218,8 @@ bool Cgroup::remove(int patience_us) {
   bool gone = true;
   for (auto& place : places_) {
     if (place.path.empty()) continue;
-    Backoff backoff(patience_us);
     if (divided_) remove_children(place.path);
-    // EBUSY: a process is left, or (from 6.19 on) a dead one has been reaped by its parent but is
-    // still switching out on its CPU, where no file says so. ENOENT: somebody else was quicker.
-    while (::rmdir(place.path.c_str()) != 0 && errno != ENOENT) {
-      if (errno != EBUSY || !backoff.sleep()) {
-        gone = false;
-        break;
-      }
-      remove_children(place.path);
-    }
+    gone &= remove_directory(place.path, patience_us);
   }
   if (gone) places_.clear();
   return gone;

@@ -81,6 +81,9 @@ struct CgroupPresent {
   std::optional<uint64_t> memory, pids;  // bytes, processes and threads
 };
 
+// Removes a directory in which everybody has died. False where it is busy after `patience_us`.
+bool remove_directory(const std::string& path, int patience_us);
+
 // Since 6.14, and since 6.1.129 and the like, the kernel kills a child that is born into a cgroup
 // (CLONE_INTO_CGROUP) if its parent's was ever killed as a whole (cgroup.kill) and the new one not,
 // or the other way round: it compares how often (kill_seq). Where that has been seen, the children
@@ -105,6 +108,14 @@ class Cgroup {
   // One for a command in a container to live in, below that container's own, in the trees that tell
   // what is used and whose process was killed for memory (commands.cc).
   static Cgroup below(Cgroup& container, uint32_t number, bool watch_oom);
+  // What counts the processor time of one command, where its own doesn't or it has none: below the
+  // container's, which goes on to count it, or where that doesn't count where `spec` says
+  // (plan_clock of pyminicon/cgroups). It is no other command's afterwards.
+  void add_clock_below(const Cgroup& container, uint32_t number);
+  void add_clock(const CgroupSpec& spec);
+  bool counts_cpu_time() const { return with(kRoleCpuTime) != nullptr; }
+  bool has_clock() const { return has_clock_; }
+  const std::string& clock_apart() const { return clock_apart_; }  // that of add_clock(), else ""
   // Of a command that has ended, for the next one of `container`: false where it isn't empty, or
   // would tell of that one what was its predecessor's (renew.cc). It is to be removed then.
   bool renew(const Cgroup& container, bool watch_oom);
@@ -194,6 +205,8 @@ class Cgroup {
   std::string commands_of(const Place& place) const;
   std::vector<std::string> files_beside() const;
   static bool is_for_each_command(const Place& place);
+  void begin_of_command();
+  void join_last();
   bool join_beside(const Cgroup& container);
   bool join_empty();
   bool holds_little() const;
@@ -220,6 +233,8 @@ class Cgroup {
   Fd v2_fd_, oom_fd_;
   pid_t owner_ = 0;
   bool of_command_ = false;  // who is in there may stay
+  bool has_clock_ = false;
+  std::string clock_apart_;
   bool divided_ = false;
   std::vector<std::pair<std::string, std::string>> repeated_;  // v2: file, value
   size_t beside_ = 0;   // of a command: how many directories its container had when it was made

@@ -143,8 +143,7 @@ Cgroup Cgroup::below(Cgroup& container, uint32_t number, bool watch_oom) {
   Cgroup made;
   if (!container.is_mine() || container.any() == nullptr) return made;
   container.divide();
-  made.owner_ = ::getpid();
-  made.of_command_ = true;
+  made.begin_of_command();
   made.beside_ = container.places_.size();
   const std::string name = "/command-" + std::to_string(number);
   for (const std::string& file : container.files_beside()) made.join(file);
@@ -161,6 +160,19 @@ Cgroup Cgroup::below(Cgroup& container, uint32_t number, bool watch_oom) {
     made.after_exec();  // it never shares the caller's memory
   }
   return made;
+}
+
+// On v2 as well: a container that isn't divided gives nobody a controller, and its limits hold for
+// all that is below it.
+void Cgroup::add_clock_below(const Cgroup& container, uint32_t number) {
+  const Place* above = container.with(kRoleCpuTime);
+  if (!container.is_mine() || above == nullptr) return;
+  begin_of_command();
+  has_clock_ = true;
+  const std::string path = container.commands_of(*above) + "/command-" + std::to_string(number);
+  if (::mkdir(path.c_str(), 0755) != 0) fail(errno, path);
+  places_.push_back({path, "", kRoleCpuTime | (above->roles & kRoleV2)});
+  join_last();
 }
 
 // A JVM or .NET program looks for its limits in its own cgroup alone.

@@ -55,16 +55,33 @@ void insist_on_open(const LaunchOptions& options) {
 
 }  // namespace
 
-CommandGroup group_for_command(Launched& container) {
+namespace {
+
+void count_time(CommandGroup& group, Launched& container, const CgroupSpec* clock) {
+  if (container.cgroup && container.cgroup->counts_cpu_time()) {
+    group.cgroup.add_clock_below(*container.cgroup, group.number);
+  } else if (clock != nullptr) {
+    group.cgroup.add_clock(*clock);
+    container.living->note_apart(group.cgroup);
+  } else {
+    throw LaunchFailure(EOPNOTSUPP, Stage::kCgroup, "cpu_time", "nothing counts it here");
+  }
+}
+
+}  // namespace
+
+CommandGroup group_for_command(Launched& container, bool timed, const CgroupSpec* clock) {
   CommandGroup group;
   Living& living = *container.living;
   living.remove_kept();
   group.number = living.next_number();
-  if (!container.cgroup || !living.lives()) return group;
-  group.memory_limit = container.memory_limit;
-  const bool watch_oom = group.memory_limit != 0;
-  group.cgroup = living.spare_group(*container.cgroup, watch_oom);
-  if (!group.cgroup) group.cgroup = Cgroup::below(*container.cgroup, group.number, watch_oom);
+  if (container.cgroup && living.lives()) {
+    group.memory_limit = container.memory_limit;
+    const bool watch_oom = group.memory_limit != 0;
+    group.cgroup = living.spare_group(*container.cgroup, watch_oom);
+    if (!group.cgroup) group.cgroup = Cgroup::below(*container.cgroup, group.number, watch_oom);
+  }
+  if (timed && !group.cgroup.counts_cpu_time()) count_time(group, container, clock);
   return group;
 }
 
@@ -81,7 +98,7 @@ Launched made_of(const std::shared_ptr<Living>& container, Fd reply, bool quiet,
 }
 
 std::optional<Runner> runner_for(Launched& container) {
-  CommandGroup group = group_for_command(container);
+  CommandGroup group = group_for_command(container, false, nullptr);
   Pipe line = make_socketpair(), reply = make_pipe(O_NONBLOCK);
   Arena arena;
   const auto joins = static_cast<uint32_t>(group.cgroup.join_fds().size());

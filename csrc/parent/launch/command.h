@@ -15,8 +15,9 @@ struct CommandGroup {
 };
 
 // Call it with nobody else at `container`. Where that is one to live in, each command has a cgroup:
-// in others a kill for memory ends all.
-CommandGroup group_for_command(Launched& container);
+// in others a kill for memory ends all. `timed`: it counts processor time, where the container's
+// doesn't by `clock`.
+CommandGroup group_for_command(Launched& container, bool timed, const CgroupSpec* clock);
 
 // Sends it and doesn't wait: heard_of() tells more when its pidfd is readable. Throws LaunchFailure
 // (ESHUTDOWN where the container has ended) or SetupTimeout; then nothing is left.

@@ -228,14 +228,25 @@ void Living::order(InitOrder what, uint32_t number) {
 
 void Living::leave(Cgroup cgroup, bool unharmed) {
   constexpr size_t kMostSpares = 3;
-  if (unharmed && cgroup) {
+  if (unharmed && cgroup && !cgroup.has_clock()) {
     const std::lock_guard guard(lock_);
     if (!over_ && spares_.size() < kMostSpares) {
       spares_.push_back(std::move(cgroup));
       return;
     }
   }
-  if (!cgroup.remove_if_empty()) keep(std::move(cgroup));
+  const std::string apart = cgroup.clock_apart();
+  if (!cgroup.remove_if_empty()) {
+    keep(std::move(cgroup));
+  } else if (!apart.empty()) {
+    const std::lock_guard guard(lock_);
+    std::erase(apart_, apart);
+  }
+}
+
+void Living::note_apart(const Cgroup& cgroup) {
+  const std::lock_guard guard(lock_);
+  apart_.push_back(cgroup.clock_apart());
 }
 
 // The one that was used last, of which the processor knows most.
@@ -256,9 +267,15 @@ Cgroup Living::spare_group(const Cgroup& container, bool watch_oom) {
 void Living::remove_spares() {
   dismiss_runner();
   std::vector<Cgroup> spares;
-  const std::lock_guard guard(lock_);
-  over_ = true;
-  spares.swap(spares_);
+  std::vector<std::string> apart;
+  {
+    const std::lock_guard guard(lock_);
+    over_ = true;
+    spares.swap(spares_);
+    apart.swap(apart_);
+  }
+  constexpr int kPatienceUs = 2000000;
+  for (const std::string& path : apart) remove_directory(path, kPatienceUs);
 }
 
 void Living::keep(Cgroup cgroup) {
@@ -274,7 +291,12 @@ void Living::remove_kept() {
   for (size_t i = std::min(kept_.size(), kAtOnce); i > 0; --i) {
     Cgroup cgroup = std::move(kept_.front());
     kept_.pop_front();
-    if (!cgroup.remove_if_empty()) kept_.push_back(std::move(cgroup));
+    const std::string apart = cgroup.clock_apart();
+    if (!cgroup.remove_if_empty()) {
+      kept_.push_back(std::move(cgroup));
+    } else if (!apart.empty()) {
+      std::erase(apart_, apart);
+    }
   }
 }
 

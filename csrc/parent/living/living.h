@@ -70,6 +70,8 @@ class Living {
   // one's where it can be, and removed elsewhere, when the last process has gone that is left in
   // it.
   void leave(Cgroup cgroup, bool unharmed);
+  // One that lies elsewhere than the container's goes with the container all the same.
+  void note_apart(const Cgroup& cgroup);
   Cgroup spare_group(const Cgroup& container, bool watch_oom);  // or none
   void remove_kept();
   void remove_spares();  // and the runner, for good: the container has ended
@@ -96,6 +98,7 @@ class Living {
   void dismiss_runner();                            // for good
   std::deque<Cgroup> kept_;                         // under lock_
   std::vector<Cgroup> spares_;                      // under lock_
+  std::vector<std::string> apart_;                  // under lock_
   bool over_ = false;                               // under lock_: nobody takes one any more
   std::optional<Runner> runner_;                    // under lock_
   bool makes_runner_ = false;  // under lock_: there is one, or it is being made
