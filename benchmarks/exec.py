@@ -113,7 +113,7 @@ def _flat(rounds: int, crowd: int) -> dict[str, float]:
 
 
 def _waiting(number: int) -> dict[str, float]:
-    """KiB of a container that waits for its first command, by what holds them; and the processes it consists of."""
+    """KiB of a container where nothing happens, by what holds them; and the processes it consists of."""
     root = str(rootfs.minimal())
     with pyminicon.start(image=root):  # what is made once isn't each one's cost
         pass
@@ -121,7 +121,7 @@ def _waiting(number: int) -> dict[str, float]:
     before = density.memory()
     with contextlib.ExitStack() as stack:
         boxes = [stack.enter_context(pyminicon.start(image=root)) for _ in range(number)]
-        time.sleep(1.0)
+        time.sleep(2.0)  # until the workers have gone
         during = density.memory()
         own = [_own_pages(box.pid) for box in boxes[:: max(number // 50, 1)]]
     names = {"Slab": "kernel objects", "KernelStack": "kernel stacks", "PageTables": "page tables"}

@@ -35,8 +35,11 @@ struct CommandPlan {
   ExecPlan exec;
 };
 
-// Near the program itself, whose page tables serve both: 8 KiB less for each worker.
-constexpr uint64_t kCommandAddress = 0x10000000ULL;
+// Within the 2 MiB of the program itself, whose page tables serve all of it; behind the command
+// there is room for one that comes in a file.
+constexpr uint64_t kWorkersAddress = 0x4e0000ULL;  // child::Workers
+constexpr uint64_t kReportAddress = 0x4f0000ULL;   // a worker's Report
+constexpr uint64_t kCommandAddress = 0x500000ULL;
 constexpr uint32_t kMostInline = 48 << 10;  // bytes of a message, well below a socket's buffer
 constexpr uint32_t kMostCommand = 16 << 20;
 

@@ -10,6 +10,7 @@
 
 #include "base/command.h"
 #include "base/syscall.h"
+#include "child/init/compact.h"
 #include "child/init/lineage.h"
 
 namespace pyminicon::child {
@@ -24,6 +25,8 @@ class Init {
 
   [[noreturn]] void serve() {
     share();
+    sys::call(SYS_setsockopt, fds_.commands, SOL_SOCKET, SO_RCVTIMEO, sys::arg(&kPatience),
+              sizeof kPatience);
     if (program_ == 0) hire();
     for (;;) {
       const bool more = bury();
@@ -52,6 +55,7 @@ class Init {
     if (watched[kNotes].revents != 0) read_notes();
     if (watched[kControl].revents != 0) obey();
     if (watched[kCommands].revents != 0 && waiting() == 0) {
+      idle_ = false;
       if (const long hired = hire(); hired < 0) {
         refuse_command(fds_.commands, static_cast<int>(-hired));
         __atomic_add_fetch(&workers_->taken, 1, __ATOMIC_SEQ_CST);
@@ -60,19 +64,18 @@ class Init {
   }
 
   // Whether somebody is to wait before a command comes. For a program that has an init there is
-  // nobody without any command, and where workers are killed, or find no room to begin, one for
-  // each command is enough for a while.
+  // nobody without any command; where workers are killed, or find no room to begin, one for each
+  // command is enough for a while; and where none was needed for long it waits itself.
   bool hires_ahead() {
     if (wary_ != 0 && sys::now_ns() >= wary_) wary_ = 0;
-    return wary_ == 0 && (count_ > 0 || program_ == 0);
+    return wary_ == 0 && !idle_ && (count_ > 0 || program_ == 0);
   }
 
   uint32_t waiting() const { return count_waiting(*workers_); }
 
   void share() {
-    const long at = sys::call(SYS_mmap, 0, sizeof(Workers), PROT_READ | PROT_WRITE,
-                              MAP_ANONYMOUS | MAP_SHARED, -1, 0);
-    if (at > 0) workers_ = reinterpret_cast<Workers*>(at);
+    void* const at = share_at(kWorkersAddress, sizeof(Workers));
+    if (at != nullptr) workers_ = static_cast<Workers*>(at);
   }
 
   long hire() {
@@ -175,8 +178,9 @@ class Init {
       } else if (worker != nullptr) {
         const uint32_t at = load(&workers_->at[worker->slot]);
         if (status != 0) wary_ = sys::now_ns() + kWary;
-        lost |= status != 0 && at != kWaits && at != kLeaves;
+        lost |= status != 0 && at != kWaits && at != kLeaves && at != kIdle;
         forget(worker);
+        if (status == 0 && at == kIdle && waiting() == 0) idle_ = true;
       }
     }
     if (lost) end_orphans();
@@ -206,6 +210,7 @@ class Init {
   Workers nobodys_;  // without memory to share no worker is forked; zero, as this object is static
   Workers* workers_ = &nobodys_;
   int64_t wary_ = 0;      // until when no worker is forked ahead
+  bool idle_ = false;     // the last one that waited has ended because no command came
   int64_t stopping_ = 0;  // when patience with who was told to stop is over
   uint32_t count_ = 0;
   Worker known_[kMostWorkers];
@@ -214,9 +219,15 @@ class Init {
 }  // namespace
 
 void serve(long program, const InitFds& fds) {
-  // Not on the stack, which is as small as the caller's limit says.
   static Init init(program, fds);
-  init.serve();
+  compact([](void* it) { static_cast<Init*>(it)->serve(); }, &init);
+}
+
+void* share_at(uint64_t address, unsigned long size) {
+  constexpr int kNoReplace = 0x100000;  // MAP_FIXED_NOREPLACE
+  const long at = sys::call(SYS_mmap, static_cast<long>(address), static_cast<long>(size),
+                            PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_SHARED | kNoReplace, -1, 0);
+  return at == static_cast<long>(address) ? reinterpret_cast<void*>(at) : nullptr;
 }
 
 }  // namespace pyminicon::child

@@ -8,6 +8,8 @@
 // where one is killed, what it was in charge of is ended.
 #pragma once
 
+#include <sys/time.h>
+
 #include "child/child.h"
 
 namespace pyminicon::child {
@@ -25,9 +27,10 @@ struct InitFds {
 constexpr int kInitFds = 8;
 
 constexpr uint32_t kMostWorkers = 8192;
-// Instead of a command's number: it waits for one; it is about to end; there is no such worker,
-// which init alone says, when it has buried the one that was.
-constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kNobody = 0;
+// Instead of a command's number: it waits for one; it is about to end, the latter because none has
+// come for long; there is no such worker, which init alone says, when it has buried the one that
+// was.
+constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kIdle = ~0U - 2, kNobody = 0;
 
 // In memory that init and its workers share, so that a command need not wake init to tell it who
 // has it. Each worker writes what it is at.
@@ -35,13 +38,14 @@ constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kNobody = 0;
 // Init forks a worker when it is woken and none waits. So somebody has to wake it wherever a
 // command may come that nobody waits for: the caller before it sends one beside others
 // (InitOrder::kCompany), a worker whose command has ended and left processes, and, while not all of
-// what init was told of has been taken, a worker that is the last to take one.
+// what init was told of has been taken, a worker that is the last to take one. Where no command
+// has come for kPatience the workers end, as each holds 60 KiB, and init itself waits.
 struct Workers {
-  uint32_t at[kMostWorkers];
-  uint32_t used;      // how many of these have ever been anybody's
+  uint32_t used;      // how many of `at` have ever been anybody's
   uint32_t taken;     // commands, by all workers
   uint32_t company;   // so many had been sent when init was last told of company
   uint32_t stopping;  // none is to wait any more
+  uint32_t at[kMostWorkers];
 };
 
 template <typename T>
@@ -69,6 +73,8 @@ struct Worker {
 
 // Workers that wait beside each other, as after commands that ran at once.
 constexpr uint32_t kMostIdle = 2;
+// How long one waits. Whoever goes in after that waits for a fork more, 0.1 ms.
+constexpr timeval kPatience{0, 500000};
 // What init sends a worker whose command is to be ended: it waits for no other afterwards. Blocked,
 // as all signals are, it stays pending until the worker asks for it.
 constexpr int kLastCommand = 12;  // SIGUSR2
@@ -78,6 +84,9 @@ constexpr int kLastCommand = 12;  // SIGUSR2
 
 // A worker's whole life. It is forked from init and inherits its filter, capabilities and limits.
 [[noreturn]] void work(const InitFds& fds, Workers& workers, uint32_t slot);
+
+// Memory that is shared with whatever is forked afterwards, or null.
+void* share_at(uint64_t address, unsigned long size);
 
 // Tells the sender of a command that it can't begin, and lets go of its descriptors.
 void refuse_command(int commands, int error);

@@ -334,21 +334,27 @@ bool make_ready(const InitFds& fds, Command& command) {
   sys::close(fds.parent);
   // Whose parent has ended becomes this process's child, and not init's.
   sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  const long shared = sys::call(SYS_mmap, 0, sizeof(Report), PROT_READ | PROT_WRITE,
-                                MAP_ANONYMOUS | MAP_SHARED, -1, 0);
-  command.report = reinterpret_cast<Report*>(shared);
-  return make_room() && (shared > 0 || shared < -4095);
+  command.report = static_cast<Report*>(share_at(kReportAddress, sizeof(Report)));
+  return make_room() && command.report != nullptr;
 }
 
-// The next command. False: nobody is left who could send one, or descriptors were lost on the way,
-// for want of room.
+// The next command. False: none has come for long, nobody is left who could send one, or
+// descriptors were lost on the way, for want of room.
 bool await_command(const InitFds& fds, Command& command, Workers& workers, uint32_t slot) {
   command.got.count = 0;
   command.rest = kFirstFd;
   command.report->error = 0;
   command.report->stage = static_cast<uint32_t>(Stage::kNone);
-  const long size =
-      receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  long size = -EINTR;  // also whoever was stopped meanwhile, as there is a time limit (signal(7))
+  while (size == -EINTR) {
+    size =
+        receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
+  }
+  if (size ==
+      -EAGAIN) {  // a command that comes now finds init, which hears that this one has ended
+    store(&workers.at[slot], kIdle);
+    return false;
+  }
   store(&workers.at[slot], command.plan->number);
   const uint32_t taken = __atomic_add_fetch(&workers.taken, 1, __ATOMIC_SEQ_CST);
   // Beside a runner there is somebody for the commands that don't come to it.
