@@ -78,7 +78,7 @@ def _all(options: argparse.Namespace) -> int:
         runs.append(["flat", "--uid", "1000", "--python", options.user_python])
     for run in runs:
         name = " ".join(run)
-        # A process each: what one made (stocks, reapers, caches) is no part of the next.
+        # A process each: what one made (warm pools, reapers, caches) is no part of the next.
         command = [sys.executable, "-m", "benchmarks", *run, *common]
         if status := subprocess.run(command, check=False).returncode:
             report.show(f"{name} ended with {status}")

@@ -149,7 +149,7 @@ def _until(what: Callable[[], bool]) -> float:
 def _kill_one(run: Map, number: int) -> tuple[float, float]:
     """Seconds after its worker was killed until a job's container is gone, and until the worker has no cgroup."""
     mark = f"96.{os.getpid()}{number:03}"
-    # Both the job and what its template has in stock: containers of one worker, each with its cgroups.
+    # Both the job and what its template's warm pool has: containers of one worker, each with its cgroups.
     results = iter(run([["sleep", mark]], image="host", memory="64M", retries=0, return_exceptions=True))
     found: list[Any] = []
     waiting = threading.Thread(target=lambda: found.append(next(results)))

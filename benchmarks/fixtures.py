@@ -1,7 +1,7 @@
 """``fixtures``: what a container costs a test that asks pytest for one, beside a test with a fixture that does nothing.
 
 All of a test is timed, from its protocol's begin to its end, in one pytest whose tests stand in blocks, as they do in a
-file: a template's stock has no time to fill between two of a block. The blocks come in random order.
+file: a template's warm pool has no time to fill between two of a block. The blocks come in random order.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,15 +35,16 @@ def _ms(row: dict[str, Any], who: str, mode: str, what: str = "p50") -> float | 
 
 
 def machine(body: dict[str, Any]) -> str:
-    """A line on where and when the file was made."""
+    """Where and when the file was made."""
     m = body["machine"]
     kind = "virtual machine" if m["virtual"] else "machine"
     quick = " **A quick run: not for quoting.**" if body["quick"] else ""
-    return (
+    words = (
         f"{body['made']}, commit {m['commit']}: Linux {m['kernel']}, {kind}, "
         f"{m['cpus']} CPUs ({m['processor']}), cgroup {m['cgroup']}, "
-        f"Python {m['python']}, {m['mounts']} mounts, load {m['load'][0]:.2f}.{quick}\n"
+        f"Python {m['python']}, {m['mounts']} mounts, load {m['load'][0]:.2f}.{quick}"
     )
+    return textwrap.fill(words, 120, break_on_hyphens=False) + "\n"
 
 
 def _tail(row: dict[str, Any], who: str) -> float | None:

@@ -1,6 +1,6 @@
 """``sustained``: one caller that starts one container after the other, without a pause and with one.
 
-In turns of a block each: what a template has in stock at a block's beginning is a small part of the block, so
+In turns of a block each: what a template's warm pool has at a block's beginning is a small part of the block, so
 the figures are those of a program that goes on asking.
 """
 
@@ -49,7 +49,7 @@ def measure(
                 break
             shuffle(turns)
             for name, pause in turns:
-                time.sleep(0.02)  # a template's stock is full again
+                time.sleep(0.02)  # a template's warm pool is full again
                 series[name, pause] += block(calls[name], number, PAUSES[pause])
     finally:
         gc.enable()

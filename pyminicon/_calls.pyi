@@ -1,5 +1,5 @@
 """The calls of the package as type checkers see them, with overloads for text and bytes as typeshed has them for
-subprocess. There is no such module at run time: pyminicon.container has these functions."""
+subprocess. There is no such module at run time: pyminicon.calls has these functions."""
 
 from typing import Any, Literal, Unpack, overload
 

@@ -412,7 +412,7 @@ class Handle:
         of those that couldn't be taken (errno, what it means here)."""
 
 class Template:
-    """A stock of parked containers of one plan (csrc/parent/pool/stock.h)."""
+    """A pool of parked containers of one plan (csrc/parent/pool/warm_pool.h)."""
 
     def __init__(self, plan: Plan, size: int, /) -> None: ...
     @property

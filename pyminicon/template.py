@@ -55,14 +55,14 @@ def _refuse_served(options: Mapping[str, Any]) -> None:
 
 
 class Template:
-    """A kind of container, with a stock of single-use ones that wait for their command.
+    """A kind of container, with a warm pool of single-use ones that wait for their command.
 
     Takes what describes the container: run's options but those of each run. ``stock`` (int, default 4):
     how many containers are kept ready at most; each is a sleeping process of a few pages with
     namespaces of its own, used by one run and never again. A volume is the directory or file that its
     source names when the template is made, also when that is moved afterwards.
 
-    A context manager; :meth:`close` ends the stock. Raises SpecError, and LaunchError where a container
+    A context manager; :meth:`close` ends the warm pool. Raises SpecError, and LaunchError where a container
     of this kind can't be started here. In a forked process a template is empty and refuses to run.
     """
 
@@ -284,7 +284,7 @@ class Template:
     def start(self, args: Any = None, **options: Any) -> Container[Any]:
         """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
         but ``input timeout check capture_output collect``. Without ``args`` it is one for commands; those wait in
-        stock where the template has ``init=True``."""
+        warm pool where the template has ``init=True``."""
         announce(args, self._options.get("image", "host"))
         told = args
         try:
@@ -368,7 +368,7 @@ class Template:
 
     @property
     def ready(self) -> int:
-        """How many containers wait in stock at this moment."""
+        """How many containers wait in the warm pool at this moment."""
         return self._core.ready if self._core is not None else 0
 
     def _release(self) -> None:
@@ -378,7 +378,7 @@ class Template:
             os.close(self._held.popitem()[1])
 
     def close(self) -> None:
-        """Ends the stock; containers that run are not touched."""
+        """Ends the warm pool; containers that run are not touched."""
         if not self._closed:
             self._closed = True
             if self._core is not None:
@@ -392,7 +392,7 @@ class Template:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Its recipe: whoever unpickles it gets a stock of his own, made there.
+        # Its recipe: whoever unpickles it gets a warm pool of his own, made there.
         return _made_again, (self._stock, self._options)
 
     def __repr__(self) -> str:

@@ -1,7 +1,6 @@
 #include "archive/tree.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -11,6 +10,7 @@
 #include <cerrno>
 
 #include "archive/error.h"
+#include "base/kernel.h"
 
 namespace pyminicon::archive {
 namespace {
@@ -63,13 +63,11 @@ Tree::Place Tree::place(const std::string& name) const {
 }
 
 Fd Tree::open_inside(const std::string& path) const {
-  struct open_how how = {};
-  how.flags = kDirectory;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  const kernel::OpenHow how{kDirectory, 0, kernel::kResolveInRoot | kernel::kResolveNoMagiclinks};
   const char* name = path.empty() ? "." : path.c_str();
   // EAGAIN: somebody renamed or mounted something, somewhere, while a ".." was being resolved.
   for (int attempt = 0;; ++attempt) {
-    Fd found(static_cast<int>(syscall(SYS_openat2, root_, name, &how, sizeof how)));
+    Fd found(static_cast<int>(syscall(kernel::kSysOpenat2, root_, name, &how, sizeof how)));
     if (found || errno != EAGAIN || attempt == 1000) return found;
   }
 }

@@ -29,6 +29,9 @@ struct OpenHow {
 constexpr uint64_t kResolveNoMagiclinks = 0x02, kResolveNoSymlinks = 0x04, kResolveBeneath = 0x08;
 constexpr uint64_t kResolveInRoot = 0x10, kResolveNoXdev = 0x01, kResolveCached = 0x20;
 
+// statx(2): the mount's id, 5.8, and where it lies in the answer.
+constexpr unsigned kStatxMountId = 0x1000, kStatxMountIdAt = 144;
+
 // The mount API of 5.2, mount_setattr of 5.12.
 constexpr unsigned kOpenTreeClone = 1, kOpenTreeCloexec = 02000000, kAtRecursive = 0x8000;
 constexpr unsigned kOpenTreeNamespace = 2;  // 7.0

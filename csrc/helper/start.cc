@@ -10,11 +10,11 @@
 //   pyminicon-watch FD PIDFD SOCKET
 //       ends the containers in the table FD when the process PIDFD has ended, and closes what
 //       comes through SOCKET
-#include <linux/stat.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 
 #include "base/kernel.h"
 #include "base/syscall.h"

@@ -241,7 +241,7 @@ def _volume(name: str, row: Any, beside: str) -> str:
 class PyminiconSandboxEnvironment(SandboxEnvironment):
     """One living container."""
 
-    #: While tasks go on their samples' containers come out of a stock. Who asks for a sample without a task has none.
+    #: While tasks go on their samples' containers come out of a warm pool. Whoever asks for a sample without a task has none.
     _tasks: ClassVar[int] = 0
     _templates: ClassVar[dict[str, aio.Template]] = {}
 

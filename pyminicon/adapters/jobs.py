@@ -31,7 +31,7 @@ _MOST_IN_A_BATCH = 200
 _LOOK = 0.1  # seconds from one look at `cancel` to the next
 #: Losses of a job that never began; a program that kills its worker at once looks like that.
 _MOST_UNBEGUN = 100
-_MOST_TEMPLATES = 8  # a process keeps; each has a stock of parked containers
+_MOST_TEMPLATES = 8  # a process keeps; each has a warm pool
 
 
 class WorkerLost(errors.Error):

@@ -231,7 +231,7 @@ def container(
 
         started: Container[bytes] = pyminicon.start(**options, **own)
     else:
-        # With an init, or none would wait in stock for commands.
+        # With an init, or none would wait in the warm pool for commands.
         started = _template(_container_templates, {**options, "init": True}).start(**own)
     with contextlib.ExitStack() as stack:
         stack.enter_context(started)

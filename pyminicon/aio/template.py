@@ -277,11 +277,11 @@ class Template:
 
     @property
     def ready(self) -> int:
-        """How many containers wait in stock at this moment."""
+        """How many containers wait in the warm pool at this moment."""
         return self._made.ready if self._made is not None else 0
 
     async def close(self) -> None:
-        """Ends the stock; containers that run are not touched."""
+        """Ends the warm pool; containers that run are not touched."""
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()

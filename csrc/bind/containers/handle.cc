@@ -216,13 +216,13 @@ bool end_handle(Handle& handle) {
   const NoGil nogil;
   if (!handle.container().owned()) return true;
   constexpr int kPatience = 300;  // milliseconds for its init, which may be frozen
-  bool told = false;
+  bool asked = false;
   {
     const std::lock_guard lock(handle.guarded->lock);
-    told = close_living(handle.container());
-    if (!told) handle.container().kill();
+    asked = close_living(handle.container());
+    if (!asked) handle.container().kill();
   }
-  if (told && !ends_within(handle, kPatience)) kill_now(handle);
+  if (asked && !ends_within(handle, kPatience)) kill_now(handle);
   const int64_t killed_at = parent::now_ns();
   while (!ends_within(handle, 100)) {
     if (handle.container().hopeless(parent::now_ns() - killed_at)) return false;

@@ -1,10 +1,10 @@
 #include "child/files/files.h"
 
 #include <linux/magic.h>
-#include <linux/stat.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "base/directory.h"

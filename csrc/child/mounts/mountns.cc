@@ -1,5 +1,4 @@
 // The mount namespace: a copy of the caller's, or one that never held the host's mounts.
-#include <linux/stat.h>
 #include <sys/stat.h>
 
 #include "base/syscall.h"
@@ -34,8 +33,10 @@ struct Place {
 long look(const char* path, Place& place) {
   struct statx info{};
   const long r =
-      sys::call(SYS_statx, AT_FDCWD, sys::arg(path), 0, STATX_INO | STATX_MNT_ID, sys::arg(&info));
-  place = {info.stx_mnt_id, info.stx_ino};
+      sys::call(SYS_statx, AT_FDCWD, sys::arg(path), 0, STATX_INO | kStatxMountId, sys::arg(&info));
+  const char* const mount = reinterpret_cast<const char*>(&info) + kStatxMountIdAt;
+  __builtin_memcpy(&place.mount, mount, sizeof place.mount);
+  place.inode = info.stx_ino;
   return r;
 }
 

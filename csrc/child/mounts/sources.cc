@@ -1,6 +1,5 @@
 #include "child/mounts/sources.h"
 
-#include <linux/stat.h>
 #include <sys/stat.h>
 
 #include "base/syscall.h"

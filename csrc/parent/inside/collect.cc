@@ -97,7 +97,7 @@ struct Collecting {
   Fd root;
   std::vector<std::string> paths;
   uint64_t max = 0;
-  Fd told{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // readable when there is news
+  Fd event{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};  // readable when there is news
   std::mutex lock;
   size_t next = 0, done = 0;
   std::vector<Collected> found;
@@ -120,7 +120,7 @@ void Collecting::work() {
     found[mine] = std::move(one);
     ++done;
     const uint64_t news = 1;
-    [[maybe_unused]] const ssize_t written = ::write(told.get(), &news, sizeof news);
+    [[maybe_unused]] const ssize_t written = ::write(event.get(), &news, sizeof news);
   }
 }
 
@@ -135,7 +135,7 @@ std::vector<Collected> collect_files(int root, const std::vector<std::string>& p
   all->root = Fd(fcntl(root, F_DUPFD_CLOEXEC, 3));
   all->paths = paths;
   all->max = max;
-  if (!all->root || !all->told) return {paths.size(), refused(errno)};
+  if (!all->root || !all->event) return {paths.size(), refused(errno)};
   all->found.assign(paths.size(), refused(ETIMEDOUT, "its file system doesn't answer"));
   if (paths.empty()) return {};
   size_t threads = 0;
@@ -150,9 +150,9 @@ std::vector<Collected> collect_files(int root, const std::vector<std::string>& p
       ++threads;
       set_to_work([all] { all->work(); });
     }
-    const bool news = readable_within(patience, all->told.get(), kSlowMs);
+    const bool news = readable_within(patience, all->event.get(), kSlowMs);
     uint64_t count;
-    if (news && ::read(all->told.get(), &count, sizeof count) > 0) {
+    if (news && ::read(all->event.get(), &count, sizeof count) > 0) {
       quiet = 0;
     } else if (now_ns() >= patience.deadline) {
       break;

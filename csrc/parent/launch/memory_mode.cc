@@ -80,7 +80,7 @@ bool is_local(const std::string& directory) {
   if (statfs(directory.c_str(), &info) < 0) return false;
   constexpr uint32_t kLocal[] = {EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,       BTRFS_SUPER_MAGIC,
                                  TMPFS_MAGIC,      OVERLAYFS_SUPER_MAGIC, F2FS_SUPER_MAGIC,
-                                 RAMFS_MAGIC,      SQUASHFS_MAGIC,        EROFS_SUPER_MAGIC_V1,
+                                 RAMFS_MAGIC,      SQUASHFS_MAGIC,        0xE0F5E1E2 /* EROFS */,
                                  0x2fc12fc1 /* ZFS */};
   return std::find(std::begin(kLocal), std::end(kLocal), static_cast<uint32_t>(info.f_type)) !=
          std::end(kLocal);

@@ -44,7 +44,7 @@ void put_exec(size_t slot, const ExecSpec& exec, Arena& arena) {
 // what root has on the whole machine. docs/usage.md has the numbers.
 std::vector<RlimitPlan> with_defaults(std::vector<RlimitPlan> limits) {
   constexpr struct {
-    __rlimit_resource resource;
+    decltype(RLIMIT_SIGPENDING) resource;  // a type of its own in some C libraries
     rlim_t most;
   } kDefaults[] = {{RLIMIT_SIGPENDING, 1024}, {RLIMIT_MSGQUEUE, 409600}};
   for (const auto& [resource, most] : kDefaults) {

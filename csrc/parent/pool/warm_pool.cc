@@ -268,7 +268,7 @@ void WarmPool::close() {
   shared_->wanted.notify_all();
   shared_->arrived.notify_all();
   const uint64_t one = 1;
-  [[maybe_unused]] const ssize_t told = ::write(shared_->closing.get(), &one, sizeof one);
+  [[maybe_unused]] const ssize_t written = ::write(shared_->closing.get(), &one, sizeof one);
   // A container that hangs in the kernel is given up by the thread, and so is the thread by us.
   constexpr std::chrono::seconds kPatience{6};
   shared_->stopped.wait_for(guard, kPatience, [this] { return !shared_->running; });
@@ -297,9 +297,9 @@ void check_run(const Parked& parked, const ExecSpec& exec, bool stopped) {
   const bool lives = exec.argv.empty() && report.init == kInitReady;
   const bool reached = report.stage == static_cast<uint32_t>(lives ? Stage::kInit : Stage::kExec);
   if (report.error == 0 && (reached || stopped)) return;
-  LaunchOptions told;
-  told.exec = exec;
-  throw_failure(subject_of({}, told, {}, report), report, SIGKILL);
+  LaunchOptions options;
+  options.exec = exec;
+  throw_failure(subject_of({}, options, {}, report), report, SIGKILL);
 }
 
 }  // namespace pyminicon::parent

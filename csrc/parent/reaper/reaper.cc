@@ -186,9 +186,9 @@ void Reaper::note(WatchPlaceKind kind, const std::string& path, const std::strin
 void Reaper::await_announcement() const {
   constexpr int64_t kMost = 5000 * kMillisecond;
   char byte;
-  const bool told = readable_within({now_ns() + kMost}, socket_.get());
-  if (told && ::read(socket_.get(), &byte, 1) == 1) return;
-  throw LaunchFailure(told ? ECHILD : ETIMEDOUT, Stage::kWatch, "pyminicon-watch");
+  const bool answered = readable_within({now_ns() + kMost}, socket_.get());
+  if (answered && ::read(socket_.get(), &byte, 1) == 1) return;
+  throw LaunchFailure(answered ? ECHILD : ETIMEDOUT, Stage::kWatch, "pyminicon-watch");
 }
 
 Reaper& reaper() {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +14,7 @@
 
 namespace pyminicon::parent {
 
-bool gets_signals() { return getpid() == gettid(); }
+bool gets_signals() { return getpid() == syscall(SYS_gettid); }
 
 int wait_ms(int64_t deadline) {
   constexpr int64_t kLongest = 500;

@@ -1,0 +1,89 @@
+"""What a page says of the tree is so: files and functions it names, its links, and the width of its lines."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).resolve().parents[2]
+PAGES = [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md"), TOP / "benchmarks/README.md"]
+DESIGN = TOP / "docs/design.md"
+
+#: In a page: a path of the tree with a folder before it.
+PATH = re.compile(r"`((?:csrc|pyminicon|tests|tools|benchmarks|docs)/[\w./*-]+)`")
+
+
+def prose(text: str) -> list[str]:
+    """The lines that aren't code, tables or pictures."""
+    lines, fenced = [], False
+    for line in text.splitlines():
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced and not line.startswith(("|", "    ", "![", "<!--")):
+            lines.append(line)
+    return lines
+
+
+def anchors(text: str) -> set[str]:
+    """The names that headings have, as GitHub makes them."""
+    names = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-") for name in names}
+
+
+def hops() -> list[tuple[str, str, str]]:
+    """(number, what happens, where) of each row on the way of one call."""
+    section = DESIGN.read_text().split("### The way of one call")[1].split("###")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines() if re.match(r"\| \d", line)]
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_line_of_prose_is_wider_than_120_columns(page: Path) -> None:
+    assert [line for line in prose(page.read_text()) if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_are_there(page: Path) -> None:
+    missing = [name for name in PATH.findall(page.read_text()) if not list(TOP.glob(name.rstrip("/")))]
+    built = {"benchmarks/results/*.json"} if not (TOP / "benchmarks/results").exists() else set()
+    assert set(missing) - built == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", "\n".join(prose(page.read_text()))):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file.read_text()), target
+
+
+def test_the_way_of_one_call_has_at_most_fifteen_hops() -> None:
+    numbers = [int(number) for number, _, _ in hops()]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert 10 <= len(numbers) <= 15
+
+
+@pytest.mark.parametrize("hop", hops(), ids=lambda hop: hop[0])
+def test_each_hop_is_where_the_page_says(hop: tuple[str, str, str]) -> None:
+    """``function`` in ``file``, or a file alone; paths of Python may leave out the package."""
+    named = re.findall(r"(?:`(\w+)` in )?`([\w/]+\.(?:py|cc))`", hop[2])
+    assert named
+    for function, name in named:
+        file = TOP / name if (TOP / name).exists() else TOP / "pyminicon" / name
+        text = file.read_text()
+        defined = rf"^(?:def {function}|[\w:<>&\* ]*\b{function}\(|constexpr Step {function}\[)"
+        assert not function or re.search(defined, text, re.MULTILINE), (function, name)
+
+
+def test_a_page_that_names_what_is_gone_would_be_seen() -> None:
+    assert PATH.findall("see `csrc/child/gone.cc`, `csrc/parent/*/*.cc`") == [
+        "csrc/child/gone.cc",
+        "csrc/parent/*/*.cc",
+    ]
+    assert not list(TOP.glob("csrc/child/gone.cc"))
+    assert prose("a\n| b |\n    c\n```\nd\n```\ne") == ["a", "e"]
