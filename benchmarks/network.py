@@ -19,7 +19,7 @@ import pyminicon
 from . import report, rootfs
 from .measure import Case, in_turns, timed
 
-#: Sends as many bytes as it is asked for, to each who connects.
+#: Sends as many bytes as it is asked for, to each that connects.
 _SERVER = """
 import socket, sys
 piece = memoryview(bytes(1 << 20))

@@ -1,7 +1,7 @@
 """``samples``: how soon inspect_ai's provider has a sample ready within a task, whose template keeps a warm pool.
 
 Beside it a sample without a task, which is started from nothing, and what a sample's clean-up takes. Back to back, where
-the pool can't keep up with who does nothing but ask, and after 100 ms of sleep. The directory's name is the minimal
+the pool can't keep up with whoever does nothing but ask, and after 100 ms of sleep. The directory's name is the minimal
 root's, in which there is nothing but one program; ``host`` is what a task has that names no image.
 """
 

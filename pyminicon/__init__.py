@@ -74,7 +74,7 @@ def __dir__() -> list[str]:
     return sorted({*(name for name in globals() if name[:2] == "__"), *__all__})
 
 
-if not TYPE_CHECKING:  # who checks types knows all names from above, and any other is a mistake
+if not TYPE_CHECKING:  # whoever checks types knows all names from above, and any other is a mistake
 
     def __getattr__(name):
         # Not by importlib, whose import costs more than ours: it is also asked for each submodule that

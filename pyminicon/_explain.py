@@ -104,7 +104,7 @@ def _in_container() -> bool:
 
 
 def _children_live_elsewhere(number: int) -> str | None:
-    """Who calls unshare(CLONE_NEWPID) or setns(2) stays where he is, and his children begin in another PID namespace;
+    """Whoever calls unshare(CLONE_NEWPID) or setns(2) stays where he is, and his children begin in another PID namespace;
     with its first process it ends, and what is cloned from outside can't have a further one (pid_namespaces(7))."""
     if number not in (errno.EINVAL, errno.ENOMEM, errno.ECHILD):
         return None

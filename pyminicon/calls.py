@@ -138,7 +138,7 @@ def run(args: Any, **options: Any) -> Result[Any]:
 def describe(function: Any, call: str) -> None:
     """Leads inspect and help() from ``**options`` to the whole signature, which is made when they ask for it.
 
-    For ``run`` and ``start`` that is left to who asks the package for them: the command line doesn't.
+    For ``run`` and ``start`` that is left to whoever asks the package for them: the command line doesn't.
     """
 
     class Described:

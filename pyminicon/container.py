@@ -149,7 +149,7 @@ def take_flag(options: dict[str, Any], name: str) -> bool:
 
 
 def wants_terminal(options: dict[str, Any]) -> bool:
-    """Whether a terminal is to be made; who gives the streams has made one."""
+    """Whether a terminal is to be made; whoever gives the streams has made one."""
     return options.get("tty") is True and not {"stdin", "stdout", "stderr"} & options.keys()
 
 

@@ -153,7 +153,7 @@ class _NotADirectory(LaunchError, NotADirectoryError):
 
 
 _KINDS: dict[int, type[LaunchError]] = {2: _NotFound, 1: _NotAllowed, 13: _NotAllowed, 20: _NotADirectory}
-for _kind in _KINDS.values():  # to who reads a traceback they are what they are caught as
+for _kind in _KINDS.values():  # to whoever reads a traceback they are what they are caught as
     _kind.__name__ = _kind.__qualname__ = "LaunchError"
     _kind.__module__ = "pyminicon"
     _kind.__module__ = "pyminicon"

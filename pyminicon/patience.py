@@ -29,7 +29,7 @@ def given(options: dict[str, Any]) -> float | None:
 
 
 def poll_ms(seconds: float | None) -> float:
-    """As poll(2) takes it, which counts in an int: who waits for longer asks again. In the thread that runs the
+    """As poll(2) takes it, which counts in an int: whoever waits for longer asks again. In the thread that runs the
     handlers of signals at most half a second: one that comes after Python has looked for it and before the kernel
     sleeps interrupts nothing, and its handler would wait as long as the call."""
     longest = _HEARS_WITHIN_MS if _thread.get_native_id() == os.getpid() else _AN_INT

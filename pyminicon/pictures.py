@@ -1,4 +1,4 @@
-"""What people look at: a start as a timeline, a result as a table; for notebooks and for who opens a file.
+"""What people look at: a start as a timeline, a result as a table; for notebooks and for whoever opens a file.
 
 Loaded when somebody looks.
 """

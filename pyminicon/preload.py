@@ -1,4 +1,4 @@
-"""Loads ahead what a launch would load when it needs it: for who drops privileges or changes root afterwards."""
+"""Loads ahead what a launch would load when it needs it: for whoever drops privileges or changes root afterwards."""
 
 from __future__ import annotations
 
@@ -77,4 +77,4 @@ def _libseccomp() -> None:
     try:
         Library()
     except SpecError:
-        pass  # who asks for such a filter is told so then
+        pass  # whoever asks for such a filter is told so then

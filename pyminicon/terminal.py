@@ -4,7 +4,7 @@
         c.terminal.write(b"echo hi\\n")
         print(c.terminal.read())
 
-The caller's own terminal never goes in: who holds a terminal can read what is typed there and, with
+The caller's own terminal never goes in: whoever holds a terminal can read what is typed there and, with
 CAP_SYS_ADMIN, type words of his own (TIOCSTI, ioctl_tty(2)).
 """
 

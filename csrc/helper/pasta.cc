@@ -21,7 +21,7 @@ struct Talk {
 };
 
 // The pid file is said to be written "once initialisation is done" (pasta(1)), in all versions:
-// here it is a pipe. What is opened anew must belong to who opens it, so it is made here.
+// here it is a pipe. What is opened anew must belong to whoever opens it, so it is made here.
 [[noreturn]] void exec_pasta(int netns, const int (&started)[2], const int (&words)[2],
                              const char* const* argv) {
   // By its stdin: newer versions close whatever lies above 2.

@@ -48,7 +48,7 @@ def meant(options: dict[str, Any], send: Callable[[str], Any]) -> Meant:
 
 
 def known(options: dict[str, Any]) -> Meant:
-    """The same for who sends and pulls nothing: by its digest where this store has it, else a name for each node."""
+    """The same for whoever sends and pulls nothing: by its digest where this store has it, else a name for each node."""
     image = os.fsdecode(options.get("image", "host"))
     return Meant(image, lookup.find_digest(lookup.own_store(), image) if _is_name(image) else None)
 

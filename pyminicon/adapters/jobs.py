@@ -203,7 +203,7 @@ class Spread:
 
     def _lost(self, batch: list[Entry], error: Lost) -> Iterator[tuple[int, Any]]:
         for entry in batch:
-            # Who wants no second try wants none of what may have begun unheard either.
+            # Whoever wants no second try wants none of what may have begun unheard either.
             count = self._losses if error.begun or not self._retries else self._unbegun
             count[entry.job] += 1
             times = self._losses[entry.job]

@@ -28,7 +28,7 @@ class Attached(AsyncContainer[bytes]):
             return
         self._ending.forget()
         self._ending.given_up = True
-        self._ending.wake()  # who waits is told, as there will be no end to see
+        self._ending.wake()  # whoever waits is told, as there will be no end to see
         far: Any = self._handle
         cancelled = None
         if far.has_commands:

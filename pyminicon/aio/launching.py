@@ -43,7 +43,7 @@ async def planned(
     if "storage" in options or options.get("image", "host") not in _ASSEMBLED:
         preload.rooms("images")
     seconds = patience.given(options)
-    # Who is cancelled leaves nothing behind, as a rule: a plan is made in a moment, or it hangs.
+    # Whoever is cancelled leaves nothing behind, as a rule: a plan is made in a moment, or it hangs.
     work = in_thread(
         loop,
         lambda: cache.afresh(args, options, refused),

@@ -160,7 +160,7 @@ class _Builder:
 
     def choose(self) -> None:
         """Decide on the directories: as few as will do, each costs about 0.04 ms. v2's comes first,
-        because who kills by the first directory then finds cgroup.kill there."""
+        because whoever kills by the first directory then finds cgroup.kill there."""
         required = self.limits.required()
         wished = {"memory", "pids", "io"} - required if self.limits.usage else set()
         unified = (required | wished) - set(self.trees.v1)

@@ -25,7 +25,7 @@ _DOCS = "docs/cgroups.md"
 
 
 def find(trees: Trees, required: bool = True) -> Place:
-    """The place, looked for at the first call. Raises LaunchError with who would have to give one; for who can do
+    """The place, looked for at the first call. Raises LaunchError with who would have to give one; for whoever can do
     without that is remembered, others look again."""
     assert trees.v2 is not None
     known = trees.place
@@ -44,7 +44,7 @@ def find(trees: Trees, required: bool = True) -> Place:
 
 
 def foreseen(trees: Trees) -> str:
-    """Where :func:`find` would put containers, for who only looks: nothing is made or moved."""
+    """Where :func:`find` would put containers, for whoever only looks: nothing is made or moved."""
     assert trees.v2 is not None
     if trees.place is not None:
         return trees.place.directory

@@ -65,7 +65,7 @@ def split(path: str) -> tuple[str, str, str]:
 
 
 def _of_user(path: str) -> tuple[str, str, str]:
-    """The same for the user's manager, whose own cgroup is the first: also for who isn't in it."""
+    """The same for the user's manager, whose own cgroup is the first: also for whoever isn't in it."""
     uid = os.geteuid()
     manager = f"/user.slice/user-{uid}.slice/user@{uid}.service"
     if not path.startswith(f"{manager}/"):

@@ -82,7 +82,7 @@ def unshare(flags: int) -> None:
 
 
 def become_root() -> None:
-    """A user namespace in which the caller's one id is root; nothing for who is root already."""
+    """A user namespace in which the caller's one id is root; nothing for whoever is root already."""
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         return

@@ -107,7 +107,7 @@ def read_some(fd: int) -> bytes:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Writes all of ``data``, waiting where ``fd`` is full: who shares it may have made it non-blocking."""
+    """Writes all of ``data``, waiting where ``fd`` is full: whoever shares it may have made it non-blocking."""
     while data:
         try:
             data = data[os.write(fd, data) :]

@@ -29,9 +29,9 @@ class Forwarder:
     """Sends what this process is sent to the container's pid 1.
 
     The container has a session of its own: of a Ctrl-C at the caller's terminal it hears only through us.
-    As pid 1 its program isn't touched by a signal that it has no handler for (pid_namespaces(7)), but who
+    As pid 1 its program isn't touched by a signal that it has no handler for (pid_namespaces(7)), but whoever
     presses Ctrl-C means it to end: then the container is ended, as the signal would have ended the
-    program anywhere else. Who asks a second time by Ctrl-C gets that as well.
+    program anywhere else. Whoever asks a second time by Ctrl-C gets that as well.
 
     Made before the launch, so that no signal is lost: what comes before ``attach`` waits for it, unless the
     launch hangs (:class:`Stopped`). ``stop_timeout``: seconds that it may take to end of a SIGTERM. ``ended_by``: the

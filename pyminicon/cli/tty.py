@@ -203,7 +203,7 @@ class _Session:
             return False
         try:
             write_all(1, data)
-        except OSError:  # our terminal has gone, and SIGHUP with it: who ignores that goes on unseen
+        except OSError:  # our terminal has gone, and SIGHUP with it: whoever ignores that goes on unseen
             self._unplug()
             return False
         return True

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LOG_SIZE = 10 << 20
-_LINE = 3  # the keeper's descriptor of the line to who starts it
+_LINE = 3  # the keeper's descriptor of the line to whoever starts it
 
 #: What a container doesn't take that outlives its caller, and why.
 _NOT_DETACHED = {
@@ -54,7 +54,7 @@ class Wish:
             "log_max_size": log_max_size,
             "interactive": interactive,
             "stop_timeout": stop_timeout,
-            # Who goes on speaking with it on the line is told at once what he needs: it may have ended when he asks.
+            # Whoever goes on speaking with it on the line is told at once what he needs: it may have ended when he asks.
             "speaks_on": speaks_on,
         }
 

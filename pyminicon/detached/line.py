@@ -55,7 +55,7 @@ class Line:
             raise ConnectionResetError(*error.args) from None
 
     def receive(self) -> Any:
-        """The next message; None where the other has gone. Nothing behind it is read: who polls the line sees that."""
+        """The next message; None where the other has gone. Nothing behind it is read: whoever polls the line sees that."""
         while True:
             message = self._next()
             if message is not None:

@@ -154,7 +154,7 @@ def is_kept(directory: str) -> bool:
     except OSError:
         return False
     try:
-        # Shared: who looks at the same time isn't taken for a keeper.
+        # Shared: whoever looks at the same time isn't taken for a keeper.
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

@@ -290,7 +290,7 @@ class Container(Far):
         return True
 
     def end(self) -> bool:
-        """Who lets go of it doesn't end it."""
+        """Whoever lets go of it doesn't end it."""
         return True
 
     def close_living(self) -> bool:

@@ -136,7 +136,7 @@ def _read(directory: str) -> dict[str, Any] | None:
 
 
 def text_of(directory: str) -> str | None:
-    """The state as it is written, for who has no json."""
+    """The state as it is written, for whoever has no json."""
     try:
         fd = os.open(f"{directory}/state", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(fd, encoding="utf-8") as file:

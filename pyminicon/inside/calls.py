@@ -1,4 +1,4 @@
-"""What a container offers of its files, for who waits in a thread."""
+"""What a container offers of its files, for whoever waits in a thread."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ class Hold:
             self.drop()
 
     def release(self) -> Worker:
-        """The worker stays with who asks: a file is read or written through it."""
+        """The worker stays with whoever asks: a file is read or written through it."""
         worker = self.take()
         self.worker = None
         return worker

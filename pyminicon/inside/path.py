@@ -156,7 +156,7 @@ class ContainerPath(PathInside):
         on_error: Callable[[OSError], object] | None = None,
         follow_symlinks: bool = False,
     ) -> Iterator[tuple[ContainerPath, list[str], list[str]]]:
-        """As pathlib.Path.walk: (path, names of directories, names of files). Who removes names of the second while it goes
+        """As pathlib.Path.walk: (path, names of directories, names of files). Whoever removes names of the second while it goes
         down isn't led there. A directory of more than a million names is an OSError."""
         items = self._rights.iterate(walks.walk(self._named(), top_down, on_error, follow_symlinks))
         for found in items:

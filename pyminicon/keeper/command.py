@@ -130,7 +130,7 @@ class Command:
         self.handle.release()
 
     def left(self, fds: list[int]) -> None:
-        """Who has asked for it goes, and it doesn't end; ``fds``: the outer side of its terminal, which nobody would
+        """Whoever has asked for it goes, and it doesn't end; ``fds``: the outer side of its terminal, which nobody would
         read any more."""
         if self.client is not None:
             self.client.command = None
@@ -145,7 +145,7 @@ class Command:
             os.close(fd)
 
     def abandoned(self) -> None:
-        """Who has asked for it has gone: all that has come of it ends."""
+        """Whoever has asked for it has gone: all that has come of it ends."""
         self.client = None
         if self.handle is not None:
             self.handle.kill()

@@ -27,7 +27,7 @@ _UNREAD = 0.02  # seconds until somebody looks again whether there is room for m
 
 
 class Keeper:
-    """``box``: the container. ``fields``: its state. ``line_fd``: the line to who has asked for it."""
+    """``box``: the container. ``fields``: its state. ``line_fd``: the line to whoever has asked for it."""
 
     def __init__(self, request: dict[str, Any], line_fd: int) -> None:
         self.line: int = line_fd
@@ -79,7 +79,7 @@ class Keeper:
         self._feeding = False
 
     def greet(self, to: line.Line) -> None:
-        """Who has asked for the container may go on asking on the same line."""
+        """Whoever has asked for the container may go on asking on the same line."""
         if self.wish["speaks_on"]:
             to.send({"ok": questions.about(self)}, [self.box.pidfd])
         else:
@@ -239,7 +239,7 @@ class Keeper:
         state.write(self.room.path, self.fields, last=True)
 
     def _last(self, act: Callable[[], object]) -> None:
-        """Nothing keeps it from ending: who finds its state finds no lock, and knows."""
+        """Nothing keeps it from ending: whoever finds its state finds no lock, and knows."""
         try:
             act()
         except (OSError, errors.Error):

@@ -30,7 +30,7 @@ def own_directory(above: str | None) -> str | None:
 
 
 def keep(directory: str, container: str) -> str:
-    """Takes the layer out of reach of who removes those of the ended; where it is then. Raises OSError."""
+    """Takes the layer out of reach of whoever removes those of the ended; where it is then. Raises OSError."""
     above = os.path.dirname(directory)
     kept = f"{above}/{_KEPT}{state.boot()}-{container}"
     os.rename(directory, kept)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def main(fd: int) -> NoReturn:
-    """Run in an interpreter of its own (:mod:`pyminicon.detached.beginning`), ``fd``: a line to who has started it."""
+    """Run in an interpreter of its own (:mod:`pyminicon.detached.beginning`), ``fd``: a line to whoever has started it."""
     if os.fork():  # while there is next to nothing in memory: so the keeper is nobody's child
         os._exit(0)
     os.closerange(fd + 1, os.sysconf("SC_OPEN_MAX"))
@@ -55,6 +55,6 @@ def _begun(request: dict[str, Any], to: line.Line) -> Any:
     os.chdir("/")  # nobody's file system is held by us
     try:
         keeper.greet(to)
-    except OSError:  # who has asked for it has gone before he knew of it, and nobody else does
+    except OSError:  # whoever has asked for it has gone before he knew of it, and nobody else does
         keeper.abandon()
     return keeper

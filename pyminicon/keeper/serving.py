@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pyminicon.keeper.command import Command
     from pyminicon.keeper.kinds import Keeper
 
-_WAITING = 64  # who may stand before the door
-_PAUSE = 0.05  # seconds until it is opened again, where there was no descriptor for who came
-_MOST_UNSENT = 4 << 20  # who reads no faster is let go, so that nobody else waits for him
+_WAITING = 64  # so many may stand before the door
+_PAUSE = 0.05  # seconds until it is opened again, where there was no descriptor for whoever came
+_MOST_UNSENT = 4 << 20  # whoever reads no faster is let go, so that nobody else waits for him
 _HELD = 0.05
 _PATIENCE = 1.0  # seconds for the last words
 
@@ -150,7 +150,7 @@ class Server:
             fd, _address = self._socket._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
             return
-        except OSError:  # no descriptor: who has come waits there, and would wake us without end
+        except OSError:  # no descriptor: whoever has come waits there, and would wake us without end
             self._rest()
             return
         came = _socket.socket(fileno=fd)
@@ -175,7 +175,7 @@ class Server:
                 )
             return question(self.keeper, client, message, fds)  # type: ignore[no-any-return]
         finally:
-            for fd in fds:  # who needs one longer has taken it off the list
+            for fd in fds:  # whoever needs one longer has taken it off the list
                 os.close(fd)
 
     def shown(self, which: int, data: bytes) -> None:

@@ -68,7 +68,7 @@ def home_of(box: Lively) -> Home:
 def _is_trusted(box: Box) -> bool:
     """Whether all that an overlay inside shows lies where a read can't hang."""
     if box._plan.fields["capabilities"] >> _CAP_SYS_ADMIN & 1:
-        return False  # who mounts may mount one of his own
+        return False  # whoever mounts may mount one of his own
     sources = list(_below(box))
 
     def ask() -> bool:

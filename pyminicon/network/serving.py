@@ -19,7 +19,7 @@ _PATIENCE = 5.0  # seconds for all of it to be gone
 
 
 class Serving:
-    """Ports that are published, and the proxy. ``home``: the loop of who asks for it.
+    """Ports that are published, and the proxy. ``home``: the loop of whoever asks for it.
 
     LaunchError, stage publish, where a port can't be had: nothing has started then.
     """

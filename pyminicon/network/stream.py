@@ -96,7 +96,7 @@ class Stream:
 
     async def finish(self) -> None:
         """Nothing more is said. What still comes is read for a moment: to close on it would be a reset, which may
-        take the answer away from who hasn't read it."""
+        take the answer away from whoever hasn't read it."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             self.socket.shutdown(sockets.SHUT_WR)
             await within(_LINGER, self._drain())

@@ -1,4 +1,4 @@
-"""Plans that were made before, for who asks for the like again; docs/design.md says why that is safe."""
+"""Plans that were made before, for whoever asks for the like again; docs/design.md says why that is safe."""
 
 from __future__ import annotations
 

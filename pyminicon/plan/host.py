@@ -41,11 +41,11 @@ _told = True
 def hidden_etc(shown: tuple[str, ...], once: bool) -> tuple[list[tuple[str, int, int, int]], list[str]]:
     """What of this machine's /etc isn't shown. It is looked through (2 to 3 ms) when the kernel says that something has
     changed there (inotify(7)); where it can't, once a second and when a name comes or goes, which costs 0.2 ms a
-    launch. ``once``: by who won't ask again."""
+    launch. ``once``: by whoever won't ask again."""
     known = _known(shown)
     if known is not None:
         return known
-    # One at a time has the watch handed on; who comes meanwhile looks for himself alone.
+    # One at a time has the watch handed on; whoever comes meanwhile looks for himself alone.
     mine = _looking.acquire(blocking=False)
     try:
         known = _known(shown) if mine else None

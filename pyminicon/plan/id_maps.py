@@ -1,4 +1,4 @@
-"""The id maps of a user namespace: what is more than the one id of who starts it."""
+"""The id maps of a user namespace: what is more than the one id of whoever starts it."""
 
 from __future__ import annotations
 

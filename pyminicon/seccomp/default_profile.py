@@ -243,7 +243,7 @@ def _cubes(numbers: frozenset[int], first: int = 0, bits: int = 5) -> list[tuple
     return _cubes(numbers, first, bits - 1) + _cubes(numbers, half, bits - 1)
 
 
-#: prlimit64's half of that. Who also asks for the old limit would read what nobody has written: EPERM. They stand as
+#: prlimit64's half of that. Whoever also asks for the old limit would read what nobody has written: EPERM. They stand as
 #: the library is to have them: the bits of two pointers that aren't null, as cubes, are more than a program can hold.
 KEPT_CORE_LIMIT: tuple[tuple[int, tuple[Condition, ...]], ...] = tuple(
     (errno, ((1, MASKED_EQ, 0xFFFFFFFF, RLIMIT_CORE), (2, NE, 0, 0), (3, old, 0, 0)))

@@ -1,4 +1,4 @@
-"""What a program inside can do to who works on its files from outside: nothing leads out, hangs or grows.
+"""What a program inside can do to whoever works on its files from outside: nothing leads out, hangs or grows.
 
 Each half also shows that the program does what it says, and that the same works where nobody is in the way.
 """

@@ -94,7 +94,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     made.clear()
     if made.state.exists():
         for directory in (made.state / "containers", made.state / "names"):
-            # Who removes itself (--rm) may be at it.
+            # Whoever removes itself (--rm) may be at it.
             soon(
                 lambda directory=directory: not os.listdir(directory),
                 left=lambda directory=directory: os.listdir(directory),

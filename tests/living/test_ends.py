@@ -65,7 +65,7 @@ def test_terminate_tells_every_process_and_then_closes() -> None:
         c.terminate()
         assert p.stdout.readline() == b"told\n"
         assert (p.wait(10), c.wait(10)) == (7, 0)
-    with pyminicon.start() as c:  # who doesn't listen isn't waited for
+    with pyminicon.start() as c:  # whoever doesn't listen isn't waited for
         c.run(["sh", "-c", "(trap '' TERM; sleep 100) & exit 0"])
         begun = time.monotonic()
         c.terminate()

@@ -17,7 +17,7 @@ from tests.living.conftest import names, stops_while_frozen
 from tests.living.test_memory import HOG, limited
 from tests.support.waiting import soon
 
-SPARES = 4  # that a container keeps at most, with that of who waits for a command
+SPARES = 4  # that a container keeps at most, with that of whoever waits for a command
 TREES = Path("/sys/fs/cgroup")
 
 

@@ -99,7 +99,7 @@ def test_what_lies_still_ends_without_a_halt_of_the_others(home: Home) -> None:
     heard = "trap 'echo went on' CONT; echo up; while read line; do echo $line; done"
     with home.start(["bash", "-c", heard], stdin=PIPE, stdout=PIPE) as other:
         assert other.stdout.readline() == b"up\n"
-        for _ in range(200):  # who is slow to die, on a busy machine, has the others stopped
+        for _ in range(200):  # whoever is slow to die, on a busy machine, has the others stopped
             with home.start(["sleep", "300"]) as p:
                 p.kill()
                 assert p.wait(30) == -9

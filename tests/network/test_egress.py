@@ -627,7 +627,7 @@ def test_a_hundred_thousand_connections_hold_nobody_up_and_leave_nothing(server:
 
 
 def test_containers_of_one_process_have_rules_of_their_own(server: Server) -> None:
-    """The proxy's loop hears of each at its first connection, and never of who makes none."""
+    """The proxy's loop hears of each at its first connection, and never of whoever makes none."""
     rules = [[f"127.0.0.1:{server.port}"], [], ["127.0.0.2"], [f"127.0.0.1:{server.port}"]]
     with contextlib.ExitStack() as stack:
         boxes = [stack.enter_context(pyminicon.start(image="host", egress=rule)) for rule in rules]

@@ -46,7 +46,7 @@ def said(flags: int, *, before: bool = False, fork: bool = False, options: str =
 @pytest.mark.parametrize("before", [False, True])
 def test_whose_children_begin_in_another_pid_namespace_is_told_to_fork(before: bool) -> None:
     hint = "children of this process begin in another PID namespace: fork after unshare(CLONE_NEWPID)"
-    # Who is the namespace's first and lives a moment longer lets another be cloned: the first guard, say.
+    # Whoever is the namespace's first and lives a moment longer lets another be cloned: the first guard, say.
     stages = {"clone"} if before else {"watch", "clone"}
     told = said(NEWPID, before=before)
     assert len(told) == 2 and {line.partition(" ")[2] for line in told} == {hint}, told
@@ -59,7 +59,7 @@ def test_and_the_forked_child_launches() -> None:
 
 def test_whose_cgroups_are_mounted_from_outside_its_namespace_is_told_so() -> None:
     answers = said(NEWCGROUP, options=", memory='64M'")
-    # Nothing is hidden from who is in the root of all trees.
+    # Nothing is hidden from whoever is in the root of all trees.
     assert len(set(answers)) == 1
     assert answers[0] == "0" or "after unshare(CLONE_NEWCGROUP)" in answers[0], answers
     assert said(NEWCGROUP) == ["0", "0"]

@@ -64,7 +64,7 @@ def _lock(path: Path) -> Iterator[None]:
 
 
 def begin(name: str) -> None:
-    """Has the root ``name`` made beside us, if it isn't there: who wants it waits for its lock."""
+    """Has the root ``name`` made beside us, if it isn't there: whoever wants it waits for its lock."""
     if not place_of(name).exists() and shutil.which("mmdebstrap") is not None:
         subprocess.Popen([sys.executable, "-m", "tests.programs.roots", name], cwd=Path(__file__).parents[2])
 

@@ -204,14 +204,14 @@ def commanded(*words: str) -> Callable[[], None]:
 
 
 def end_lives() -> list[str]:
-    """It goes on, whatever there wasn't for who spoke with it."""
+    """It goes on, whatever there wasn't for whoever spoke with it."""
     with pyminicon.attach("lives") as box:
         assert box.run(ECHO, capture_output=True, timeout=60).stdout == b"there\n"
     return []
 
 
 def end_detached() -> list[str]:
-    """Whatever start has said: who is listed can be ended, and then nobody runs."""
+    """Whatever start has said: whoever is listed can be ended, and then nobody runs."""
     command = [sys.executable, "-m", "pyminicon", "rm", "-f", "scarce"]
     subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     state = os.environ["PYMINICON_STATE"]

@@ -1,7 +1,7 @@
 """The import graph, drawn from the sources: no circle, and no arrow up.
 
 Every import counts, also one in a function (it would be a circle that nobody notices until the functions call each
-other) and one for types alone (who needs another's types knows it).
+other) and one for types alone (whoever needs another's types knows it).
 """
 
 from __future__ import annotations

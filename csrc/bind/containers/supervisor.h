@@ -1,4 +1,4 @@
-// The conversation with a running program, for who waits in Python.
+// The conversation with a running program, for whoever waits in Python.
 #pragma once
 
 #include <pybind11/pybind11.h>

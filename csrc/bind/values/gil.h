@@ -5,7 +5,7 @@
 
 namespace pyminicon::bind {
 
-// Let go for the length of a scope, by who has it.
+// Let go for the length of a scope, by whoever has it.
 class NoGil {
  public:
   NoGil();

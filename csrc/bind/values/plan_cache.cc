@@ -57,7 +57,7 @@ bool contains(const py::object& set, PyObject* name) {
   return found == 1;
 }
 
-// (the core's plan, the plan), or nothing. Safe from who changes the dict at the same time.
+// (the core's plan, the plan), or nothing. Safe from whoever changes the dict at the same time.
 py::tuple item_of(const py::dict& kept, const py::bytes& key) {
   PyObject* item = nullptr;
 #if PY_VERSION_HEX >= 0x030D0000

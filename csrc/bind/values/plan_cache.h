@@ -1,4 +1,4 @@
-// The last few plans of this interpreter, for who starts the like again.
+// The last few plans of this interpreter, for whoever starts the like again.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -9,7 +9,7 @@ namespace pyminicon::bind {
 
 namespace py = pybind11;
 
-// From what a container is (the options but those of each run) to its plan. Who finds one has
+// From what a container is (the options but those of each run) to its plan. Whoever finds one has
 // looked at everything that it was made from: the ids of the process, which are in the key, and the
 // plan's fingerprints. Options with values that could change behind our back are not known at all.
 //

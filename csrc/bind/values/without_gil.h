@@ -10,7 +10,7 @@
 
 namespace pyminicon::bind {
 
-// Called by who has the lock.
+// Called by whoever has the lock.
 struct WithoutGil {
   template <typename T>
   void operator()(T* object) const {

@@ -76,7 +76,7 @@ long allow_beneath_root() {
   return added < 0 ? added : sys::call(kernel::kSysLandlockRestrictSelf, rules.get(), 0);
 }
 
-// A domain that forbids nothing but to signal who isn't in it.
+// A domain that forbids nothing but to signal whoever isn't in it.
 long enter_scope() {
   const kernel::LandlockRuleset scope{0, 0, kernel::kLandlockScopeSignal};
   const Fd rules(sys::call(kernel::kSysLandlockCreateRuleset, sys::arg(&scope), sizeof scope, 0));
@@ -89,7 +89,7 @@ long enter_scope() {
 // can leave it: the guards are there for that.
 long hold_to_parent(Child& child) {
   constexpr timespec kLookAgain{0, 20000000};
-  constexpr int kPatience = 3000;  // a minute: who is to settle it was killed, or stopped
+  constexpr int kPatience = 3000;  // a minute: whoever is to settle it was killed, or stopped
   uint32_t* parent = &child.report.parent;
   uint32_t state = 0;
   for (int looked = 0; (state = __atomic_load_n(parent, __ATOMIC_ACQUIRE)) == kParentUnsettled;) {

@@ -30,8 +30,8 @@ long change_directory(Child& child) {
   return path[0] == '/' ? 0 : -EXDEV;
 }
 
-// Before the ids change, as a launch does it: who has root's rights may go where its user can't.
-// What only the user himself may enter, without capabilities, is entered afterwards.
+// Before the ids change, as a launch does it: whoever has root's rights may go where its user
+// can't. What only the user himself may enter, without capabilities, is entered afterwards.
 long try_directory(Child& child) {
   const long result = change_directory(child);
   child.is_there = result >= 0;

@@ -43,7 +43,7 @@ long move_stdio(Child& child) {
 
 // The container's own pty; the caller's terminal stays with the caller. Where a caller without
 // power maps several ids only we can give it to the program's user (pyminicon/terminal.py does for
-// root); who may not goes on without opening it again.
+// root); whoever may not goes on without opening it again.
 long take_terminal(Child& child) {
   if (child.stdio.terminal == 0) return 0;
   const IdPlan& ids = child.plan.ids;

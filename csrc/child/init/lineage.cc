@@ -111,7 +111,7 @@ constexpr int64_t kMillisecond = 1000000;
 // Who is stopped already, of those that aren't to end: they stay so. They are walked down to from
 // init, for all of /proc is long where a command forks without end, and until everything is stopped
 // each look at it waits behind a thousand others for a processor. For the same reason it gives up
-// after a while: who was stopped goes on then.
+// after a while: whoever was stopped goes on then.
 void find_stopped(int proc, const Doom& doom, Processes& stopped) {
   constexpr int64_t kPatience = 20 * kMillisecond;
   const Walk walk{proc, stopped, false, sys::now_ns() + kPatience};
@@ -168,7 +168,7 @@ void go_on(const Processes& now, const Processes& stopped) {
 
 // Whether all have stopped, and with that every fork that was under way: its child bears the signal
 // itself, is seen only then, and would never go on (SIGCONT doesn't reach it, not even one to all,
-// since by default it is ignored). Who waits for a vfork's child has it already.
+// since by default it is ignored). Whoever waits for a vfork's child has it already.
 bool has_settled(const Processes& census) {
   for (uint32_t i = 0; i < census.count; ++i) {
     const Process& process = census.all[i];
@@ -208,8 +208,8 @@ long end_all(int proc, const Doom& doom) {
     seen = take_census(proc, now);
     const uint32_t living = seen < 0 ? 0 : mark(now, doom);
     if (seen >= 0 && living == 0) {
-      // Twice: numbers may be given out from the beginning again, behind the look. Who hangs in the
-      // kernel is not waited for.
+      // Twice: numbers may be given out from the beginning again, behind the look. Whoever hangs in
+      // the kernel is not waited for.
       settled = has_settled(now) ? settled + 1 : 0;
       if (settled == 2 || ++unsettled > kMostUnsettled) break;
     }

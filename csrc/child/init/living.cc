@@ -211,7 +211,7 @@ class Init {
   Workers* workers_ = &nobodys_;
   int64_t wary_ = 0;      // until when no worker is forked ahead
   bool idle_ = false;     // the last one that waited has ended because no command came
-  int64_t stopping_ = 0;  // when patience with who was told to stop is over
+  int64_t stopping_ = 0;  // when patience with whoever was told to stop is over
   uint32_t count_ = 0;
   Worker known_[kMostWorkers];
 };

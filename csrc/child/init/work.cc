@@ -32,7 +32,7 @@ struct CommandStep {
 // bounding set, no_new_privs, keyring and filter are inherited.
 constexpr CommandStep kCommandBirth[] = {
     {Stage::kCgroupJoin, join_cgroups},
-    {Stage::kLandlock, raise_barrier},  // off init, for who may trace
+    {Stage::kLandlock, raise_barrier},  // off init, for whoever may trace
     {Stage::kStdio, move_stdio},
     {Stage::kSession, start_session},
     {Stage::kTerminal, take_terminal},
@@ -96,7 +96,7 @@ long await_plan(Command& command) {
   Child child(plan, *command.report);
   if (const long r = take(child, Stage::kPark, join_cgroups); r < 0) return r;
   const int line = command.got.fds[command.rest + static_cast<int>(asked.joins)];
-  // Who is killed in recvmsg may take the message along, and nobody would know.
+  // Whoever is killed in recvmsg may take the message along, and nobody would know.
   pollfd watched{line, POLLIN, 0};
   while (sys::call(SYS_ppoll, sys::arg(&watched), 1, 0, 0, 0) == -EINTR) {
   }

@@ -58,8 +58,8 @@ long move_into(int directory) {
   return sys::call(SYS_chdir, sys::arg("/"));
 }
 
-// To enter one's own mount namespace is to go to its real root (setns(2)). Who lacks CAP_SYS_CHROOT
-// for that can't give it to a container either, and without it nobody walks out.
+// To enter one's own mount namespace is to go to its real root (setns(2)). Whoever lacks
+// CAP_SYS_CHROOT for that can't give it to a container either, and without it nobody walks out.
 long leave_chroot() {
   const Fd directory(sys::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (directory.failed()) return directory.get();

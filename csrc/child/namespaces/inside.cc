@@ -11,8 +11,9 @@
 namespace pyminicon::child {
 namespace {
 
-// Root is let in as he is. Who owns the user namespace alone gets its capabilities by going there
-// first: then no id changes, and the memory, which is the caller's, stays as readable as it was.
+// Root is let in as he is. Whoever owns the user namespace alone gets its capabilities by going
+// there first: then no id changes, and the memory, which is the caller's, stays as readable as it
+// was.
 long go(const SocketInside& wish) {
   const long gone = sys::call(SYS_setns, wish.target, static_cast<long>(wish.place));
   if (gone != -EPERM) return gone;

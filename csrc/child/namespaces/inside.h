@@ -6,7 +6,7 @@
 namespace pyminicon::child {
 
 struct SocketInside {
-  int target;              // a pidfd of who is there
+  int target;              // a pidfd of whoever is there
   uint64_t place;          // CLONE_NEWNET, or CLONE_NEWNS for a name
   bool listens;            // else it connects, without waiting for it
   const void* address;     // of the family that it is to have

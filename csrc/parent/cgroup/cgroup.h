@@ -232,7 +232,7 @@ class Cgroup {
   bool late_freezer_v2_ = false;
   Fd v2_fd_, oom_fd_;
   pid_t owner_ = 0;
-  bool of_command_ = false;  // who is in there may stay
+  bool of_command_ = false;  // whoever is in there may stay
   bool has_clock_ = false;
   std::string clock_apart_;
   bool divided_ = false;

@@ -31,7 +31,7 @@ constexpr int kTaken = -1;
 Kept kept[16];
 
 std::atomic<uint64_t> forks{0};
-// Those who make descriptors don't wait for each other, only who forks does for them.
+// Those who make descriptors don't wait for each other, only whoever forks does for them.
 #if defined(PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP)
 constexpr pthread_rwlock_t kUnlocked = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 #else

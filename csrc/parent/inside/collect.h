@@ -15,8 +15,8 @@ namespace pyminicon::parent {
 // are empty: a message that came without them says nothing of why (EMFILE).
 int receive_pair(int socket, Fd& first, Fd& second);
 
-// Whether the kernel makes up what is read, for whoever reads it: that is us, on the host. Who may
-// mount can lay such a file over the one that is collected.
+// Whether the kernel makes up what is read, for whoever reads it: that is us, on the host. Whoever
+// may mount can lay such a file over the one that is collected.
 bool is_made_up(int fd);
 
 // The bytes of a file, or why there are none: an errno, and what it means here.

@@ -46,7 +46,7 @@ void exec_mapper(void* argument) {
   sys::exit_group(127);
 }
 
-// Who is killed before he has mapped anything, and reaped if that is soon.
+// One that is killed before it has mapped anything, and reaped if that is soon.
 void end_mapper(const Fd& pidfd) {
   syscall(kernel::kSysPidfdSendSignal, pidfd.get(), SIGKILL, nullptr, 0);
   readable_within({now_ns() + 1000 * kMillisecond}, pidfd.get());

@@ -47,9 +47,9 @@ void exec_keeper(void* argument) {
   sys::exit_group(127);
 }
 
-// A child in between, as the guards have one: what is cloned here is nobody's child. Who owns the
-// container's user namespace has its capabilities by going there; no id changes, so the caller's
-// memory stays as readable as it was.
+// A child in between, as the guards have one: what is cloned here is nobody's child. Whoever owns
+// the container's user namespace has its capabilities by going there; no id changes, so the
+// caller's memory stays as readable as it was.
 void clone_keeper(void* argument) {
   auto& start = *static_cast<PastaStart*>(argument);
   alignas(16) char stack[8192];

@@ -111,7 +111,7 @@ void Living::send_whole(int socket, const void* bytes, size_t size, const std::v
   }
 }
 
-// A worker takes one command after the other, and init sleeps meanwhile. Who sends one that may
+// A worker takes one command after the other, and init sleeps meanwhile. Whoever sends one that may
 // have to wait for another tells init first, and only that: for one after the other nobody is
 // woken.
 uint32_t Living::send(Arena& arena, const std::vector<int>& fds, const Patience& patience) {

@@ -18,7 +18,7 @@ struct Address {
 // `host`: the packed bytes of an AF_INET or AF_INET6 address, or a path for AF_UNIX.
 Address address_of(int family, const std::string& host, uint16_t port);
 
-// The same for who has a descriptor table of his own: what is in it is nobody else's to note.
+// The same for whoever has a descriptor table of his own: what is in it is nobody else's to note.
 struct RawSocket {
   int fd = -1, error = 0;
   bool was_there = false;

@@ -35,8 +35,8 @@ bool is_near(int fd) {
   return std::memcmp(one, reinterpret_cast<const char*>(&there) + at, count) == 0;
 }
 
-// Who has written it has waited for more already (Nagle's algorithm): to wait once more would be
-// for an acknowledgement that the reader delays. And a congestion control that paces (bbr) keeps
+// Whoever has written it has waited for more already (Nagle's algorithm): to wait once more would
+// be for an acknowledgement that the reader delays. And a congestion control that paces (bbr) keeps
 // bytes waiting for a bottleneck, of which there is none between two programs of one machine.
 void send_at_once(int fd) {
   constexpr int kOn = 1;

@@ -229,7 +229,8 @@ class RelayThread {
     }
   }
 
-  // Who serves no connection of the container's need not know of it: he is told before the first.
+  // Whoever serves no connection of the container's need not know of it: he is told before the
+  // first.
   bool rings(Group& group) {
     if (group.bell < 0) return true;
     const long sent =

@@ -71,8 +71,8 @@ long clone_sharing(const ChildStack& stack, kernel::CloneArgs& args, void (*entr
   return clone_onto_stack(&args, entry, argument);
 }
 
-// Until the kernel has written 0 there (CLONE_CHILD_CLEARTID), at the end of who uses our memory.
-// It does not at the end of one that dumps core: `pidfd` tells of that.
+// Until the kernel has written 0 there (CLONE_CHILD_CLEARTID), at the end of whoever uses our
+// memory. It does not at the end of one that dumps core: `pidfd` tells of that.
 void await_clear(const uint32_t& word, int pidfd) {
   constexpr timespec kLookAgain{0, 20000000};
   for (uint32_t seen = 0; (seen = __atomic_load_n(&word, __ATOMIC_ACQUIRE)) != 0;) {

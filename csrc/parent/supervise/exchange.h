@@ -1,5 +1,5 @@
 // What is said to a running program and what comes of it: its input, and its outputs, counted. A
-// step at a time, of what is ready; who waits for that (poll, an event loop) and closes it is
+// step at a time, of what is ready; whoever waits for that (poll, an event loop) and closes it is
 // another's matter.
 #pragma once
 
@@ -47,7 +47,7 @@ class Exchange {
   bool feed(int fd);
   // Reads what is there; false at the end of the stream, and once more has come than may.
   bool read(int which, int fd);
-  // Reads what is there in all, and not what comes meanwhile: who has the write end may go on.
+  // Reads what is there in all, and not what comes meanwhile: whoever has the write end may go on.
   void drain(int which, int fd);
   bool full() const { return full_; }
   const Output& of(int which) const { return outputs_[which - 1]; }

@@ -66,7 +66,7 @@ def _is_there(name: str) -> bool:
 
 
 def _say(to: Any, question: dict[str, Any]) -> None:
-    """Asks without waiting for the answer; who hears it sees whether the keeper has gone meanwhile."""
+    """Asks without waiting for the answer; whoever hears it sees whether the keeper has gone meanwhile."""
     try:
         to.send(question)
     except ConnectionResetError:

@@ -40,7 +40,7 @@ class Far:
         self.stdin, self.stdout, self.stderr = files
 
     def _mind_signals(self) -> None:
-        """What we are sent is meant for the command; who asks a second time by Ctrl-C ends all that has come of it."""
+        """What we are sent is meant for the command; whoever asks a second time by Ctrl-C ends all that has come of it."""
         import _signal  # type: ignore[import-not-found]
 
         for number in (_HUP, _INT, _QUIT, _USR1, _USR2, _TERM):

@@ -210,7 +210,7 @@ def appear(name: str, text: str) -> None:
 def main() -> None:
     JOBS.mkdir(exist_ok=True)
     JOBS.chmod(0o1777)
-    # Whoever comes in may write here, not only who made the file (fs.protected_regular on sticky directories).
+    # Whoever comes in may write here, not only the one who made the file (fs.protected_regular on sticky directories).
     Path("/proc/sys/fs/protected_regular").write_text("0")
     appear("booted", os.uname().release)
     number = 0

@@ -26,7 +26,7 @@ import machine
 
 CHECKS = "memory pids cpus cpuset cpu_time io usage freeze pid_host commands reload owner caller".split()
 LONGEST = 150
-# Who isn't given a cgroup by anybody: root in no service, and no manager of his own. Everything else works
+# Whoever isn't given a cgroup by anybody: root in no service, and no manager of his own. Everything else works
 # everywhere, but for what the user's manager isn't given itself (systemd 252: cpuset and io).
 NOBODY = agent.NO_MANAGER
 NOT_THE_USERS = {"cpuset", "io"}
