@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.living.conftest import names, stops_while_frozen
 from tests.living.test_memory import HOG, limited
 from tests.support.waiting import soon
 
-SPARES = 4  # that a container keeps at most, with that of whoever waits for a command
+SPARES = 16  # that a container keeps at most: used next, resting, and that of whoever waits for a command
 TREES = Path("/sys/fs/cgroup")
 
 
@@ -123,6 +124,32 @@ def test_the_memory_that_one_has_used_or_left_is_no_other_ones() -> None:
                 pytest.skip("needs a kernel that tells the peak of memory (v2: Linux 5.19)")
             assert peaks[0] > 60 << 20 and peaks[2] > 30 << 20
             assert max(peaks[1], peaks[3]) < 8 << 20
+
+
+@limited
+def test_one_that_holds_files_is_not_kept_for_long() -> None:
+    with pyminicon.start(memory="256M") as c:
+        with c.start(["sh", "-c", "read x; head -c 30M /dev/zero > /tmp/left"], stdin=PIPE) as p:
+            place = name_in(Path(f"/proc/{p.host_pid}/cgroup").read_text())
+            p.communicate(b"\n", timeout=60)
+        assert c.run(["true"]).returncode == 0
+        time.sleep(0.2)
+        with c.start(["sleep", "300"]) as other:  # in the one that has been used last
+            assert c.run(["true"]).returncode == 0
+            assert place not in numbers()
+            other.kill()
+
+
+@limited
+def test_in_a_tight_loop_the_same_ones_are_used() -> None:
+    """What the kernel frees after a grace period only stops nobody for good."""
+    with pyminicon.start(memory="256M") as c:
+        used: set[str] = set()
+        for _ in range(200):
+            c.run(["true"])
+            used |= numbers() if len(used) < 100 else set()
+        assert len(used) < 100 and len(numbers()) <= SPARES
+    assert groups() == set()
 
 
 _BUSY = "import time; t = time.process_time() + .2\nwhile time.process_time() < t: pass"

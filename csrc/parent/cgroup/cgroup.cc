@@ -89,6 +89,7 @@ Cgroup::Cgroup(Cgroup&& other) noexcept { *this = std::move(other); }
 Cgroup& Cgroup::operator=(Cgroup&& other) noexcept {
   // What this one had goes away with `other`.
   std::swap(places_, other.places_);
+  std::swap(joins_, other.joins_);
   std::swap(join_fds_, other.join_fds_);
   std::swap(name_, other.name_);
   std::swap(late_freezer_, other.late_freezer_);
@@ -197,12 +198,21 @@ void Cgroup::add_clock(const CgroupSpec& spec) {
 }
 
 void Cgroup::join(const std::string& file) {
-  Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd) throw LaunchFailure(errno, Stage::kCgroup, file);
-  join_fds_.push_back(std::move(fd));
+  if (!open_to_join(file)) throw LaunchFailure(errno, Stage::kCgroup, file);
 }
 
-void Cgroup::close_join_fds() { join_fds_.clear(); }
+bool Cgroup::open_to_join(const std::string& file) {
+  Fd fd(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd) return false;
+  joins_.push_back(fd.get());
+  join_fds_.push_back(std::move(fd));
+  return true;
+}
+
+void Cgroup::close_join_fds() {
+  joins_.clear();
+  join_fds_.clear();
+}
 
 const Cgroup::Place* Cgroup::with(uint32_t role) const {
   for (const auto& place : places_) {

@@ -92,6 +92,11 @@ struct KilledAtBirth {};
 bool births_are_outside();
 void have_births_outside();
 
+// Whether a command's cgroup can be another's: not where it isn't empty, or would tell of that one
+// what was its predecessor's. It is to be removed then. Not yet: too much is charged to it still,
+// most of which the kernel frees after a grace period.
+enum class Renewal { kDone, kNotYet, kNever };
+
 class Cgroup {
  public:
   Cgroup() = default;
@@ -116,9 +121,8 @@ class Cgroup {
   bool counts_cpu_time() const { return with(kRoleCpuTime) != nullptr; }
   bool has_clock() const { return has_clock_; }
   const std::string& clock_apart() const { return clock_apart_; }  // that of add_clock(), else ""
-  // Of a command that has ended, for the next one of `container`: false where it isn't empty, or
-  // would tell of that one what was its predecessor's (renew.cc). It is to be removed then.
-  bool renew(const Cgroup& container, bool watch_oom);
+  // Of a command that has ended, for the next one of `container` (renew.cc).
+  Renewal renew(const Cgroup& container, bool watch_oom);
   // Whether who joins a command's waits for a grace period: v2 moves whole processes alone.
   bool is_slow_to_join() const { return with(kRoleV2) != nullptr; }
   // Whether a process or two that wait are hardly missed in its limit of them.
@@ -143,8 +147,9 @@ class Cgroup {
   int clone_into_fd() const { return v2_fd_.get(); }
   // v1: `tasks` files. The single-threaded child writes "0" to each, before it touches memory. v2's
   // cgroup.procs is among them where the whole group may be killed (shared_memory_is_unsafe): until
-  // it has memory of its own a child in there would take the caller with it.
-  const std::vector<Fd>& join_fds() const { return join_fds_; }
+  // it has memory of its own a child in there would take the caller with it. Who is in one of them
+  // is in all that come before it.
+  const std::vector<int>& join_fds() const { return joins_; }
   // After the child is in: gives back the descriptors that only joining needs.
   void close_join_fds();
 
@@ -201,6 +206,7 @@ class Cgroup {
   void open_join_fds(bool born_outside);
   void watch_oom();
   void join(const std::string& file);
+  bool open_to_join(const std::string& file);
   void divide_v2(const Place& place);
   std::string commands_of(const Place& place) const;
   std::vector<std::string> files_beside() const;
@@ -208,8 +214,10 @@ class Cgroup {
   void begin_of_command();
   void join_last();
   bool join_beside(const Cgroup& container);
-  bool join_empty();
+  bool is_taken() const;
+  bool open_joins();
   bool holds_little() const;
+  bool tells_of_nobody() const;
   bool begin_anew();
   void keep_open();
   std::optional<std::string> text_of(const Place& place, const char* file) const;
@@ -217,6 +225,9 @@ class Cgroup {
   bool begin_peak_anew_v2(const Place& place) const;
   bool set_to_zero(const Place& place, const char* file) const;
   CgroupUsage counted() const;
+  void count_time(CgroupUsage& usage) const;
+  void count_io(CgroupUsage& usage) const;
+  int open_file(const Place& place, const char* file) const;
   void repeat_limits(const std::string& path) const;
   void update_below(const Place& place, const CgroupChange& change);
   std::vector<pid_t> to_be_frozen(const Place& members) const;
@@ -227,7 +238,8 @@ class Cgroup {
   bool is_mine() const;
 
   std::vector<Place> places_;  // parallel to the spec's; path is empty where it was refused
-  std::vector<Fd> join_fds_;
+  std::vector<int> joins_;     // in the order in which they are joined
+  std::vector<Fd> join_fds_;   // those of them that are open for that alone
   std::string name_, late_freezer_;
   bool late_freezer_v2_ = false;
   Fd v2_fd_, oom_fd_;

@@ -151,7 +151,10 @@ Cgroup Cgroup::below(Cgroup& container, uint32_t number, bool watch_oom) {
     if (!is_for_each_command(place)) continue;
     const std::string path = container.commands_of(place) + name;
     if (::mkdir(path.c_str(), 0755) != 0) fail(errno, path);
-    made.places_.push_back({path, "", place.roles & (kRolesTold | kRoleV2)});
+    const uint32_t roles = place.roles & (kRolesTold | kRoleV2);
+    // The number of those in there is asked where they are counted anyway (is_taken).
+    const bool first = (roles & (kRolePids | kRoleV2)) == kRolePids;
+    made.places_.insert(first ? made.places_.begin() : made.places_.end(), {path, "", roles});
     if ((place.roles & kRoleV2) != 0) container.repeat_limits(path);
   }
   made.open_join_fds(true);

@@ -9,6 +9,9 @@ constexpr char kMemoryEventsV1[] = "memory.oom_control", kMemoryEventsV2[] = "me
 constexpr char kCpuUsageV1[] = "cpuacct.usage", kCpuUserV1[] = "cpuacct.usage_user";
 constexpr char kCpuSystemV1[] = "cpuacct.usage_sys", kCpuStatV2[] = "cpu.stat";
 constexpr char kIoV1[] = "blkio.throttle.io_service_bytes_recursive", kIoV2[] = "io.stat";
-constexpr char kPidsPeak[] = "pids.peak", kCgroupEventsV2[] = "cgroup.events";
+constexpr char kPidsPeak[] = "pids.peak", kPidsNow[] = "pids.current";
+constexpr char kCgroupEventsV2[] = "cgroup.events";
+// What is written to to join.
+constexpr char kTasksV1[] = "tasks", kProcessesV2[] = "cgroup.procs";
 
 }  // namespace pyminicon::parent

@@ -78,14 +78,8 @@ void io_v1(const std::optional<std::string>& text, CgroupUsage& usage) {
 // All that has been counted in there, whoever it was.
 CgroupUsage Cgroup::counted() const {
   CgroupUsage usage;
-  if (const Place* place = with(kRoleCpuTime)) {
-    if ((place->roles & kRoleV2) != 0) {
-      cpu_v2(text_of(*place, kCpuStatV2), usage);
-    } else {
-      cpu_v1(number(text_of(*place, kCpuUsageV1)), number(text_of(*place, kCpuUserV1)),
-             number(text_of(*place, kCpuSystemV1)), usage);
-    }
-  }
+  count_time(usage);
+  count_io(usage);
   if (const Place* place = with(kRoleMemory)) {
     const bool v2 = (place->roles & kRoleV2) != 0;  // memory.peak since 5.19
     usage.memory_peak = number(text_of(*place, v2 ? kMemoryPeakV2 : kMemoryPeakV1));
@@ -93,11 +87,25 @@ CgroupUsage Cgroup::counted() const {
   if (const Place* place = with(kRolePids)) {
     usage.pids_peak = number(text_of(*place, kPidsPeak));  // since 6.11, v1 and v2
   }
-  if (const Place* place = with(kRoleIo)) {
-    const bool v2 = (place->roles & kRoleV2) != 0;
-    (v2 ? io_v2 : io_v1)(text_of(*place, v2 ? kIoV2 : kIoV1), usage);
-  }
   return usage;
+}
+
+void Cgroup::count_time(CgroupUsage& usage) const {
+  const Place* place = with(kRoleCpuTime);
+  if (place == nullptr) return;
+  if ((place->roles & kRoleV2) != 0) {
+    cpu_v2(text_of(*place, kCpuStatV2), usage);
+  } else {
+    cpu_v1(number(text_of(*place, kCpuUsageV1)), number(text_of(*place, kCpuUserV1)),
+           number(text_of(*place, kCpuSystemV1)), usage);
+  }
+}
+
+void Cgroup::count_io(CgroupUsage& usage) const {
+  const Place* place = with(kRoleIo);
+  if (place == nullptr) return;
+  const bool v2 = (place->roles & kRoleV2) != 0;
+  (v2 ? io_v2 : io_v1)(text_of(*place, v2 ? kIoV2 : kIoV1), usage);
 }
 
 CgroupUsage Cgroup::usage() const {
@@ -111,8 +119,13 @@ CgroupUsage Cgroup::usage() const {
 }
 
 std::optional<std::string> Cgroup::text_of(const Place& place, const char* file) const {
-  const int fd = open_ ? open_->find(static_cast<size_t>(&place - places_.data()), file) : -1;
+  const int fd = open_file(place, file);
   return fd >= 0 ? read_again(fd) : read_file(place.path + "/" + file);
+}
+
+// -1 where it isn't one that is kept open.
+int Cgroup::open_file(const Place& place, const char* file) const {
+  return open_ ? open_->find(static_cast<size_t>(&place - places_.data()), file) : -1;
 }
 
 CgroupPresent Cgroup::present() const {
@@ -167,7 +180,8 @@ void Cgroup::clear_oom_event() {
   if (!oom_fd_) return;
   char text[1024];
   // v1: resets the eventfd. v2: reading again from the start is what arms poll.
-  if (::lseek(oom_fd_.get(), 0, SEEK_SET) < 0 && errno != ESPIPE) return;
+  const bool file = oom_poll_events() == POLLPRI;
+  if (file && ::lseek(oom_fd_.get(), 0, SEEK_SET) < 0) return;
   while (::read(oom_fd_.get(), text, sizeof text) < 0 && errno == EINTR) {
   }
 }

@@ -22,7 +22,7 @@ void add_streams(std::vector<int>& fds, const LaunchOptions& options) {
 
 std::vector<int> fds_of(int reply, const LaunchOptions& options, const Cgroup& cgroup) {
   std::vector<int> fds{reply};
-  for (const Fd& fd : cgroup.join_fds()) fds.push_back(fd.get());
+  fds.insert(fds.end(), cgroup.join_fds().begin(), cgroup.join_fds().end());
   add_streams(fds, options);
   return fds;
 }
@@ -109,7 +109,7 @@ std::optional<Runner> runner_for(Launched& container) {
   build_command(nothing, {}, {none, false, {}, joins}, arena);
   arena.at<CommandPlan>(0).number = group.number;
   std::vector<int> fds{reply.write.get()};
-  for (const Fd& fd : group.cgroup.join_fds()) fds.push_back(fd.get());
+  fds.insert(fds.end(), group.cgroup.join_fds().begin(), group.cgroup.join_fds().end());
   fds.push_back(line.write.get());
   if (!container.living->send_ahead(arena, fds)) return std::nullopt;
   group.cgroup.close_join_fds();

@@ -124,7 +124,7 @@ bool was_refused(const Report& report, int returncode) {
 void LaunchJob::add_cgroup(Launched& made) {
   made.cgroup.emplace(Cgroup::make(*spec_.cgroup));
   made.counted = made.cgroup->has_directory();
-  for (const Fd& fd : made.cgroup->join_fds()) fds_.tasks.push_back(fd.get());
+  fds_.tasks = made.cgroup->join_fds();
   mounts_ = with_cgroup(spec_.mounts, *made.cgroup);
   // Only a container without a PID namespace of its own has to be found by its cgroup.
   const auto places = made.cgroup->binds();

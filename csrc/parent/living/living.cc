@@ -17,6 +17,8 @@ namespace {
 // Each takes two descriptors, for the sake of a process's limit of these.
 constexpr int kMostRunners = 32;
 std::atomic<int> runners{0};
+// What holds as much after that holds files, and not what a grace period frees.
+constexpr int64_t kLongestRest = 100 * kMillisecond;
 
 // Lays the command out; where it is too long for a message it goes by a file, but for its
 // beginning.
@@ -249,29 +251,69 @@ void Living::note_apart(const Cgroup& cgroup) {
   apart_.push_back(cgroup.clock_apart());
 }
 
-// The one that was used last, of which the processor knows most.
+// The one that was used last, of which the processor knows most; where too much is charged to it
+// still, the one that has rested longest.
 Cgroup Living::spare_group(const Cgroup& container, bool watch_oom) {
   for (;;) {
-    Cgroup spare;
-    {
-      const std::lock_guard guard(lock_);
-      if (spares_.empty()) return spare;
-      spare = std::move(spares_.back());
-      spares_.pop_back();
-    }
-    if (spare.renew(container, watch_oom)) return spare;
-    if (!spare.remove_if_empty()) keep(std::move(spare));
+    Cgroup spare = pop_spare();
+    if (!spare) break;
+    const Renewal renewal = spare.renew(container, watch_oom);
+    if (renewal == Renewal::kDone) return spare;
+    if (renewal == Renewal::kNever || !rest(spare)) give_away(std::move(spare));
   }
+  for (;;) {
+    std::optional<Resting> rested = pop_rested();
+    if (!rested) return {};
+    const Renewal renewal = rested->cgroup.renew(container, watch_oom);
+    if (renewal == Renewal::kDone) return std::move(rested->cgroup);
+    if (renewal == Renewal::kNotYet && now_ns() - rested->since < kLongestRest) {
+      const std::lock_guard guard(lock_);
+      resting_.push_front(std::move(*rested));
+      return {};  // the others rest for a shorter time
+    }
+    give_away(std::move(rested->cgroup));
+  }
+}
+
+Cgroup Living::pop_spare() {
+  const std::lock_guard guard(lock_);
+  if (spares_.empty()) return {};
+  Cgroup spare = std::move(spares_.back());
+  spares_.pop_back();
+  return spare;
+}
+
+std::optional<Living::Resting> Living::pop_rested() {
+  const std::lock_guard guard(lock_);
+  if (resting_.empty()) return std::nullopt;
+  std::optional<Resting> rested(std::move(resting_.front()));
+  resting_.pop_front();
+  return rested;
+}
+
+// False where as many rest as one loop of commands fills before the first has rested.
+bool Living::rest(Cgroup& cgroup) {
+  constexpr size_t kMostResting = 12;
+  const std::lock_guard guard(lock_);
+  if (over_ || resting_.size() >= kMostResting) return false;
+  resting_.push_back({std::move(cgroup), now_ns()});
+  return true;
+}
+
+void Living::give_away(Cgroup cgroup) {
+  if (!cgroup.remove_if_empty()) keep(std::move(cgroup));
 }
 
 void Living::remove_spares() {
   dismiss_runner();
   std::vector<Cgroup> spares;
+  std::deque<Resting> resting;
   std::vector<std::string> apart;
   {
     const std::lock_guard guard(lock_);
     over_ = true;
     spares.swap(spares_);
+    resting.swap(resting_);
     apart.swap(apart_);
   }
   constexpr int kPatienceUs = 2000000;

@@ -93,11 +93,22 @@ class Living {
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
   std::mutex lock_;
+  // Too much is charged to it for another command yet: the commands of a tight loop fill one after
+  // the other, and the kernel empties them a grace period later.
+  struct Resting {
+    Cgroup cgroup;
+    int64_t since;
+  };
+  Cgroup pop_spare();
+  std::optional<Resting> pop_rested();
+  bool rest(Cgroup& cgroup);
+  void give_away(Cgroup cgroup);
   void keep(Cgroup cgroup);
   std::optional<Runner> pop_runner(bool for_good);  // for good: there will be no other
   void dismiss_runner();                            // for good
   std::deque<Cgroup> kept_;                         // under lock_
   std::vector<Cgroup> spares_;                      // under lock_
+  std::deque<Resting> resting_;                     // under lock_
   std::vector<std::string> apart_;                  // under lock_
   bool over_ = false;                               // under lock_: nobody takes one any more
   std::optional<Runner> runner_;                    // under lock_
