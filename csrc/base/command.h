@@ -47,6 +47,15 @@ constexpr uint32_t kMostCommand = 16 << 20;
 // stdio's and those to be passed.
 constexpr int kReplyFd = 0, kFirstFd = 1;
 
+// Which commands have begun: the highest number that has, of those with the same remainder. What
+// init and its workers share begins with this; it is in a file, which init shows the caller when it
+// is asked (InitOrder::kShowBegun). A command's process writes its number as the first it does: so
+// where nobody is left who has its reply, and it isn't in here, it never was.
+constexpr uint32_t kBegunRoom = 512;
+inline bool is_behind(uint32_t number, uint32_t last) {
+  return static_cast<int32_t>(number - last) > 0;
+}
+
 // To a runner there is one message more, through the socket that came to it behind the cgroups: a
 // plan of kExecute that fits in, with stdio's descriptors and those to be passed alone. What fails
 // before it has come is told as Stage::kPark.
@@ -72,6 +81,7 @@ struct CommandReply {
 enum class InitOrder : uint32_t {
   kEnd,        // all that descends from the command `number`
   kTerminate,  // signal `number` to every process, and then the end of the container
+  kShowBegun,  // a byte comes back, with the file if there is one
   kCompany,    // another command comes, the `number`th in all, while there may be one that runs
 };
 

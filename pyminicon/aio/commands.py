@@ -29,16 +29,17 @@ async def begin(
     request = limits.request(asked.spec, asked.exec_spec)
     asked.asked(request)
     while True:
+        begun = None
         try:
             begun = await _begun(watch, box, request, deadline)
-            break
-        except errors.LaunchError as error:  # its init has more to do than its socket holds
-            if error.errno != errno.EAGAIN:
+            return begun.result() or await _heard_of(watch, begun, deadline)
+        except errors.LaunchError as error:
+            # Its init has more to do than its socket holds; or whoever had it was killed before there was a process.
+            if error.errno != (errno.EAGAIN if begun is None else errno.ERESTART):
                 raise
             if deadline is not None and loop.time() >= deadline:
                 raise TimeoutError from None
             await asyncio.sleep(_FULL)
-    return begun.result() or await _heard_of(watch, begun, deadline)
 
 
 async def _begun(watch: Watch, box: _core.Handle, request: _core.Request, deadline: float | None) -> Any:

@@ -49,16 +49,20 @@ class Command:
             self._begun = _core.Begun(self.keeper.box._handle, self._request)
             handle = self._begun.result()
         except errors.LaunchError as error:
-            if error.errno == errno.EAGAIN:  # its init has more to do than its socket holds
-                self.keeper.loop.after(_FULL, self._try)
+            # Its init has more to do than its socket holds; or whoever had it was killed before there was a process.
+            if error.errno == (errno.EAGAIN if self._begun is None else errno.ERESTART):
+                self._again()
             else:
                 self._failed(error)
             return
-        self._close_fds()
         if handle is None:
             self.keeper.loop.watch(self._begun.fd, self._heard)
         else:
             self._runs(handle)
+
+    def _again(self) -> None:
+        self._begun = None
+        self.keeper.loop.after(_FULL, self._try)
 
     def _close_fds(self) -> None:
         while self._fds:
@@ -71,7 +75,10 @@ class Command:
             handle = self._begun.result()
         except errors.LaunchError as error:
             self.keeper.loop.forget(fd)
-            self._failed(error)
+            if error.errno == errno.ERESTART:
+                self._again()
+            else:
+                self._failed(error)
             return
         if handle is not None:
             self.keeper.loop.forget(fd)
@@ -86,6 +93,7 @@ class Command:
             self.client.say({"error": asking_told(error, self.keeper)})
 
     def _runs(self, handle: _core.Handle) -> None:
+        self._close_fds()
         self._begun, self.handle = None, handle
         self.keeper.loop.watch(handle.pidfd, lambda _: self.ended())
         if self.client is None:
@@ -150,6 +158,7 @@ class Command:
         if self.handle is not None:
             self.handle.kill()
         elif self._begun is not None:
+            self._close_fds()
             self.keeper.loop.forget(self._begun.fd)
             self.handle, self._begun = self._begun.given_up(), None
             self.handle.kill()

@@ -1,6 +1,9 @@
 #include "bind/containers/command.h"
 
+#include <poll.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <tuple>
@@ -141,6 +144,24 @@ void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<pare
   if (another) parent::expect_pause(container.guarded);
 }
 
+// What `begin` begins, again where it never began. Whoever kills all workers over and over doesn't
+// have a processor for it. Its argument: whether this is the first time.
+template <typename Begin>
+auto insist_on(Begin begin) {
+  constexpr int kMost = 50;
+  for (int again = 0; again < kMost; ++again) {
+    try {
+      return begin(again == 0);
+    } catch (const parent::NeverBegan&) {
+      const NoGil nogil;
+      poll(nullptr, 0, std::max(again - 2, 0));
+    }
+    check_signals();
+  }
+  throw parent::LaunchFailure(EAGAIN, Stage::kClone, "",
+                              "who was to begin it was killed each time");
+}
+
 Outcome run_once(Handle& container, const Request& request, const SetupTimes& times, bool ahead) {
   Released<Handle> handle(new Handle);
   const auto living = insist_on_living(container);
@@ -160,20 +181,18 @@ Outcome run_once(Handle& container, const Request& request, const SetupTimes& ti
 
 Outcome run_command(Handle& container, const Request& request) {
   const SetupTimes times(request);
-  try {
-    return run_once(container, request, times, true);
-  } catch (const parent::RunnerGone&) {
-    return run_once(container, request, times, false);
-  }
+  return insist_on([&](bool first) { return run_once(container, request, times, first); });
 }
 
 Released<Handle> start_command(Handle& container, const Request& request) {
-  Released<Handle> handle(new Handle);
-  {
+  const int64_t deadline = deadline_in(request.wall_time, parent::now_ns());
+  auto handle = insist_on([&](bool /*first*/) {
+    Released<Handle> one(new Handle);
     const CommandSpec command = command_of(*insist_on_living(container), request);
-    CommandStart start(*handle, request, deadline_in(request.wall_time, parent::now_ns()));
-    begin(*handle, container, command, start.options, Counting(request));
-  }
+    CommandStart start(*one, request, deadline);
+    begin(*one, container, command, start.options, Counting(request));
+    return one;
+  });
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
   return handle;
 }
@@ -199,10 +218,14 @@ class Begun {
 
   int fd() const { return handle_ ? handle_->container().pidfd.get() : -1; }
 
-  // The command once it runs; None: not yet.
+  // The command once it runs; None: not yet. ERESTART: it never began, and another takes its place.
   py::object result() {
     if (!handle_) throw std::logic_error("the command has been handed over");
-    if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
+    try {
+      if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
+    } catch (const parent::NeverBegan&) {
+      throw parent::LaunchFailure(ERESTART, Stage::kClone, "");
+    }
     hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
     return py::cast(Released<Handle>(handle_.release()));
   }
@@ -228,7 +251,6 @@ class Begun {
 // A process inside that works on files for whoever has the other end of `socket`. `strict`: without
 // capabilities, so that modes hold for root as well.
 Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int socket) {
-  Released<Handle> handle(new Handle);
   CommandSpec command = command_of(*insist_on_living(container), who);
   command.kind = CommandKind::kServeFiles;
   if (strict) command.capabilities = 0;
@@ -237,7 +259,11 @@ Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int
   options.stdio[1] = options.stdio[2] = kNullDevice;
   constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
   options.deadline = parent::now_ns() + kPatience;
-  begin(*handle, container, command, options, {});
+  auto handle = insist_on([&](bool /*first*/) {
+    Released<Handle> one(new Handle);
+    begin(*one, container, command, options, {});
+    return one;
+  });
   handle->container().alone = true;
   handle->container().given_up = true;  // nobody waits for its end: a file system may hold it
   return handle;

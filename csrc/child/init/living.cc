@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/command.h"
+#include "base/message.h"
 #include "base/syscall.h"
 #include "child/init/compact.h"
 #include "child/init/lineage.h"
@@ -73,8 +74,17 @@ class Init {
 
   uint32_t waiting() const { return count_waiting(*workers_); }
 
+  // Without a file, which limits may forbid, the caller takes every command for one that has begun.
   void share() {
-    void* const at = share_at(kWorkersAddress, sizeof(Workers));
+    const long file = fds_.control < 0
+                          ? -1
+                          : sys::call(SYS_memfd_create, sys::arg("pyminicon-workers"), MFD_CLOEXEC);
+    if (file >= 0 && sys::call(SYS_ftruncate, file, sizeof(Workers)) == 0) {
+      file_ = static_cast<int>(file);
+    } else if (file >= 0) {
+      sys::close(static_cast<int>(file));
+    }
+    void* const at = share_at(kWorkersAddress, sizeof(Workers), file_);
     if (at != nullptr) workers_ = static_cast<Workers*>(at);
   }
 
@@ -86,7 +96,10 @@ class Init {
     if (slot == workers_->used) store(&workers_->used, slot + 1);
     store(&workers_->at[slot], kWaits);
     const long pid = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (pid == 0) work(fds_, *workers_, slot);
+    if (pid == 0) {
+      if (file_ >= 0) sys::close(file_);
+      work(fds_, *workers_, slot);
+    }
     if (pid < 0) {
       store(&workers_->at[slot], kNobody);
       return pid;
@@ -124,6 +137,12 @@ class Init {
       if (static_cast<int32_t>(message.number - workers_->company) > 0) {
         store(&workers_->company, message.number);
       }
+      return;
+    }
+    if (message.order == InitOrder::kShowBegun) {
+      constexpr char kNone = 0;
+      send_message(fds_.control, &kNone, sizeof kNone, &file_, file_ >= 0 ? 1 : 0,
+                   MSG_NOSIGNAL | MSG_DONTWAIT);
       return;
     }
     if (message.order == InitOrder::kTerminate) {
@@ -209,6 +228,7 @@ class Init {
   const InitFds fds_;
   Workers nobodys_;  // without memory to share no worker is forked; zero, as this object is static
   Workers* workers_ = &nobodys_;
+  int file_ = -1;         // that memory, to be shown to the caller
   int64_t wary_ = 0;      // until when no worker is forked ahead
   bool idle_ = false;     // the last one that waited has ended because no command came
   int64_t stopping_ = 0;  // when patience with whoever was told to stop is over
@@ -223,10 +243,11 @@ void serve(long program, const InitFds& fds) {
   compact([](void* it) { static_cast<Init*>(it)->serve(); }, &init);
 }
 
-void* share_at(uint64_t address, unsigned long size) {
+void* share_at(uint64_t address, unsigned long size, int file) {
   constexpr int kNoReplace = 0x100000;  // MAP_FIXED_NOREPLACE
+  const int kind = MAP_SHARED | kNoReplace | (file < 0 ? MAP_ANONYMOUS : 0);
   const long at = sys::call(SYS_mmap, static_cast<long>(address), static_cast<long>(size),
-                            PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_SHARED | kNoReplace, -1, 0);
+                            PROT_READ | PROT_WRITE, kind, file, 0);
   return at == static_cast<long>(address) ? reinterpret_cast<void*>(at) : nullptr;
 }
 

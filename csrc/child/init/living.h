@@ -10,6 +10,7 @@
 
 #include <sys/time.h>
 
+#include "base/command.h"
 #include "child/child.h"
 
 namespace pyminicon::child {
@@ -32,8 +33,8 @@ constexpr uint32_t kMostWorkers = 8192;
 // was.
 constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kIdle = ~0U - 2, kNobody = 0;
 
-// In memory that init and its workers share, so that a command need not wake init to tell it who
-// has it. Each worker writes what it is at.
+// In memory that init and its workers share (the caller may read it as well), so that a command
+// need not wake init to tell it who has it. Each worker writes what it is at.
 //
 // Init forks a worker when it is woken and none waits. So somebody has to wake it wherever a
 // command may come that nobody waits for: the caller before it sends one beside others
@@ -41,6 +42,7 @@ constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kIdle = ~0U - 2, kNobody = 0
 // what init was told of has been taken, a worker that is the last to take one. Where no command
 // has come for kPatience the workers end, as each holds 60 KiB, and init itself waits.
 struct Workers {
+  uint32_t begun[kBegunRoom];
   uint32_t used;      // how many of `at` have ever been anybody's
   uint32_t taken;     // commands, by all workers
   uint32_t company;   // so many had been sent when init was last told of company
@@ -55,6 +57,15 @@ T load(const T* from) {
 template <typename T>
 void store(T* to, T value) {
   __atomic_store_n(to, value, __ATOMIC_SEQ_CST);
+}
+
+inline void note_beginning(Workers& workers, uint32_t number) {
+  uint32_t* const at = &workers.begun[number % kBegunRoom];
+  uint32_t last = load(at);
+  while (
+      is_behind(number, last) &&
+      !__atomic_compare_exchange_n(at, &last, number, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+  }
 }
 
 inline uint32_t count_waiting(const Workers& workers) {
@@ -85,8 +96,8 @@ constexpr int kLastCommand = 12;  // SIGUSR2
 // A worker's whole life. It is forked from init and inherits its filter, capabilities and limits.
 [[noreturn]] void work(const InitFds& fds, Workers& workers, uint32_t slot);
 
-// Memory that is shared with whatever is forked afterwards, or null.
-void* share_at(uint64_t address, unsigned long size);
+// Memory that is shared with whatever is forked afterwards, a file's where there is one; or null.
+void* share_at(uint64_t address, unsigned long size, int file = -1);
 
 // Tells the sender of a command that it can't begin, and lets go of its descriptors.
 void refuse_command(int commands, int error);

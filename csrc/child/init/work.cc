@@ -55,6 +55,7 @@ struct Command {
   Handed got;
   CommandPlan* plan = reinterpret_cast<CommandPlan*>(kCommandAddress);
   Report* report = nullptr;
+  Workers* workers = nullptr;
   int rest = kFirstFd;  // the first descriptor that isn't ours
 };
 
@@ -116,9 +117,11 @@ long await_plan(Command& command) {
 }
 
 [[noreturn]] void become_command(Command& command, int proc) {
+  const uint32_t number = command.plan->number;
   if (command.plan->kind == CommandKind::kAwait) {
     if (const long r = await_plan(command); r < 0) fail(command, r);
   }
+  note_beginning(*command.workers, number);
   const CommandPlan& asked = *command.plan;
   LaunchPlan plan{};
   plan.helper_fd = plan.park_fd = -1;
@@ -372,6 +375,7 @@ bool await_command(const InitFds& fds, Command& command, Workers& workers, uint3
 
 void work(const InitFds& fds, Workers& workers, uint32_t slot) {
   Command command;
+  command.workers = &workers;
   if (!make_ready(fds, command)) sys::exit_group(1);
   do {
     if (!await_command(fds, command, workers, slot)) break;

@@ -153,7 +153,6 @@ std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
   }
   CommandGroup group{runner.number, std::move(runner.cgroup), memory_limit};
   Launched made = made_of(container, std::move(runner.reply), true, std::move(group));
-  made.command->begun_by_runner(std::move(runner.line));
   made.quiet = true;
   made.started = now_ns();
   return made;
@@ -200,6 +199,10 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
   // a command that has ended.
   made.reaped = *told ? word.word == CommandWord::kFailed : container.ended();
   if (made.reaped && !*told) throw LaunchFailure(ESHUTDOWN, Stage::kClone, "");
+  if (!*told && !made.doomed && made.command->never_began()) {
+    made.reaped = made.doomed = true;
+    throw NeverBegan{};
+  }
   if (made.reaped) fail(word, command, container.ground());
   made.pid = word.pid;
   if (!made.trace.empty()) made.trace.emplace_back("started", made.started - made.begun);
@@ -208,8 +211,8 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
 
 void insist_on_beginning(const Launched& made, const Living& container,
                          const CommandSpec& command) {
-  if (made.command->was_never_taken()) {
-    if (!made.doomed && !container.ended()) throw RunnerGone{};
+  if (made.command->never_began()) {
+    if (!made.doomed && !container.ended()) throw NeverBegan{};
   } else if (made.command->failure()) {
     fail(*made.command->failure(), command, container.ground());
   }

@@ -24,10 +24,11 @@ CommandGroup group_for_command(Launched& container, bool timed, const CgroupSpec
 Launched send_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
                       const LaunchOptions& options, CommandGroup group);
 
-// True when it executes its program, or has ended; false: not yet. Throws LaunchFailure.
+// True when it executes its program, or has ended; false: not yet. Throws LaunchFailure,
+// NeverBegan.
 bool heard_of(Launched& made, const Living& container, const CommandSpec& command);
 
-// Of a quiet one that has ended: throws LaunchFailure where it couldn't begin, RunnerGone.
+// Of a quiet one that has ended: throws LaunchFailure where it couldn't begin, NeverBegan.
 void insist_on_beginning(const Launched& made, const Living& container, const CommandSpec& command);
 
 // Whether the next command would find a use for a runner: only where a cgroup is slow to join, as
@@ -40,8 +41,9 @@ void make_runner(Launched& container);
 std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
                                        const CommandSpec& command, const LaunchOptions& options,
                                        Runner runner, uint64_t memory_limit);
-// It has gone before it had the command, which hasn't begun: another way is left.
-struct RunnerGone {};
+// Who had the command, a worker or a runner, was killed before there was a process that is it: to
+// send it again is to run it once.
+struct NeverBegan {};
 
 // The first two: returns when it executes its program, or where it is quiet at once.
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,

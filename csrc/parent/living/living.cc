@@ -146,11 +146,17 @@ bool send_at_once(int socket, Arena& arena, const std::vector<int>& fds) {
 }  // namespace
 
 bool Living::send_ahead(Arena& arena, const std::vector<int>& fds) {
+  ControlMessage company{InitOrder::kCompany, 0};
+  bool alone = true;
   {
     const std::lock_guard guard(lock_);
-    ++sent_;
+    company.number = ++sent_;
+    alone = untold_ == 0;
   }
-  if (send_at_once(commands_.get(), arena, fds)) return true;
+  constexpr int kAtOnce = MSG_NOSIGNAL | MSG_DONTWAIT;
+  const bool told =
+      alone || ::send(control_.get(), &company, sizeof company, kAtOnce) == sizeof company;
+  if (told && send_at_once(commands_.get(), arena, fds)) return true;
   const std::lock_guard guard(lock_);
   --sent_;
   return false;
@@ -342,6 +348,26 @@ void Living::remove_kept() {
   }
 }
 
+// Init answers in a moment: it is in no cgroup that holds it up, and asked once.
+bool Living::has_begun(uint32_t number) {
+  constexpr int64_t kSoon = 100 * kMillisecond;
+  const std::lock_guard guard(lock_);
+  if (!begun_) {
+    const ControlMessage ask{InitOrder::kShowBegun, 0};
+    ::send(control_.get(), &ask, sizeof ask, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (!readable_within({now_ns() + kSoon}, control_.get())) return true;
+    const MakingFds making;
+    char note;
+    int fd = -1;
+    const Received came = receive_message(control_.get(), &note, sizeof note, &fd, 1, MSG_DONTWAIT);
+    if (came.bytes <= 0 || came.fds == 0) return true;
+    begun_ = Fd(fd);
+  }
+  uint32_t last = 0;
+  const auto at = static_cast<off_t>(number % kBegunRoom * sizeof last);
+  return ::pread(begun_.get(), &last, sizeof last, at) != sizeof last || !is_behind(number, last);
+}
+
 void Living::close() { shutdown(control_.get(), SHUT_RDWR); }
 
 bool Living::ended() const {
@@ -355,16 +381,9 @@ std::optional<bool> CommandEnd::heard(CommandReply& word) {
   return got < 0 ? std::nullopt : std::optional(got > 0);
 }
 
-// The kernel tells the sender of what was unread when the socket was closed.
-bool CommandEnd::was_never_taken() const {
+bool CommandEnd::never_began() const {
   if (failure_) return failure_->stage == static_cast<uint32_t>(Stage::kPark);
-  if (!line_ || end_.known) return false;
-  constexpr int64_t kSoon = 1000 * kMillisecond;  // it is about to be closed
-  readable_within({now_ns() + kSoon}, line_.get());
-  int error = 0;
-  socklen_t size = sizeof error;
-  getsockopt(line_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
-  return error == ECONNRESET;
+  return !end_.known && !container_->has_begun(number_);
 }
 
 void CommandEnd::hear_end() {

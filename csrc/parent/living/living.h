@@ -64,6 +64,8 @@ class Living {
   // The one that waits, for a command of `container`, where it has a cgroup; or nobody.
   std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom);
   void let_go_of(Runner runner);
+  // Of a command of which nobody inside has the reply any more: false only where it never began.
+  bool has_begun(uint32_t number);
 
   void order(InitOrder what, uint32_t number);
   // The cgroup of a command that has ended; `unharmed`: nobody was killed in it. It is the next
@@ -92,6 +94,7 @@ class Living {
   Fd commands_, control_;
   const CommandGround ground_;
   std::atomic<uint32_t> number_{0};
+  Fd begun_;  // under lock_, once it was asked for
   std::mutex lock_;
   // Too much is charged to it for another command yet: the commands of a tight loop fill one after
   // the other, and the kernel empties them a grace period later.
@@ -127,7 +130,6 @@ class CommandEnd {
       : container_(std::move(container)), reply_(reply), piped_(piped), number_(number) {}
 
   void begun(uint32_t turn) { turn_ = turn; }
-  void begun_by_runner(Fd line) { line_ = std::move(line); }
   int pidfd() const { return pidfd_.get(); }  // of its first process
 
   // The first word, that it executes its program or can't; false: there will be none. It has ended
@@ -144,8 +146,8 @@ class CommandEnd {
     double user = 0, system = 0;
     int64_t lasted = 0;  // ns
   };
-  // Of one that has ended: its runner was killed before it took it.
-  bool was_never_taken() const;
+  // Of one that has ended: who was to be it, or to begin it, was killed before.
+  bool never_began() const;
   // Why a quiet one couldn't begin; nothing: it did, or hasn't been heard of.
   const std::optional<CommandReply>& failure() const { return failure_; }
 
@@ -161,7 +163,6 @@ class CommandEnd {
   int reply_;                     // Launched has it
   bool piped_;  // a quiet one's reply is a pipe: no descriptor comes with its words
   Fd pidfd_;
-  Fd line_;  // to its runner
   uint32_t number_;
   std::optional<CommandReply> failure_;
   bool asked_ = false;
