@@ -106,7 +106,6 @@ constexpr uint32_t kOpBindNodes = 32;  // kDev: bind the host's nodes (mknod is 
 constexpr uint32_t kOpSetuid = 64;     // don't add nosuid
 constexpr uint32_t kOpNoExec = 128;
 constexpr uint32_t kOpMqueue = 256;          // kDev: with /dev/mqueue
-constexpr uint32_t kOpOptional = 512;        // a missing source is skipped
 constexpr uint32_t kOpIfTarget = 1024;       // a missing target is skipped
 constexpr uint32_t kOpConsoleTarget = 2048;  // kDev: with an empty file for /dev/console
 constexpr uint32_t kOpFollow = 4096;  // kBind: a source that is a link means what it leads to

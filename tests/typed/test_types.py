@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 
 #: Adapters whose frameworks aren't installed where the package is checked.
-WITH_FRAMEWORK = ("pyminicon.adapters.inspect_ai.",)
+WITH_FRAMEWORK = (
+    "pyminicon.adapters.inspect_ai.",
+    "pyminicon.adapters.inspect_config.",
+    "pyminicon.adapters.inspect_remote.",
+)
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[1]

@@ -24,9 +24,6 @@ struct InitFds {
   int notes_read, notes_write;  // a worker wakes init: it may be that nobody waits for commands
 };
 
-// In the order of their numbers in `all`: what init keeps open.
-constexpr int kInitFds = 8;
-
 constexpr uint32_t kMostWorkers = 8192;
 // Instead of a command's number: it waits for one; it is about to end, the latter because none has
 // come for long; there is no such worker, which init alone says, when it has buried the one that

@@ -47,10 +47,8 @@ long attach_tree(Child& child, const FsOp& op, int tree) {
 
 long bind(Child& child, const FsOp& op, int dir) {
   if (const int mapped = mapped_op(child); mapped >= 0) return attach_tree(child, op, mapped);
-  // All sources that there are have been taken along; one that may be missing is.
-  if (child.plan.fresh_mounts != 0 && dir == AT_FDCWD) return 0;
   const Fd tree(clone_source(child, op, dir));
-  if (tree.failed()) return tree.get() == -ENOENT && (op.flags & kOpOptional) ? 0 : tree.get();
+  if (tree.failed()) return tree.get();
   return attach_tree(child, op, tree.get());
 }
 

@@ -98,7 +98,6 @@ long take_sources_along(Child& child) {
     if (!has_source(op)) continue;
     report.index = static_cast<int32_t>(i);
     const long fd = clone_for(child, op);
-    if (fd == -ENOENT && (op.flags & kOpOptional)) continue;
     if (const long r = keep(child.mapped, kMappedOp + report.index, fd); r < 0) return r;
   }
   report.stage = static_cast<uint32_t>(here);
