@@ -281,12 +281,12 @@ void hear_signals(const Guard& guard, int signals) {
   }
 }
 
-// SIGCONT to both, by the kernel, when the owner has ended and with it the other end of the socket:
-// a guard that was stopped goes on then.
-void be_continued_both(int socket) {
-  sys::fcntl(socket, F_SETOWN, -sys::call(SYS_getpgid, 0));
-  sys::fcntl(socket, 10 /* F_SETSIG */, SIGCONT);
-  sys::fcntl(socket, F_SETFL, sys::fcntl(socket, F_GETFL) | O_ASYNC);
+// SIGCONT to both, by the kernel, when the owner has ended and with it the other end of the pipe: a
+// guard that was stopped goes on then. The socket won't do: each message would wake both for it.
+void be_continued_both(int lifeline) {
+  sys::fcntl(lifeline, F_SETOWN, -sys::call(SYS_getpgid, 0));
+  sys::fcntl(lifeline, 10 /* F_SETSIG */, SIGCONT);
+  sys::fcntl(lifeline, F_SETFL, sys::fcntl(lifeline, F_GETFL) | O_ASYNC);
 }
 
 void await_end(int pidfd) {
@@ -316,7 +316,7 @@ void stand_guard(Guard& guard, int signals) {
 
 }  // namespace
 
-void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
+void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors, int lifeline) {
   uint64_t all = ~0ULL;
   sys::call(SYS_rt_sigprocmask, SIG_SETMASK, sys::arg(&all), 0, sizeof all);
   struct {
@@ -332,7 +332,7 @@ void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors) {
   // A batch process doesn't preempt whoever it is woken beside, which is the owner.
   const int priority = 0;
   sys::call(SYS_sched_setscheduler, 0, SCHED_BATCH, sys::arg(&priority));
-  be_continued_both(descriptors);
+  be_continued_both(lifeline);
   Guard guard{table, table_fd, owner_pidfd, descriptors};
   guard.alarms.make();
   guard.self = pidfd_of_self();

@@ -10,7 +10,8 @@ namespace pyminicon::helper {
 
 // `table_fd`: what `table` is a mapping of. `descriptors`: a socket; whatever the owner sends
 // through it is closed here. The last reference to a mount namespace takes its mounts apart, for
-// which whoever drops it waits.
-[[noreturn]] void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors);
+// which whoever drops it waits. `lifeline`: a pipe whose other end only the owner has.
+[[noreturn]] void watch(WatchTable& table, int table_fd, int owner_pidfd, int descriptors,
+                        int lifeline);
 
 }  // namespace pyminicon::helper

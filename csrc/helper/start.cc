@@ -7,9 +7,9 @@
 //       is in it then
 //   pyminicon-pasta "pasta" PIDFD NETNS SOCKET PROGRAM WORDS...
 //       keeps the pasta of one container
-//   pyminicon-watch FD PIDFD SOCKET
+//   pyminicon-watch FD PIDFD SOCKET PIPE
 //       ends the containers in the table FD when the process PIDFD has ended, and closes what
-//       comes through SOCKET
+//       comes through SOCKET; PIPE is hung up when that process has ended
 #include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -93,10 +93,10 @@ extern "C" [[noreturn]] void pyminicon_helper_main(const long* stack) {
   if (argc > 6 && is(argv[1], "pasta")) {
     keep_pasta(number(argv[2]), number(argv[3]), number(argv[4]), argv + 5);
   }
-  if (argc == 4) {
+  if (argc == 5) {
     const int fd = number(argv[1]);
     void* table = map_shared(fd, 0, &size);
-    watch(*static_cast<WatchTable*>(table), fd, number(argv[2]), number(argv[3]));
+    watch(*static_cast<WatchTable*>(table), fd, number(argv[2]), number(argv[3]), number(argv[4]));
   }
   sys::exit_group(EINVAL);
 }

@@ -232,6 +232,31 @@ def stopped(pid: int) -> bool:
     return "T (stopped)" in Path(f"/proc/{pid}/status").read_text()
 
 
+def woken(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("voluntary_ctxt_switches:"):
+            return int(line.split()[1])
+    raise AssertionError
+
+
+def test_a_launch_wakes_one_of_the_guards_and_the_other_sleeps(program: Start) -> None:
+    running = program(
+        "import pyminicon\nrun = lambda: pyminicon.run(['/bin/true'])\nrun()\nprint('1', flush=True); input()\n"
+        "for _ in range(100): run()\nprint('2', flush=True); input()",
+        stdin=subprocess.PIPE,
+    )
+    assert running.line() == "1"
+    guards, begun = guards_of(running.process.pid), time.monotonic()
+    before = [woken(pid) for pid in guards]
+    assert running.process.stdin is not None
+    running.process.stdin.write("\n")
+    running.process.stdin.flush()
+    assert running.line() == "2"
+    lasted = time.monotonic() - begun
+    less = min(woken(pid) - was for pid, was in zip(guards, before, strict=True))
+    assert less < 20 + 10 * lasted  # by its alarms, which come twice or three times a second
+
+
 def test_guards_that_were_stopped_without_a_pause_go_on_afterwards(program: Start) -> None:
     """Each stop throws away an alarm that has come and wasn't heard."""
     running = program(STARTS.format(options={}))

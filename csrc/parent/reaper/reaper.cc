@@ -25,25 +25,27 @@ namespace pyminicon::parent {
 namespace {
 
 struct ReaperStart {
-  int helper, table, owner, socket;
+  int helper, table, owner, socket, lifeline;
   int error = 0;  // of the exec, or of the clone before it
 };
 
 // In the grandchild: raw system calls only, as in csrc/child.
 void exec_reaper(void* argument) {
   auto& start = *static_cast<ReaperStart*>(argument);
-  char name[] = "pyminicon-watch", table[12], owner[12], socket[12], root[] = "/", empty[] = "";
+  char name[] = "pyminicon-watch", table[12], owner[12], socket[12], lifeline[12];
+  char root[] = "/", empty[] = "";
   append_number(table, 0, start.table);
   append_number(owner, 0, start.owner);
   append_number(socket, 0, start.socket);
-  char* argv[] = {name, table, owner, socket, nullptr};
+  append_number(lifeline, 0, start.lifeline);
+  char* argv[] = {name, table, owner, socket, lifeline, nullptr};
   char* envp[] = {nullptr};
   sys::call(SYS_setsid);
   sys::call(SYS_chdir, sys::arg(root));
   sys::call(kernel::kSysCloseRange, 0, ~0U, kernel::kCloseRangeCloexec);
-  sys::fcntl(start.table, F_SETFD, 0);
-  sys::fcntl(start.owner, F_SETFD, 0);
-  sys::fcntl(start.socket, F_SETFD, 0);
+  for (const int fd : {start.table, start.owner, start.socket, start.lifeline}) {
+    sys::fcntl(fd, F_SETFD, 0);
+  }
   start.error = static_cast<int>(-sys::call(SYS_execveat, start.helper, sys::arg(empty),
                                             sys::arg(argv), sys::arg(envp), kernel::kAtEmptyPath));
   sys::exit_group(127);
@@ -112,6 +114,7 @@ class Reaper {
   bool running_ = false;
   uint64_t next_ = 0;
   KeptFd memory_, socket_;
+  KeptFd lifeline_;  // a pipe's end, of which nothing is asked but to be closed when we have ended
   int shared_ = -1;  // what each guard keeps for us
   OpenFile shared_file_;
 };
@@ -143,7 +146,10 @@ void Reaper::start() {
   if (!memory_.there()) make_table();
   Pipe socket = make_socketpair();
   socket_.keep(std::move(socket.write));
-  ReaperStart start{helper.get(), memory_.get(), owner.get(), socket.read.get()};
+  Pipe lifeline = make_pipe();
+  lifeline_.keep(std::move(lifeline.write));
+  ReaperStart start{helper.get(), memory_.get(), owner.get(), socket.read.get(),
+                    lifeline.read.get()};
   run_and_reap(start);
   socket.read.reset();
   await_announcement();
