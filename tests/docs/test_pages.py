@@ -80,6 +80,20 @@ def test_each_hop_is_where_the_page_says(hop: tuple[str, str, str]) -> None:
         assert not function or re.search(defined, text, re.MULTILINE), (function, name)
 
 
+def test_the_map_has_every_room_and_no_other() -> None:
+    table = DESIGN.read_text().split("## Theory of operation")[1].split("###")[0]
+    rows = dict(re.findall(r"^\| `((?:pyminicon|csrc)/[\w*.]+)` \| (.*) \|$", table, re.MULTILINE))
+    rooms = [path for top in ("pyminicon", "csrc") for path in (TOP / top).iterdir() if path.is_dir()]
+    there = {path.relative_to(TOP).as_posix() for path in rooms if path.name != "__pycache__"}
+    assert rows.keys() == there | {"pyminicon/*.py"}
+    for name in ("csrc/child", "csrc/parent", "csrc/bind"):
+        inner = {path.name for path in (TOP / name).iterdir() if path.is_dir()}
+        assert inner <= set(re.findall(r"\w+", rows[name])), name
+    modules = {path.stem for path in (TOP / "pyminicon").glob("*.py")}
+    unnamed = {"__init__", "__main__", "_checkout"}  # what Python asks for; a checkout
+    assert modules - unnamed <= set(re.findall(r"\w+", rows["pyminicon/*.py"]))
+
+
 def test_a_page_that_names_what_is_gone_would_be_seen() -> None:
     assert PATH.findall("see `csrc/child/gone.cc`, `csrc/parent/*/*.cc`") == [
         "csrc/child/gone.cc",
