@@ -112,6 +112,9 @@ class Request:
         cpu_time: float,
         max_output: int | None,
     ) -> None: ...
+    def again(self, exec_spec: ExecSpec) -> Request:
+        """The same of another command."""
+
     @property
     def exec_spec(self) -> ExecSpec: ...
     @property
@@ -246,6 +249,22 @@ class Outcome:
     trace: list[tuple[str, int]] | None
     files: tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None
     """As :meth:`Handle.collect` tells."""
+
+    def told(
+        self,
+    ) -> tuple[
+        int | None,
+        bytes | None,
+        bytes | None,
+        str | None,
+        bool,
+        tuple[Any, ...] | None,
+        float,
+        tuple[int, int],
+        list[tuple[str, int]] | None,
+        tuple[dict[str, bytes], dict[str, tuple[int, str]]] | None,
+    ]:
+        """All of it at once: returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, trace, files."""
 
 class Begun:
     """A command that an event loop has sent; LaunchError EAGAIN where it can't be sent at once."""

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import IO, Any, AnyStr, Generic, Literal, NoReturn, TypeVar, Unpack, overload
 
     from pyminicon.communicate import Talk
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pyminicon.inside.home import Home
     from pyminicon.inside.lexical import PathWords
     from pyminicon.inside.path import ContainerPath
-    from pyminicon.living.asked import Command
+    from pyminicon.living.asked import Command, Settled
     from pyminicon.living.processes import ProcessInfo
     from pyminicon.network.serving import Serving
     from pyminicon.options import Spec
@@ -611,6 +611,7 @@ class Container(_Attended[AnyStr], Running):
         self._plan = plan
         self._lives = args is None
         self._takes_commands: bool = handle.takes_commands
+        self._settled: dict[Hashable, Settled] = {}
         self.stop_signal: int = plan.stop_signal
         self.pidfd: int = handle.pidfd
         self._files: Home | None = None
@@ -711,11 +712,9 @@ class Container(_Attended[AnyStr], Running):
         """
         trace: bool = take_flag(options, "trace")
         begun: float | None = time.monotonic() if "timeout" in options else None
-        asked: Command = self._asked(args, options, NOT_RUN)
-        request = run_request(asked.spec, asked.exec_spec, trace, begun)
-        asked.asked(request)
+        spec, request = self._run_asked(args, options, trace, begun)
         try:
-            outcome = ask(self._handle.run_command, asked.spec, request)
+            outcome = ask(self._handle.run_command, spec, request)
         except errors.LaunchError as error:
             self._insist_on_life(error)
             raise
@@ -723,7 +722,28 @@ class Container(_Attended[AnyStr], Running):
 
         if outcome.returncode == -9 and outcome.limit is None and self._handle.ending:
             outcome.limit = self._ended_by()
-        return make_result(asked.spec, args, outcome)
+        return make_result(spec, args, outcome)
+
+    def _run_asked(
+        self, args: Any, options: dict[str, Any], trace: bool, begun: float | None
+    ) -> tuple[Spec, _core.Request]:
+        """What is asked of the core; of options that were given before all but the command's words is known."""
+        from pyminicon.living import asked
+
+        self._insist_on_taking(args)
+        name = None if trace else asked.key(options)
+        found = None if name is None else self._settled.get(name)
+        if found is None or found.request is None:
+            made: Command = asked.command(self, args, options, NOT_RUN)
+            request = run_request(made.spec, made.exec_spec, trace, begun)
+            made.asked(request)
+            if name is not None:
+                asked.settle(self._settled, name, self, made).request = request
+            return made.spec, request
+        request = found.request.again(found.exec_spec(args))
+        if found.spec.timeout is not None and begun is not None:
+            request.timeout = max(found.spec.timeout - (time.monotonic() - begun), 0.0)
+        return found.spec, request
 
     if TYPE_CHECKING:
 
@@ -944,12 +964,17 @@ class Container(_Attended[AnyStr], Running):
     def _asked(self, args: Any, options: dict[str, Any], refused: frozenset[str]) -> Command:
         from pyminicon.living import asked
 
+        self._insist_on_taking(args)
+        return asked.command(self, args, options, refused)
+
+    def _insist_on_taking(self, args: Any) -> None:
         announce(args, self._spec.image)
         if self.returncode is not None:
             raise errors.ContainerEnded(self.id, self.returncode, self.limit)
         if not self._takes_commands:
+            from pyminicon.living import asked
+
             raise asked.without_init()
-        return asked.command(self, args, options, refused)
 
     def _insist_on_life(self, error: errors.LaunchError) -> None:
         """Raises what has really happened where a command couldn't be sent or begun."""

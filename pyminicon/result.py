@@ -21,14 +21,17 @@ class Usage:
 
     __slots__ = ("io_read", "io_written", "memory_peak", "pids_peak", "system", "user", "wall")
 
+    wall: float
+    user: float | None
+    system: float | None
+    memory_peak: int | None
+    pids_peak: int | None
+    io_read: int | None
+    io_written: int | None
+
     def __init__(self, figures: tuple[Any, ...]) -> None:
-        self.wall: float = figures[0]
-        self.user: float | None = figures[1]
-        self.system: float | None = figures[2]
-        self.memory_peak: int | None = figures[3]
-        self.pids_peak: int | None = figures[4]
-        self.io_read: int | None = figures[5]
-        self.io_written: int | None = figures[6]
+        self.wall, self.user, self.system = figures[:3]
+        self.memory_peak, self.pids_peak, self.io_read, self.io_written = figures[3:7]
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
@@ -156,29 +159,29 @@ def make_result(
     spec: Spec, args: Any, outcome: _core.Outcome, refused: list[Refusal] | None = None
 ) -> Result[Any]:
     """The Result of what the core's run answers; raises what the caller asked to be raised."""
-    stdout, stderr, timed_out = outcome.stdout, outcome.stderr, outcome.timed_out
+    returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, stamps, files = outcome.told()
     if timed_out and spec.cancel is not None and spec.cancel.cancelled:
         raise errors.Cancelled("it was cancelled")
     if timed_out:
         raise errors.TimeoutExpired(args, spec.timeout or 0.0, output=stdout, stderr=stderr)
     result: Result[Any] = Result()
     result.args = args
-    result.returncode = errors.check_status(outcome.returncode)
-    result.dropped = outcome.dropped
-    out_cut, err_cut = (bool(count) and spec.text for count in result.dropped)
-    result.stdout = None if out_cut else _decode(spec, stdout)
-    result.stderr = None if err_cut else _decode(spec, stderr)
-    if out_cut or err_cut:
+    result.returncode = returncode = errors.check_status(returncode)
+    result.dropped = dropped
+    if dropped == (0, 0) or not spec.text:
+        result.stdout, result.stderr = _decode(spec, stdout), _decode(spec, stderr)
+    else:
+        result.stdout = None if dropped[0] else _decode(spec, stdout)
+        result.stderr = None if dropped[1] else _decode(spec, stderr)
         _decode_halves(spec, result, stdout, stderr)
-    result.limit = outcome.limit
+    result.limit = limit
     result.refused = [] if refused is None else refused
-    result.usage = Usage(outcome.usage or (0.0, 0.0, 0.0, None, None, None, None))
-    result.startup = outcome.startup
-    stamps = outcome.trace
+    result.usage = Usage(usage or (0.0, 0.0, 0.0, None, None, None, None))
+    result.startup = startup
     result.trace = stamps if stamps is None else as_trace(stamps)
-    result.files, missed = outcome.files or ({}, {})
+    result.files, missed = files or ({}, {})
     result.collect_errors = _collect_errors(spec, result.files, missed) if spec.collect else {}
-    if spec.check and result.returncode:
+    if returncode and spec.check:
         result.check_returncode()
     return result
 

@@ -169,7 +169,7 @@ class _Builder:
             hint = MOUNT_ANEW if hidden else "no cgroup tree with this controller is mounted here"
             refuse(errno.EOPNOTSUPP, missing[0], hint)
         clock = self.limits.usage or self.limits.cpu_time
-        if self.trees.v2 is not None and (missing or self.prefers_v2):
+        if self.trees.v2 is not None and (missing or (self.prefers_v2 and not self._counts_on_v1(unified))):
             if unified or clock or self.limits.kill:
                 self._take_v2(self.trees.v2, required & unified, wished & unified)
         else:
@@ -183,6 +183,14 @@ class _Builder:
             self._join_parent(self.limits.parent)
         if required & {"memory", "cpu", "cpuset"}:
             self._show_limits()
+
+    def _counts_on_v1(self, unified: set[str]) -> bool:
+        """Whether v1 counts a container's CPU time though v2 could. Each command joins a cgroup of its own: on v1 at
+        once, on v2 behind a lock that waits for a grace period of the kernel's."""
+        limits = self.limits
+        if not limits.lives or unified or limits.kill or limits.parent is not None:
+            return False
+        return self._may_use(self.trees.v1.get("cpuacct"))
 
     def _join_parent(self, parent: str) -> None:
         """A cgroup that is named holds its limits only in the trees where the container is below it: in

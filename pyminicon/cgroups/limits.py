@@ -26,6 +26,7 @@ class Limits:
         "devices",
         "io_weight",
         "kill",
+        "lives",
         "memory",
         "parent",
         "pids",
@@ -43,6 +44,7 @@ class Limits:
     usage: bool
     parent: str | None
     kill: bool
+    lives: bool  # each command has a cgroup of its own
     cpu_time: bool
     devices: bool
 
@@ -72,6 +74,7 @@ def check(
     need_kill: bool = False,
     need_cpu_time: bool = False,
     need_devices: bool = False,
+    lives: bool = False,
 ) -> Limits | None:
     """The options as :class:`Limits`, or None when no cgroup is needed.
 
@@ -79,7 +82,7 @@ def check(
     "-1" for no limit of swap), ``cpus`` (1.5 is one and a half), weights 1 to 10000 with 100 for
     normal, ``cpuset`` ("0-1,3"), ``pids`` (processes and threads). ``need_kill``: a cgroup to kill by;
     ``need_cpu_time``: one that tells the CPU time of the whole container; ``need_devices``: one that lets it
-    open no device but the usual ones.
+    open no device but the usual ones; ``lives``: of a container to live in.
 
     Raises :class:`SpecError` with the range of the option; nothing is made.
     """
@@ -95,7 +98,7 @@ def check(
     if not isinstance(usage, int) or usage not in (False, True):
         raise SpecError("usage", "takes True or False")
     limits.usage, limits.kill, limits.cpu_time = bool(usage), need_kill, need_cpu_time
-    limits.devices = need_devices
+    limits.devices, limits.lives = need_devices, lives
     other = limits.usage or limits.kill or limits.cpu_time or limits.devices or limits.parent
     needed = limits.required() or other
     return limits if needed else None

@@ -11,7 +11,7 @@ from pyminicon.plan import build as plans
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
     from typing import Any, Protocol
 
     from pyminicon import _core, cgroups
@@ -55,6 +55,50 @@ class Command:
         request.who, request.clock = self.who, self.clock
 
 
+#: Options that mean the same whenever they are the same: neither files, nor values that can change, nor what has to be
+#: looked up.
+_LASTING = frozenset(
+    "check text encoding errors universal_newlines capture_output timeout wall_time max_output overflow cwd".split()
+)
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+_MOST_SETTLED = 16
+
+
+class Settled:
+    """What is kept of a command that is waited for, for the next one with the same options: all but its words."""
+
+    __slots__ = ("cwd", "environment", "path", "request", "spec")
+
+    def __init__(self, spec: Spec, exec_spec: ExecSpec, path: str) -> None:
+        self.spec: Spec = spec
+        self.environment: list[str] = exec_spec[2]
+        self.cwd: str | bytes = exec_spec[3]
+        self.path: str = path
+        self.request: _core.Request | None = None
+
+    def exec_spec(self, args: Any) -> ExecSpec:
+        """What is executed for ``args``. Raises SpecError."""
+        words = specs.words(args)
+        return plans.candidates(_program(words), self.path), words, self.environment, self.cwd
+
+
+def key(options: dict[str, Any]) -> Hashable | None:
+    """What such options are known by; None where they have to be looked at each time."""
+    if not options.keys() <= _LASTING:
+        return None
+    kinds = tuple(map(type, options.values()))
+    return (*options.items(), kinds) if _PLAIN.issuperset(kinds) else None
+
+
+def settle(known: dict[Hashable, Settled], name: Hashable, box: Box, made: Command) -> Settled:
+    """Keeps what ``made`` shows of the options ``name``."""
+    while len(known) >= _MOST_SETTLED:
+        known.pop(next(iter(known)), None)
+    found = Settled(made.spec, made.exec_spec, _environment(box).get("PATH", ""))
+    known[name] = found
+    return found
+
+
 def container(options: dict[str, Any]) -> tuple[list[str | bytes], dict[str, Any]]:
     """Args and options of a container that is started without args. Raises SpecError."""
     for name in options:
@@ -79,9 +123,7 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
     spec = specs.parse(args, options, refused)
     if spec.tty and not _is_terminal(spec.stdin):
         raise SpecError("tty", "takes a terminal as stdin; without stdin, stdout and stderr it makes one")
-    environment = {**box._plan.environment, **(box._spec.env or {})}
-    if environment.get("HOSTNAME") == box._plan.id:
-        environment["HOSTNAME"] = box.id
+    environment = _environment(box)
     who = None
     if spec.user is not None:
         found = identity(box._handle, spec.user, spec.timeout)
@@ -95,6 +137,14 @@ def command(box: Box, args: Any, options: dict[str, Any], refused: frozenset[str
 
         clock = cgroups.plan_clock()
     return Command(spec, exec_spec, who, clock)
+
+
+def _environment(box: Box) -> dict[str, str]:
+    """What every command of this container has, but for whose home it is."""
+    environment = {**box._plan.environment, **(box._spec.env or {})}
+    if environment.get("HOSTNAME") == box._plan.id:
+        environment["HOSTNAME"] = box.id
+    return environment
 
 
 def _is_terminal(stdin: Any) -> bool:
@@ -147,15 +197,19 @@ def _insist_on_map(pid: int, user: str, found: Identity) -> None:
         )
 
 
-def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec:
-    if not spec.args:
+def _program(words: list[str | bytes]) -> str | bytes:
+    if not words:
         raise SpecError("args", "is empty: there is no program to run")
-    program = spec.args[0]
-    if not program:
+    if not words[0]:
         raise LaunchError(2, "exec", "", "the program's name is empty")
+    return words[0]
+
+
+def _exec_spec(box: Box, spec: Spec, environment: Mapping[str, str]) -> ExecSpec:
+    words = list(spec.args)
     return (
-        plans.candidates(program, environment.get("PATH", "")),
-        list(spec.args),
+        plans.candidates(_program(words), environment.get("PATH", "")),
+        words,
         [f"{key}={value}" for key, value in environment.items()],
         spec.cwd or box._spec.cwd or box._plan.exec_spec[3],
     )

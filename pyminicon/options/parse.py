@@ -44,6 +44,7 @@ __all__ = [
     "STDOUT",
     "Spec",
     "parse",
+    "words",
 ]
 
 
@@ -100,7 +101,7 @@ def _finish_limits(spec: Spec, limits: dict[str, Any]) -> None:
         return
     from pyminicon.cgroups.limits import check
 
-    spec.limits = check(**limits, need_kill=need_kill, need_cpu_time=need_cpu_time)
+    spec.limits = check(**limits, need_kill=need_kill, need_cpu_time=need_cpu_time, lives=spec.args is LIVES)
 
 
 def _rare(name: str) -> Callable[[Spec, str, Any], None]:
@@ -123,15 +124,18 @@ def _text(option: str, value: Any) -> str:
 
 def _args(args: Any) -> list[str | bytes]:
     lives: bool = args is LIVES
-    if lives:
-        return LIVES  # itself: exec_spec_of() knows it by that
+    return LIVES if lives else words(args)  # itself: exec_spec_of() knows it by that
+
+
+def words(args: Any) -> list[str | bytes]:
+    """``args``, checked: a program's. Raises SpecError."""
     if isinstance(args, (str, bytes)):
         raise SpecError("args", "takes a list of strings; for a shell line: ['sh', '-c', line]")
     try:
-        words = list(args)
+        given = list(args)
     except TypeError:
         raise SpecError("args", f"takes a list of strings, not {type(args).__name__}") from None
-    checked: list[str | bytes] = [_text("args", word) for word in words]
+    checked: list[str | bytes] = [_text("args", word) for word in given]
     return checked
 
 

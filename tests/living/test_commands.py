@@ -393,3 +393,39 @@ def test_without_init_true_is_what_it_is_anyway() -> None:
         assert c.run(["true"]).returncode == 0
     with pytest.raises(pyminicon.SpecError, match="args"):
         pyminicon.start([])
+
+
+def test_options_that_were_given_before_mean_the_same_again(home: Home) -> None:
+    for turn in range(3):
+        r = home.run(["sh", "-c", f"echo {turn}; exit {turn}"], capture_output=True, text=True)
+        assert (r.returncode, r.stdout, r.args[-1]) == (turn, f"{turn}\n", f"echo {turn}; exit {turn}")
+        assert home.run(["pwd"], cwd="/tmp", capture_output=True).stdout == b"/tmp\n"
+        assert home.run(["pwd"], capture_output=True).stdout == b"/\n"
+        with pytest.raises(pyminicon.CalledProcessError):
+            home.run(["false"], check=True)
+        with pytest.raises(pyminicon.TimeoutExpired):
+            home.run(["sleep", "300"], timeout=0.1)
+        assert home.run(["true"], timeout=30).returncode == 0
+    outside = [home.run(["env"], capture_output=True).stdout for _ in range(2)]
+    assert outside[0] == outside[1] and b"PATH=" in outside[0]
+
+
+def test_options_that_were_given_before_are_checked_all_the_same(home: Home) -> None:
+    for _ in range(2):
+        home.run(["true"], timeout=1)
+        with pytest.raises(pyminicon.SpecError, match="timeout"):
+            home.run(["true"], timeout=True)
+        home.run(["true"], check=True)
+        with pytest.raises(pyminicon.SpecError, match="check"):
+            home.start(["true"], check=True)
+        for args, error in (
+            (["a\0b"], pyminicon.SpecError),
+            ([], pyminicon.SpecError),
+            ("true", pyminicon.SpecError),
+        ):
+            with pytest.raises(error, match="args"):
+                home.run(args, check=True)
+        with pytest.raises(pyminicon.LaunchError):
+            home.run([""], check=True)
+        with pytest.raises(pyminicon.LaunchError):
+            home.run(["/there/is/none"], check=True)

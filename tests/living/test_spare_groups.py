@@ -22,6 +22,9 @@ SPARES = 16  # that a container keeps at most: used next, resting, and that of w
 TREES = Path("/sys/fs/cgroup")
 
 
+_SPIN = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+
+
 def groups(owner: int | None = None) -> set[Path]:
     """Of commands of all containers of this process, in all trees."""
     found = subprocess.run(
@@ -124,6 +127,25 @@ def test_the_memory_that_one_has_used_or_left_is_no_other_ones() -> None:
                 pytest.skip("needs a kernel that tells the peak of memory (v2: Linux 5.19)")
             assert peaks[0] > 60 << 20 and peaks[2] > 30 << 20
             assert max(peaks[1], peaks[3]) < 8 << 20
+
+
+@limited
+def test_beside_v1_no_command_is_in_a_cgroup_of_v2() -> None:
+    """To join one there waits for a lock; what counts and what kills is v1's."""
+    if not (TREES / "cpuacct/tasks").exists():
+        pytest.skip("needs cgroup v1")
+    with pyminicon.start(usage=True) as c:
+        c.run(["true"])
+        with c.start(["sh", "-c", "while :; do sleep 0.01 & done"], stdout=DEVNULL, stderr=DEVNULL) as p:
+            rows = Path(f"/proc/{p.host_pid}/cgroup").read_text().splitlines()
+            assert [row for row in rows if row.startswith("0::") and "/command-" in row] == []
+            assert [row for row in rows if ":cpuacct:" in row and "/command-" in row] != []
+            p.kill()
+            assert p.wait(30) == -9
+        assert soon(lambda: names(c) == [])
+        usage = c.run(["sh", "-c", _SPIN]).usage
+        assert usage.user is not None and usage.user + (usage.system or 0) > 0.02
+    assert groups() == set()
 
 
 @limited

@@ -331,6 +331,16 @@ def test_on_a_hybrid_machine_clock_and_kill_come_from_v2(machine: Machine) -> No
     assert {name for name, _, _ in directories} == {"memory", "pids", "blkio", "unified"}
 
 
+def test_there_v1_counts_for_a_container_whose_commands_join_cgroups_of_their_own(machine: Machine) -> None:
+    machine(v1=["memory", "cpuacct", "pids", "blkio", "freezer"], v2=[])
+    directories, _ = made(cgroups.check(usage=True, lives=True))
+    assert {name for name, _, _ in directories} == {"memory", "pids", "blkio", "cpuacct"}
+    assert ("cpuacct", cgroups.CPU_TIME, False) in directories
+    machine(v1=["memory", "pids", "freezer"], v2=[])
+    directories, _ = made(cgroups.check(usage=True, lives=True))
+    assert directories[0][0] == "unified"
+
+
 def test_a_place_to_freeze_in_is_named_but_not_made(machine: Machine, tmp_path: Path) -> None:
     def place() -> tuple[bytes, bool]:
         plan = cgroups.plan(cgroups.check(pids=5))

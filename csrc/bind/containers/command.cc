@@ -24,11 +24,20 @@ namespace {
 using parent::CommandSpec;
 using parent::Launched;
 
+// Without the interpreter's lock where somebody else has this one.
+std::unique_lock<std::mutex> lock_of(Handle& handle) {
+  std::unique_lock lock(handle.guarded->lock, std::try_to_lock);
+  if (!lock) {
+    const NoGil nogil;
+    lock.lock();
+  }
+  return lock;
+}
+
 // What it takes to reach the init of a container, whoever closes that meanwhile.
 std::shared_ptr<parent::Living> living_of(Handle& handle) {
-  const NoGil nogil;
   if (!handle.container().owned()) return nullptr;
-  const std::lock_guard lock(handle.guarded->lock);
+  const auto lock = lock_of(handle);
   if (handle.container().reaped) return nullptr;
   return handle.container().living;
 }
@@ -50,7 +59,6 @@ struct Counting {
 };
 
 parent::CommandGroup group_for(Handle& handle, const Counting& counting) {
-  const NoGil nogil;
   const std::lock_guard lock(handle.guarded->lock);
   const Launched& container = handle.container();
   if (container.reaped || container.doomed || !container.living) {
@@ -94,13 +102,12 @@ struct CommandStart {
   ChildEnds ends;
 };
 
-void begin(Handle& handle, Handle& container, const CommandSpec& command,
-           parent::LaunchOptions& options, const Counting& counting) {
-  const auto living = insist_on_living(container);
+// All of this is done without the interpreter's lock.
+void begin(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
+           const CommandSpec& command, parent::LaunchOptions& options, const Counting& counting) {
   handle.id = container.id;
   parent::CommandGroup group = group_for(container, counting);
   options.interrupted = check_signals;
-  const NoGil nogil;
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
@@ -129,13 +136,10 @@ bool begin_in_runner(Handle& handle, Handle& container,
 void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
                    const CommandSpec& command, parent::LaunchOptions& options,
                    const Counting& counting, bool ahead) {
-  bool begun = false;
-  if (ahead && command.quiet && !counting.clock) {
-    const NoGil nogil;
-    begun = begin_in_runner(handle, container, living, command, options);
-  }
-  if (!begun) begin(handle, container, command, options, counting);
   const NoGil nogil;
+  const bool begun = ahead && command.quiet && !counting.clock &&
+                     begin_in_runner(handle, container, living, command, options);
+  if (!begun) begin(handle, container, living, command, options, counting);
   bool another = false;
   {
     const std::lock_guard lock(container.guarded->lock);
@@ -188,9 +192,12 @@ Released<Handle> start_command(Handle& container, const Request& request) {
   const int64_t deadline = deadline_in(request.wall_time, parent::now_ns());
   auto handle = insist_on([&](bool /*first*/) {
     Released<Handle> one(new Handle);
-    const CommandSpec command = command_of(*insist_on_living(container), request);
+    const auto living = insist_on_living(container);
+    const CommandSpec command = command_of(*living, request);
     CommandStart start(*one, request, deadline);
-    begin(*one, container, command, start.options, Counting(request));
+    const Counting counting(request);
+    const NoGil nogil;
+    begin(*one, container, living, command, start.options, counting);
     return one;
   });
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
@@ -208,9 +215,15 @@ class Begun {
         max_output_(request.max_output) {
     CommandStart start(*handle_, request, 0);
     handle_->id = container.id;
+    const Counting counting(request);
     try {
-      handle_->container() = parent::send_command(living_, command_, start.options,
-                                                  group_for(container, Counting(request)));
+      parent::CommandGroup group;
+      {
+        const NoGil nogil;
+        group = group_for(container, counting);
+      }
+      handle_->container() =
+          parent::send_command(living_, command_, start.options, std::move(group));
     } catch (const parent::SetupTimeout&) {
       throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
     }
@@ -261,7 +274,9 @@ Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int
   options.deadline = parent::now_ns() + kPatience;
   auto handle = insist_on([&](bool /*first*/) {
     Released<Handle> one(new Handle);
-    begin(*one, container, command, options, {});
+    const auto living = insist_on_living(container);
+    const NoGil nogil;
+    begin(*one, container, living, command, options, {});
     return one;
   });
   handle->container().alone = true;

@@ -90,7 +90,6 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
   for (int i = 0; i < 3; ++i) {
     const int choice = wanted[static_cast<size_t>(i)];
     options.stdio[i] = choice;
-    const bool absent = choice == i && fcntl(i, F_GETFD) < 0;  // a daemon that has closed its own
     if (choice == kStdout) {
       options.stdio[i] = options.stdio[1];
     } else if (choice == kPipe) {
@@ -98,10 +97,11 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
       ends.owned[i] = std::move(i == 0 ? pipe.read : pipe.write);
       *ours[i] = std::move(i == 0 ? pipe.write : pipe.read);
       options.stdio[i] = ends.owned[i].get();
-    } else if (choice == kDevnull || absent) {
+    } else if (choice == kDevnull) {
       options.stdio[i] = kNullDevice;
     }
-    if (options.stdio[i] >= 0) parent::let_reopen(options.stdio[i]);
+    const bool open = options.stdio[i] < 0 || parent::let_reopen(options.stdio[i]);
+    if (choice == i && !open) options.stdio[i] = kNullDevice;  // a daemon that has closed its own
   }
 }
 

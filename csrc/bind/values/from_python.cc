@@ -18,6 +18,10 @@ std::string bytes_of(py::handle value) {
   if (PyBytes_Check(value.ptr())) {
     return {PyBytes_AS_STRING(value.ptr()), static_cast<size_t>(PyBytes_GET_SIZE(value.ptr()))};
   }
+  if (PyUnicode_Check(value.ptr()) && PyUnicode_IS_COMPACT_ASCII(value.ptr())) {
+    return {static_cast<const char*>(PyUnicode_DATA(value.ptr())),
+            static_cast<size_t>(PyUnicode_GET_LENGTH(value.ptr()))};
+  }
   // Names on Linux are bytes: surrogates carry what isn't UTF-8 (PEP 383).
   const auto encoded = py::reinterpret_steal<py::bytes>(PyUnicode_EncodeFSDefault(value.ptr()));
   if (!encoded) throw py::error_already_set();

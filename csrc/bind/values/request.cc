@@ -27,6 +27,19 @@ Outcome make_outcome(std::optional<int> returncode, py::object output, py::objec
           .dropped = dropped};
 }
 
+// The same of another command.
+Request again(const Request& request, py::tuple exec_spec) {
+  Request made = request;
+  made.exec_spec = std::move(exec_spec);
+  return made;
+}
+
+py::tuple told(const Outcome& outcome) {
+  return py::make_tuple(outcome.returncode, outcome.output, outcome.error, outcome.limit,
+                        outcome.timed_out, outcome.usage, outcome.startup, outcome.dropped,
+                        outcome.trace, outcome.files);
+}
+
 }  // namespace
 
 void bind_requests(py::module_& module) {
@@ -34,6 +47,7 @@ void bind_requests(py::module_& module) {
       .def(py::init(&make_request), py::kw_only(), py::arg("exec_spec"), py::arg("stdio"),
            py::arg("pass_fds"), py::arg("trace"), py::arg("wall_time"), py::arg("cpu_time"),
            py::arg("max_output"))
+      .def("again", &again, py::arg("exec_spec"))
       .def_readonly("exec_spec", &Request::exec_spec)
       .def_readonly("stdio", &Request::stdio)
       .def_readonly("pass_fds", &Request::pass_fds)
@@ -60,6 +74,7 @@ void bind_requests(py::module_& module) {
       .def(py::init(&make_outcome), py::kw_only(), py::arg("returncode"), py::arg("stdout"),
            py::arg("stderr"), py::arg("limit"), py::arg("timed_out"), py::arg("usage"),
            py::arg("startup"), py::arg("dropped") = std::pair<uint64_t, uint64_t>(0, 0))
+      .def("told", &told)
       .def_readonly("returncode", &Outcome::returncode)
       .def_readonly("stdout", &Outcome::output)
       .def_readonly("stderr", &Outcome::error)

@@ -132,7 +132,8 @@ class Cgroup {
   // Of a container to live in: makes room for that, once. What init would starve in it leaves.
   void divide();
   // Of a command on v2: the kernel kills all that is in there, whatever it forks. False elsewhere,
-  // and before Linux 5.14.
+  // and before Linux 5.14; on v1 most of them are killed, and none forks, where there is a limit of
+  // processes.
   bool kill_at_once() const;
   void signal_all() const;  // SIGKILL to all in it; what is forked meanwhile escapes
   // Removes it, but for processes that are left in there: false then, and it is left alone.

@@ -212,8 +212,14 @@ bool Cgroup::has_many_processes() const {
 bool Cgroup::remove_if_empty() { return remove(0); }
 
 bool Cgroup::kill_at_once() const {
+  if (!is_mine()) return false;
   const Place* place = with(kRoleV2);
-  return is_mine() && place != nullptr && write_file(place->path + "/cgroup.kill", "1") == 0;
+  if (place != nullptr) return write_file(place->path + "/cgroup.kill", "1") == 0;
+  // v1: where nobody can fork any more a list holds all of them, but for whoever is being born just
+  // now, and whom init finds.
+  const Place* pids = with(kRolePids);
+  if (pids != nullptr && write_file(pids->path + "/pids.max", "0") == 0) signal_all();
+  return false;
 }
 
 }  // namespace pyminicon::parent

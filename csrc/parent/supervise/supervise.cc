@@ -18,8 +18,9 @@ bool gets_signals() { return getpid() == syscall(SYS_gettid); }
 
 int wait_ms(int64_t deadline) {
   constexpr int64_t kLongest = 500;
-  const int64_t most = gets_signals() ? kLongest : 1 << 30;
-  if (deadline == kNever) return gets_signals() ? kLongest : -1;
+  const bool signals = gets_signals();
+  const int64_t most = signals ? kLongest : 1 << 30;
+  if (deadline == kNever) return signals ? kLongest : -1;
   const int64_t left = std::max<int64_t>(deadline - now_ns(), 0);
   return static_cast<int>(std::min((left + 999999) / 1000000, most));
 }
