@@ -64,14 +64,17 @@ async def planned(
 
 
 def sooner(begun: float, spec: Spec) -> float | None:
-    """When the set-up is given up: at the timeout or the wall_time, as in the core's run."""
+    """The moment at which the set-up is given up: at the timeout or the wall_time, as in the core's run."""
     given = [seconds for seconds in (spec.timeout, spec.wall_time) if seconds is not None]
     return begun + min(given) if given else None
 
 
 class Limits:
-    """What the core holds by itself, because nobody may be waiting. run, which has no ``spec`` here, holds
-    these on its loop, and waits for the end, but not for the undoing of the mounts."""
+    """The limits that the core holds by itself, because nobody may be waiting for the container.
+
+    A ``run`` gives no ``spec`` here: it holds its limits on the loop, and waits for the container's end but not for
+    the undoing of its mounts.
+    """
 
     __slots__ = ("max_output", "trace", "undo_later", "wall_time")
 
@@ -82,7 +85,7 @@ class Limits:
         self.max_output: int | None = spec.max_output if spec is not None else None
 
     def request(self, spec: Spec, exec_spec: ExecSpec, serving: Serving | None = None) -> _core.Request:
-        """What the core is asked, which hears of a Cancel from whoever waits on the loop."""
+        """The request for the core. It has no descriptor of a Cancel: the loop waits for that one itself."""
         request = container.request_of(spec, exec_spec, self.trace, serving)
         request.wall_time, request.max_output = self.wall_time, self.max_output
         request.cancel_fd = -1
@@ -99,8 +102,9 @@ async def launch(
     exec_spec: ExecSpec | None = None,
     serving: Serving | None = None,
 ) -> _core.Handle:
-    """A started container. ``deadline``: when the set-up is given up, by the loop's clock; TimeoutError then.
-    ``core``, ``exec_spec``: of one of many of a kind. ``serving``: of its network."""
+    """Starts a container and returns its handle. Raises TimeoutError if the set-up isn't done at ``deadline``, by the
+    loop's clock. ``core`` and ``exec_spec`` replace the plan's own in one of many containers of a kind. ``serving``:
+    what is served of its network."""
     loop = watch.loop
     core = core or plan.core or _core.Plan(plan.fields)
     request = limits.request(spec, exec_spec or plan.exec_spec, serving)
@@ -127,7 +131,8 @@ async def launch_in_thread(
     deadline: float | None,
     undo: Callable[[_core.Handle], Any],
 ) -> _core.Handle:
-    """A launch that may hang for ever, on a volume, and so has a thread to itself. ``request``: what ``start`` asks."""
+    """A launch that may hang for ever, on a volume: it gets a thread of its own. ``request``: the one that ``start``
+    sends."""
     give_up = _GiveUp()
     request.cancel_fd = give_up.fd
     timer = None if deadline is None else loop.call_at(deadline, give_up.now)
@@ -140,7 +145,7 @@ async def launch_in_thread(
 
 
 class _GiveUp:
-    """An eventfd that tells a launch in another thread to end; closed when that launch has returned."""
+    """An eventfd by which a launch in another thread is told to end. It is closed when that launch has returned."""
 
     def __init__(self) -> None:
         import threading

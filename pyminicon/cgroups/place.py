@@ -25,8 +25,8 @@ _DOCS = "docs/cgroups.md"
 
 
 def find(trees: Trees, required: bool = True) -> Place:
-    """The place, looked for at the first call. Raises LaunchError with who would have to give one; for whoever can do
-    without that is remembered, others look again."""
+    """The place, which is looked for at the first call. Raises LaunchError, which says who would have to give one.
+    A caller that can do without a place (``required=False``) isn't made to look again after a failure."""
     assert trees.v2 is not None
     known = trees.place
     if known is not None and known.is_there():
@@ -44,7 +44,7 @@ def find(trees: Trees, required: bool = True) -> Place:
 
 
 def foreseen(trees: Trees) -> str:
-    """Where :func:`find` would put containers, for whoever only looks: nothing is made or moved."""
+    """Where :func:`find` would put containers. Nothing is made or moved."""
     assert trees.v2 is not None
     if trees.place is not None:
         return trees.place.directory
@@ -53,13 +53,13 @@ def foreseen(trees: Trees) -> str:
 
 
 class Way:
-    """How a place is made."""
+    """The ways in which a place is made."""
 
     UNIT, SCOPE, ROOT, BESIDE, OWN, BARE = range(6)
 
 
 def _way(tree: Tree) -> tuple[int, str]:
-    """How the place is made here, and in which cgroup."""
+    """The way that works here, and the cgroup that it begins at."""
     here = cgroup_tree.caller_directory(tree)
     unit = cgroup_tree.unit_of(tree, here)
     if unit and cgroup_tree.is_delegated(unit):
@@ -104,7 +104,7 @@ def _is_mine(directory: str) -> bool:
 
 
 def _is_free(tree: Tree, directory: str) -> bool:
-    """Whether containers may stand in there, beside the caller's own cgroup."""
+    """Whether containers may be put into ``directory``, beside the caller's own cgroup."""
     if cgroup_tree.belongs_to_systemd(tree, directory):
         return False
     empty = cgroup_tree.is_root(directory) or not read_or(f"{directory}/cgroup.procs", "x").strip()
@@ -112,7 +112,8 @@ def _is_free(tree: Tree, directory: str) -> bool:
 
 
 def _beside(tree: Tree, here: str, above: str) -> Place:
-    """In a directory of this process's own, which is swept when it is dead, with the caller's own limits."""
+    """A place beside the caller's cgroup. If that has limits they are copied to a directory of this process's own, which
+    is swept when the process has died."""
     from pyminicon.cgroups.sweep import owner
 
     copied = own_limits(tree, here, above)
@@ -126,7 +127,7 @@ def _beside(tree: Tree, here: str, above: str) -> Place:
 
 
 def _within(unit: str, how: str) -> Place:
-    """Below a cgroup that is the caller's to arrange: what runs in it moves into a leaf first."""
+    """A place below a cgroup that the caller may arrange: the processes in it are moved into a leaf first."""
     leaf = clear(unit)
     give_controllers(unit, controllers(unit))
     return Place(unit, how, top=unit, leaf=leaf)

@@ -21,8 +21,12 @@ if TYPE_CHECKING:
 
 
 class Home:
-    """``cwd``: where relative paths begin. ``trusted``: whether what lies on the container's overlay can't hang, because
-    its image lies on a disk and nobody inside can mount another; asked once, when the first file is opened."""
+    """The workers of one container, and what all its paths share.
+
+    ``cwd``: where relative paths begin. ``trusted``: answers whether a file on the container's overlay can't hang,
+    because its image lies on a disk and nobody inside can mount another. It is called once, when the first file is
+    opened.
+    """
 
     def __init__(self, start: Start, cwd: str, trusted: Callable[[], bool]) -> None:
         self.workers: Workers = Workers(start)
@@ -31,18 +35,18 @@ class Home:
         self._open_flags: int | None = None
 
     def open_flags(self) -> int:
-        """What is told to a worker of each file that is opened. May wait for a moment, once."""
+        """The flags with which a worker opens each file. The first call may wait for a moment."""
         if self._open_flags is None:
             self._open_flags = 0 if self._trusted() else wire.DISTRUST_OVERLAY
         return self._open_flags
 
     def close(self) -> None:
-        """The container has ended."""
+        """Ends all workers; called when the container has ended."""
         self.workers.close()
 
 
 class Rights:
-    """Whose rights an operation has."""
+    """The user whose rights an operation has, and whether file modes hold for root as well (``strict``)."""
 
     __slots__ = ("home", "strict", "user")
 
@@ -52,14 +56,14 @@ class Rights:
         self.strict: bool = strict
 
     def run(self, op: Op[T]) -> T:
-        """Carries out ``op``; the thread waits."""
+        """Carries out ``op`` and returns its result; the calling thread waits."""
         hold = Hold(self)
         result = self.held(op, hold)
         hold.over()
         return result
 
     def held(self, op: Op[T], hold: Hold) -> T:
-        """Likewise, with a worker that is still held then."""
+        """The same, but ``hold`` keeps its worker afterwards."""
         steps = steps_of(op, hold)
         try:
             next(steps)
@@ -69,7 +73,7 @@ class Rights:
         raise AssertionError("an operation has no items")
 
     def work(self, work: Callable[[Hold], T], hold: Hold | None = None) -> T:
-        """``work``, which asks one worker as it likes."""
+        """Calls ``work`` with a hold, by which it may send one worker several requests; returns its result."""
         hold = hold or Hold(self)
         try:
             result = work(hold)
@@ -80,14 +84,14 @@ class Rights:
         return result
 
     def iterate(self, op: Op[None]) -> Iterator[Any]:
-        """The items of an iteration, as they come. Left early, it gives its worker back."""
+        """Yields the items of an iteration as they come. If the caller stops early, the worker is given back."""
         hold = Hold(self)
         yield from steps_of(op, hold)
         hold.over()
 
 
 def steps_of(op: Op[T], hold: Hold) -> Generator[Any, None, T]:
-    """Does what ``op`` asks for; its items are yielded."""
+    """Sends each request of ``op`` to a worker, and yields whatever else ``op`` yields."""
     try:
         asked = next(op)
         while True:
@@ -118,12 +122,12 @@ def _answer(hold: Hold, request: wire.Request) -> wire.Reply | TimeoutError:
 
 
 def go_on(op: Op[Any], answer: wire.Reply | TimeoutError) -> Any:
-    """What the operation asks for next. Raises StopIteration at its end, and its own errors."""
+    """Hands ``answer`` to the operation and returns what it asks for next. Raises StopIteration at its end."""
     return op.throw(answer) if isinstance(answer, TimeoutError) else op.send(answer)
 
 
 class Hold:
-    """The worker of one operation: taken when it is needed, given back when all is well."""
+    """Holds the worker of one operation: takes one when it is needed, and gives it back when all went well."""
 
     def __init__(self, rights: Rights) -> None:
         self.rights: Rights = rights
@@ -132,14 +136,14 @@ class Hold:
         self.aborted: bool = False
 
     def abort(self) -> None:
-        """Called in another thread: whoever waits for this worker finds that it has ended."""
+        """Called from another thread: a call that waits for this worker's answer fails at once."""
         self.aborted = True
         worker = self.worker
         if worker is not None:
             worker.hang_up()
 
     def take(self, fresh: bool = False) -> Worker:
-        """The one that is held."""
+        """The worker that is held; if there is none, one that waits or, with ``fresh``, a new one."""
         if self.worker is None:
             workers = self.rights.home.workers
             self.worker = (None if fresh else workers.waiting(self.key)) or workers.start(self.key)
@@ -148,8 +152,8 @@ class Hold:
         return self.worker
 
     def exchange(self, request: wire.Request) -> wire.Reply:
-        """A worker that has died while nobody needed it is replaced, once by another that waited and then by a
-        new one; so is one that dies of a question."""
+        """Sends the request and returns the answer. A worker that died while it waited, or dies of this request, is
+        replaced: first by another that waits, then by a new one."""
         first = self.worker is None
         for fresh in (False, True):
             try:
@@ -168,31 +172,31 @@ class Hold:
         raise AssertionError
 
     def drop(self) -> None:
-        """The worker isn't to be had any more."""
+        """Lets go of a worker that can't be used again."""
         if self.worker is not None:
             self.worker.discard()
             self.worker = None
 
     def over(self) -> None:
-        """The operation is."""
+        """Gives the worker back: the operation is over."""
         if self.worker is not None:
             self.rights.home.workers.give(self.worker)
             self.worker = None
 
     def failed(self, error: BaseException) -> None:
-        """Where the worker answered it is as good as before."""
+        """The operation has failed. If the worker answered with the error it can be used again, else it is dropped."""
         if isinstance(error, (OSError, ValueError)) and not isinstance(error, (TimeoutError, Gone)):
             self.over()
         else:
             self.drop()
 
     def release(self) -> Worker:
-        """The worker stays with whoever asks: a file is read or written through it."""
+        """Hands the worker to the caller for good, which reads or writes a file through it."""
         worker = self.take()
         self.worker = None
         return worker
 
 
 def may_be_repeated(gone: Gone, request: wire.Request) -> bool:
-    """Whether a request that got no answer can be sent once more: it wasn't taken, or it changes nothing."""
+    """Whether a request without an answer can be sent again: no worker took it, or it changes nothing."""
     return not gone.taken or request.op in wire.ASKS_ONLY

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pyminicon import _core
     from pyminicon.terminal import Terminal
 
-_PATIENCE = 5.0  # seconds for what has ended to say how
+_PATIENCE = 5.0  # seconds to wait for the status of a container that is ending
 
 
 class Box:
-    """``fields``: of its plan, as far as others need them (:meth:`plan_fields`). ``about``: what planning has told.
-    ``serving``: of its network, or None."""
+    """One container. ``about``: what the process that planned it said of it, with the plan's fields that others need
+    (:meth:`plan_fields`). ``serving``: what is served of its network, or None."""
 
     def __init__(self, handle: _core.Handle, args: Any, about: dict[str, Any], serving: Any) -> None:
         self._handle: _core.Handle = handle
@@ -52,7 +52,7 @@ class Box:
         self._fields: bytes = marshal.dumps(about.pop("fields"))
 
     def plan_fields(self) -> dict[str, Any]:
-        """Packed until somebody asks: in objects it takes ten times as much."""
+        """The fields of its plan. They are kept packed, which takes a tenth of the memory of the objects."""
         fields: dict[str, Any] = marshal.loads(self._fields)
         return fields
 
@@ -63,7 +63,7 @@ class Box:
 
     @property
     def refused(self) -> list[Any]:
-        """Of connections outward."""
+        """The connections outward that weren't let through."""
         found: list[Any] = [] if self.serving is None else self.serving.refused
         return found
 
@@ -87,7 +87,7 @@ class Box:
         return self.returncode
 
     def wait(self) -> int:
-        """Likewise, once it has had a moment. -9 where nothing more is known."""
+        """Waits a moment for its end and returns the returncode; -9 if nothing more is known."""
         try:
             self._handle.wait(_PATIENCE)
             code = self.poll()
@@ -96,7 +96,7 @@ class Box:
         return -9 if code is None else code
 
     def ended_by(self) -> str | None:
-        """The limit that has ended it, whose init has let go already."""
+        """The limit that ended it, if any. Called when its init has hung up."""
         if self._handle.ending:
             self._handle.wait(_PATIENCE)
         self.poll()

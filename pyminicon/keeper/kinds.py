@@ -1,4 +1,4 @@
-"""What the parts of a keeper know of each other."""
+"""Protocols by which the parts of a keeper name each other's types without importing each other."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Room:
-    """``path``; locked as long as this process lives."""
+    """The directory at ``path``, which stays locked as long as this process lives."""
 
     def __init__(self, name: str | None) -> None:
         where = place.top(make=True)
@@ -35,7 +35,7 @@ class Room:
             raise Error(f"state of containers: {error.filename or where}: {error.strerror}") from None
 
     def fds(self) -> list[int]:
-        """What holds the lock."""
+        """The descriptors that hold the lock."""
         return [self._lock]
 
     def _insist_on_name(self, name: str) -> None:
@@ -47,7 +47,7 @@ class Room:
         raise SpecError("name", f"{name:.60} is taken by {who}: pyminicon rm {name:.40}")
 
     def publish(self, container: str) -> None:
-        """From now on others find it."""
+        """Gives it the container's id for its name; from now on other processes find it."""
         path = f"{self.where}/containers/{container}"
         with place.Locked(self.where):
             os.rename(self.path, path)
@@ -58,5 +58,5 @@ class Room:
                 os.rename(f"{path}/name", link)
 
     def drop(self, fields: dict[str, Any]) -> None:
-        """Nothing stays of it."""
+        """Removes the directory and its name."""
         removing.forget(self.where, self.path, {**fields, "name": self.name})

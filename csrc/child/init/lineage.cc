@@ -17,7 +17,7 @@
 namespace pyminicon::child {
 namespace {
 
-// Whose processes are to end.
+// The processes that are to end.
 struct Doom {
   int32_t ancestor;            // all that descends from it, or 0
   const KnownChildren* known;  // or all of pid 1's children but these, with what descends from them
@@ -71,20 +71,20 @@ long meet(int32_t pid, void* walk) {
   return 0;
 }
 
-// The children of one, at the end of the list. -ETIME: not all of them; else less than 0: the
-// kernel doesn't tell.
+// Adds the children of one process to the end of the list. -ETIME: there was no time for all of
+// them; another negative number: the kernel doesn't list them.
 long walk_to_children(const Walk& walk, int32_t pid) {
   return list_children(walk.proc, {pid, 0, 'S', true, false}, meet, const_cast<Walk*>(&walk));
 }
 
-// All that is beneath those in the list, as far as one comes in time.
+// Adds all that descends from those in the list, as far as the time allows.
 void walk_down(Walk walk) {
   for (uint32_t i = 0; i < walk.processes.count && sys::now_ns() < walk.until; ++i) {
     list_children(walk.proc, Process(walk.processes.all[i]), meet, &walk);
   }
 }
 
-// Leaves those of which `is_so` is true.
+// Keeps only those of which `is_so` is true.
 template <typename IsSo>
 void keep(Processes& processes, IsSo is_so) {
   uint32_t kept = 0;
@@ -94,7 +94,6 @@ void keep(Processes& processes, IsSo is_so) {
   processes.count = kept;
 }
 
-// A handful.
 void sort(Processes& processes) {
   for (uint32_t i = 1; i < processes.count; ++i) {
     const Process process = processes.all[i];
@@ -108,10 +107,10 @@ void sort(Processes& processes) {
 
 constexpr int64_t kMillisecond = 1000000;
 
-// Who is stopped already, of those that aren't to end: they stay so. They are walked down to from
-// init, for all of /proc is long where a command forks without end, and until everything is stopped
-// each look at it waits behind a thousand others for a processor. For the same reason it gives up
-// after a while: whoever was stopped goes on then.
+// Finds the processes that aren't to end and are stopped already: they are to stay so. The walk
+// goes down from init, as all of /proc is long where a command forks without end, and until
+// everything is stopped each look at it waits behind a thousand others for a processor. For the
+// same reason the walk gives up after a while; what it hasn't found goes on then.
 void find_stopped(int proc, const Doom& doom, Processes& stopped) {
   constexpr int64_t kPatience = 20 * kMillisecond;
   const Walk walk{proc, stopped, false, sys::now_ns() + kPatience};
@@ -136,8 +135,8 @@ bool has_ended(int32_t worker) {
   return r >= 0 && info.si_pid == worker && info.si_code == CLD_EXITED && info.si_status == 0;
 }
 
-// What lies still dies when it is killed, and nobody else need be stopped for that. False: it goes
-// on, or it takes longer than what would be gained.
+// Kills without stopping anybody else, which is enough where the command doesn't fork meanwhile.
+// False: it still goes on, or would take longer than is gained by it.
 bool end_what_lies_still(int proc, int32_t worker, Processes& found) {
   constexpr int64_t kPatience = 3 * kMillisecond, kEach = kMillisecond / 10;
   constexpr timespec kMoment{0, 250000};

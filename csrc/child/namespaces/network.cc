@@ -72,7 +72,7 @@ void accompany(Report& report) {
     sys::call(SYS_prlimit64, 0, 4, 0, sys::arg(limit));
     if (limit[0] > 1) sys::call(SYS_exit, 0);
   }
-  // Whoever launches may be killed meanwhile, and nobody would end this.
+  // The launching process may be killed meanwhile, and nobody would end this one.
   sys::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (turn(report, kNetworkOffered, kNetworkBegun)) {
     // The descriptors are shared with the caller: a socket among them could be inherited by what
@@ -94,8 +94,8 @@ void accompany(Report& report) {
 
 namespace {
 
-// What the netns helper couldn't do, or got no processor for, the child does itself: then a failure
-// is its own.
+// If the netns helper couldn't make the namespace, or got no processor for it, the child makes it
+// itself: a failure is then one of its own stage.
 long have_network(Child& child) {
   Report& report = child.report;
   if (report.accompanied == 0) return 0;
@@ -116,7 +116,8 @@ long have_network(Child& child) {
   return made;
 }
 
-// Whoever launches has pasta serve it meanwhile. Before /sys, which shows what there is then.
+// Waits while the launching process has pasta serve the network. This comes before /sys is mounted,
+// which shows the interfaces that are there then.
 long await_way_out(const Child& child) {
   const int line = child.plan.way_out_fd;
   if (line < 0) return 0;
@@ -124,7 +125,7 @@ long await_way_out(const Child& child) {
   long result = sys::write(line, &byte, 1);
   if (result >= 0) result = sys::read(line, &byte, 1);
   sys::close(line);
-  return result == 1 ? 0 : -ECANCELED;  // it is he who says why
+  return result == 1 ? 0 : -ECANCELED;  // the launching process says why
 }
 
 }  // namespace
@@ -134,7 +135,8 @@ long enter_network(Child& child) {
   return there < 0 ? there : await_way_out(child);
 }
 
-// The netns helper is at it since the namespace was there to be joined, and ends when it is done.
+// The netns helper began with the loopback when the namespace was there to be joined, and ends when
+// it has brought it up.
 long await_loopback(Child& child) {
   Report& report = child.report;
   if (child.plan.loopback == 0) return 0;

@@ -31,7 +31,8 @@ constexpr int kTaken = -1;
 Kept kept[16];
 
 std::atomic<uint64_t> forks{0};
-// Those who make descriptors don't wait for each other, only whoever forks does for them.
+// Threads that make descriptors don't wait for each other; a thread that forks waits for all of
+// them.
 #if defined(PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP)
 constexpr pthread_rwlock_t kUnlocked = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 #else
@@ -40,8 +41,8 @@ constexpr pthread_rwlock_t kUnlocked = PTHREAD_RWLOCK_INITIALIZER;
 pthread_rwlock_t making = kUnlocked;
 constinit thread_local bool waited_out = false;
 
-// Bounded: what is opened may lie where an answer takes its time, and a signal's handler that forks
-// may have interrupted who is making some.
+// The wait is bounded: what is opened may lie on a file system that answers late, and a signal's
+// handler that forks may have interrupted the very thread that makes a descriptor.
 void before_fork() {
   constexpr long kMost = 10'000'000, kSecond = 1'000'000'000;  // ns
   timespec until{};
@@ -61,7 +62,8 @@ void after_fork_in_parent() {
   if (waited_out) pthread_rwlock_unlock(&making);
 }
 
-// What was ours a moment ago, and is still of a kind that somebody could wait for.
+// A descriptor that was ours a moment ago, and is still of a kind whose end somebody could wait
+// for.
 bool was_ours(int fd) {
   struct stat info{};
   if (fstat(fd, &info) < 0 || (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0) return false;

@@ -92,14 +92,14 @@ std::string limit_name(uint32_t resource) {
   return resource < std::size(kNames) ? kNames[resource] : std::to_string(resource);
 }
 
-// A limit that the set-up itself can't be done with shows as a full tmpfs, among others.
+// A memory limit that is too small for the set-up itself shows as a full tmpfs, for one.
 std::string too_little_memory(const PlanSpec& spec, const Report& report) {
   const bool full = report.error == ENOSPC || report.error == ENOMEM;
   const bool little = spec.memory_limit != 0 && spec.memory_limit < kSmallestMemory;
   return full && little ? "below 1M of memory nothing may start" : "";
 }
 
-// As the caller named it: what was looked for is argv[0], or the `executable` in its place.
+// The program in the caller's words: argv[0], which was searched for, or `executable` in its place.
 std::string program_of(const ExecSpec& exec) {
   if (exec.candidates.size() == 1 && exec.argv[0] != exec.candidates[0] &&
       !exec.candidates[0].ends_with("/" + exec.argv[0])) {
@@ -229,7 +229,8 @@ void LaunchJob::clone(Launched& made) {
   made.pid = static_cast<int>(pid);
 }
 
-// Where the child has come to nothing it says nothing, and why is heard of later.
+// Makes the way out when the child asks for it. A child that has failed doesn't ask; check() says
+// why.
 void LaunchJob::lead_out(Launched& made) {
   way_out_.write.reset();
   wait_readable(way_out_.read.get());
@@ -297,7 +298,7 @@ void LaunchJob::check(Launched& made, Stage reached) {
                                            ground_of(spec_, lives), lives);
   }
   if (handout_.read) {
-    // They were sent, or the stage had failed: it is we who can't have them.
+    // The child has sent them, or its stage would have failed: an error here is the parent's own.
     const int why = receive_pair(handout_.read.get(), made.root, made.mount_namespace);
     if (why != 0) throw LaunchFailure(why, Stage::kCollect, "descriptor of the root");
   }
@@ -374,7 +375,7 @@ std::string subject_of(const PlanSpec& spec, const LaunchOptions& options,
   }
 }
 
-// Init becomes what it is beside the program's own steps: what has failed there is no step's.
+// Init is set up beside the program's own steps, so its failure isn't one of theirs.
 void tell_of_init(Report& report) {
   if (report.init != kInitBegins || report.error != 0) return;
   report.stage = static_cast<uint32_t>(Stage::kInit);
