@@ -6,24 +6,14 @@ import os
 import time
 
 from pyminicon import _core, errors
-from pyminicon.container import (
-    NOT_RUN,
-    PRIVATE,
-    Container,
-    announce,
-    ask,
-    run_request,
-    serve,
-    start_plan,
-    take_flag,
-    wants_terminal,
-)
 from pyminicon.options import parse as specs
+from pyminicon.request import NOT_RUN, announce, ask, run_request, serve, take_flag, wants_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pyminicon.container import Container
     from pyminicon.options import Spec
     from pyminicon.plan import Plan
     from pyminicon.result import Result
@@ -193,7 +183,17 @@ def start(args: Any = None, **options: Any) -> Container[Any]:
     if wants_terminal(options) and args is not None:
         return _start_in_terminal(args, options)
     trace = take_flag(options, "trace")
-    return start_plan(*planned_start(args, options), args, trace)
+    return _started(*planned_start(args, options), args, trace)
+
+
+def _started(spec: Spec, plan: Plan, args: Any, trace: bool) -> Container[Any]:
+    try:
+        from pyminicon.container import start_plan
+    except ImportError as error:
+        for fd in plan.rootfs.lock_fds:
+            os.close(fd)
+        raise errors.not_loaded(error) from error
+    return start_plan(spec, plan, args, trace)
 
 
 def planned_start(args: Any, options: dict[str, Any]) -> tuple[Spec, Plan]:
@@ -244,7 +244,7 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
         inner = dict.fromkeys(("stdin", "stdout", "stderr"), terminal.inner)
         checked, made = planned_start(args, {**options, **inner})
         terminal.give_to(made.outer_uid())
-        box = start_plan(checked, made, args, trace)
+        box = _started(checked, made, args, trace)
     except BaseException:
         terminal.close()
         raise
@@ -256,6 +256,7 @@ def _start_in_terminal(args: Any, options: dict[str, Any]) -> Container[Any]:
 def attached(directory: str, to: Any = None, about: Any = None) -> Container[Any]:
     """The Container for one that a keeper has: nothing here ends it, and nobody is warned that it runs. ``to``: a
     line to the keeper. ``about``: what that has told, with a descriptor on the line."""
+    from pyminicon.container import PRIVATE, Container
     from pyminicon.detached import remote
 
     far: Any = remote.Container(directory, to, about)

@@ -8,20 +8,11 @@ import time
 from pyminicon import _core, errors, patience
 from pyminicon import plan as ops
 from pyminicon.calls import describe, expired, run_plan, too_late, without_args
-from pyminicon.container import (
-    Container,
-    announce,
-    ask,
-    begun_with,
-    made_container,
-    request_of,
-    run_request,
-    start_plan,
-    take_flag,
-)
+from pyminicon.container import Container, made_container, start_plan
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
 from pyminicon.plan.cache import forget
+from pyminicon.request import announce, ask, begun_with, request_of, run_request, take_flag
 from pyminicon.result import make_result
 
 TYPE_CHECKING = False

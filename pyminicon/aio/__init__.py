@@ -26,16 +26,8 @@ from pyminicon.aio.launching import Limits, launch, planned, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.template import Template
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import (
-    NOT_RUN,
-    announce,
-    begun_with,
-    input_bytes,
-    serve,
-    take_flag,
-    wants_terminal,
-)
 from pyminicon.options import parse as specs
+from pyminicon.request import NOT_RUN, announce, begun_with, input_bytes, serve, take_flag, wants_terminal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

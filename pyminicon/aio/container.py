@@ -15,20 +15,11 @@ from pyminicon.aio.launching import Limits, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.streams import LINE_LIMIT, InputStream, OutputPipe, TextReader
 from pyminicon.aio.thread import PATIENCE, despite_cancelling, in_thread
-from pyminicon.container import (
-    NOT_RUN,
-    Held,
-    Running,
-    announce,
-    begun_with,
-    input_bytes,
-    take_flag,
-    wants_terminal,
-    warn_running,
-)
+from pyminicon.container import Held, Running, warn_running
 from pyminicon.errors import ContainerEnded, Error, LaunchError
 from pyminicon.living.asked import command, without_init
 from pyminicon.options import ONLY_RUN
+from pyminicon.request import NOT_RUN, announce, begun_with, input_bytes, take_flag, wants_terminal
 from pyminicon.result import ended_in_setup, make_result
 
 TYPE_CHECKING = False

@@ -6,11 +6,12 @@ import asyncio
 import errno
 import os
 
-from pyminicon import _core, container, errors, patience, preload
+from pyminicon import _core, errors, patience, preload
 from pyminicon.aio.ending import Ending
 from pyminicon.aio.thread import in_thread
 from pyminicon.options import parse as specs
 from pyminicon.plan import cache
+from pyminicon.request import request_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Limits:
 
     def request(self, spec: Spec, exec_spec: ExecSpec, serving: Serving | None = None) -> _core.Request:
         """The request for the core. It has no descriptor of a Cancel: the loop waits for that one itself."""
-        request = container.request_of(spec, exec_spec, self.trace, serving)
+        request = request_of(spec, exec_spec, self.trace, serving)
         request.wall_time, request.max_output = self.wall_time, self.max_output
         request.cancel_fd = -1
         return request

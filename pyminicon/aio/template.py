@@ -14,10 +14,10 @@ from pyminicon.aio.launching import Limits, launch, launch_in_thread, sooner
 from pyminicon.aio.loop import enter
 from pyminicon.aio.thread import despite_cancelling, in_thread
 from pyminicon.calls import describe, expired, too_late, without_args
-from pyminicon.container import announce, begun_with, input_bytes, take_flag
 from pyminicon.options import parse as specs
 from pyminicon.plan import build as plans
 from pyminicon.plan import cache
+from pyminicon.request import announce, begun_with, input_bytes, take_flag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

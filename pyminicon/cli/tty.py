@@ -31,11 +31,11 @@ _CONT, _TSTP, _WINCH = 18, 20, 28
 
 
 def run_in_terminal(
-    args: list[str], wanted: dict[str, Any], given: dict[str, Any], finish: Callable[..., int]
-) -> int:
-    """Runs ``args`` in a terminal of the container's own until it ends; ``finish`` reports, and its exit status."""
+    args: list[str], wanted: dict[str, Any], given: dict[str, Any], forwarder: Callable[[], Any]
+) -> tuple[Container[Any], int]:
+    """Runs ``args`` in a terminal of the container's own until it ends. Returns the container and the signal that it was
+    ended for, or 0. ``forwarder`` makes what passes signals on."""
     from pyminicon import calls
-    from pyminicon.cli import signals
 
     typed = bool(given.get("interactive"))
     if typed and not os.isatty(0):
@@ -44,7 +44,7 @@ def run_in_terminal(
     wanted["trace"] = bool(given.get("trace"))
     guard = Guard(0) if typed else None
     try:
-        forward = signals.Forwarder(given.get("stop-timeout"))
+        forward = forwarder()
         box = calls.start(args, **wanted)
         try:
             if "cidfile" in given:
@@ -59,12 +59,10 @@ def run_in_terminal(
             box.close()
             raise
         box.close()
-    except signals.Stopped as stopped:
-        return 128 + stopped.number
     finally:
         if guard is not None:
             guard.end()
-    return finish(box, given, forward.ended_by)
+    return box, forward.ended_by
 
 
 class Guard:

@@ -85,11 +85,12 @@ def _plan(args: Any, options: dict[str, Any], aside: list[int], to: line.Line) -
 
 
 def _here(args: Any, options: dict[str, Any]) -> Planned:
-    from pyminicon import calls, container
+    from pyminicon import calls
     from pyminicon.keeper import layer
+    from pyminicon.request import request_of
 
     spec, plan = calls.planned_start(args, dict(options))
-    asked = container.request_of(spec, plan.exec_spec, False)
+    asked = request_of(spec, plan.exec_spec, False)
     fields: dict[str, Any] = {name: value for name, value in plan.fields.items() if name != "fingerprints"}
     told = {
         "fields": fields,
@@ -139,9 +140,9 @@ def launched(made: Planned) -> tuple[_core.Handle, Any]:
         request = _core.Request(**made.request)
         request.terminal = made.terminal
         if made.spec is not None:
-            from pyminicon import container
+            from pyminicon.request import serve
 
-            serving = container.serve(made.spec)
+            serving = serve(made.spec)
             serving.asked(request)
         handle = _core.start(_core.Plan(made.fields), request)
     except BaseException:

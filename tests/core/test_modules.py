@@ -39,9 +39,9 @@ def test_a_plain_run_loads_only_what_it_needs() -> None:
     modules = loaded("import pyminicon; pyminicon.run(['/bin/true'])")
     ours = {name for name in modules if name.split(".")[0] == "pyminicon"}
     assert ours <= {
-        "pyminicon", "pyminicon._core", "pyminicon.calls", "pyminicon.container", "pyminicon.errors", "pyminicon.options",
+        "pyminicon", "pyminicon._core", "pyminicon.calls", "pyminicon.errors", "pyminicon.options",
         "pyminicon.options.parse", "pyminicon.plan", "pyminicon.plan.build", "pyminicon.plan.cache",
-        "pyminicon.plan.host", "pyminicon.plan.rootfs", "pyminicon.plan.tree", "pyminicon.result",
+        "pyminicon.plan.host", "pyminicon.plan.rootfs", "pyminicon.plan.tree", "pyminicon.request", "pyminicon.result",
     }  # fmt: skip
     assert modules & SLOW == set()
     # What any interpreter has loaded that looks for site-packages, and two that are C inside.

@@ -20,7 +20,7 @@ CSRC = TOP / "csrc"
 #: The rooms of the package from the ground up: each may import from itself and from those before it.
 FLOORS = (
     "errors patience _core cancelling sizes _explain cgroups options seccomp images terminal plan trimmed pictures result communicate "
-    "greenlets inside network living detached container calls _calls keeper template preload aio _checkout pyminicon adapters cli __main__".split()
+    "greenlets inside network request living detached container calls _calls keeper template preload aio _checkout pyminicon adapters cli __main__".split()
 )
 
 #: The rooms of the core. The child and the helper know nothing of the parent, whatever that includes of them.
