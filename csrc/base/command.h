@@ -58,7 +58,9 @@ inline bool is_behind(uint32_t number, uint32_t last) {
 
 // To a runner there is one message more, through the socket that came to it behind the cgroups: a
 // plan of kExecute that fits in, with stdio's descriptors and those to be passed alone. What fails
-// before it has come is told as Stage::kPark.
+// before it has come is told as Stage::kPark. Of one that isn't quiet the runner tells through the
+// same socket that it has it (kBegan) and why it failed; the end of that socket says that it
+// executes its program.
 
 enum class CommandWord : uint32_t {
   kBegan,   // it executes its program; its pidfd comes along

@@ -72,15 +72,16 @@ async def _heard_of(watch: Watch, begun: Any, deadline: float | None) -> _core.H
     heard: asyncio.Future[_core.Handle] = watch.loop.create_future()
 
     def look(fd: int) -> None:
+        watch.remove(fd)  # once it is known the descriptor may be gone
         try:
             made = begun.result()
         except BaseException as error:
-            watch.remove(fd)
             if not heard.done():
                 heard.set_exception(error)
             return
-        if made is not None:  # from now on others look
-            watch.remove(fd)
+        if made is None:
+            watch.add(begun.fd, look)
+        else:  # from now on others look
             heard.set_result(made)
 
     watch.add(begun.fd, look)

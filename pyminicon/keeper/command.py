@@ -70,18 +70,18 @@ class Command:
 
     def _heard(self, _: int) -> None:
         assert self._begun is not None
-        fd = self._begun.fd
+        self.keeper.loop.forget(self._begun.fd)  # once it is known the descriptor may be gone
         try:
             handle = self._begun.result()
         except errors.LaunchError as error:
-            self.keeper.loop.forget(fd)
             if error.errno == errno.ERESTART:
                 self._again()
             else:
                 self._failed(error)
             return
-        if handle is not None:
-            self.keeper.loop.forget(fd)
+        if handle is None:
+            self.keeper.loop.watch(self._begun.fd, self._heard)
+        else:
             self._runs(handle)
 
     def _failed(self, error: errors.LaunchError) -> None:

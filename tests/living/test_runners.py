@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -62,6 +63,100 @@ def test_the_next_command_is_the_one_that_waited(box: Any) -> None:
         assert name_in("\n".join(rows)) == name
         assert pid != 0 and number.isdigit()
         assert soon(lambda name=name: name not in waiting(box))  # type: ignore[misc]
+
+
+@limited
+def test_the_first_command_after_the_start_finds_somebody_as_well(box: Any) -> None:
+    if not soon(lambda: len(waiting(box)) == 1, 3):
+        runner(box)  # skips where nobody waits
+        raise AssertionError("nobody waited before the first command")
+    (name,) = waiting(box)
+    r = box.run(["sh", "-c", "cat /proc/self/cgroup"], capture_output=True, text=True)
+    assert name_in(r.stdout) == name
+
+
+@limited
+def test_a_process_that_is_started_is_the_one_that_waited(box: Any) -> None:
+    for _ in range(3):
+        name, pid = runner(box)
+        with box.start(["sh", "-c", "cat; echo $$"], stdin=pyminicon.PIPE, stdout=pyminicon.PIPE) as p:
+            assert p.host_pid == pid and name_in(Path(f"/proc/{pid}/cgroup").read_text()) == name
+            told, _ = p.communicate(b"in\n", timeout=30)
+            assert told.split() == [b"in", str(p.pid).encode()] and p.returncode == 0
+    runner(box)
+    with box.start(["sh", "-c", "setsid sleep 300 & sleep 300"]) as p:
+        assert p.poll() is None
+        p.kill()
+        assert p.wait(30) == -9
+    assert names(box) == []
+    runner(box)
+    with box.start(["sh", "-c", "exit 3"]) as p:
+        assert p.wait(30) == 3
+
+
+@limited
+def test_on_a_loop_as_well() -> None:
+    async def commands() -> None:
+        async with await pyminicon.aio.start(**slow(), cgroupns="host") as c:
+            for _ in range(3):
+                await c.run(["true"])
+                await asyncio.sleep(0.2)
+                seen = waiting(c)
+                if not seen:
+                    pytest.skip("needs cgroup v2 that is the caller's to use, alone or beside v1")
+                r = await c.run(["sh", "-c", "cat /proc/self/cgroup"], capture_output=True, text=True)
+                assert name_in(r.stdout) in seen
+                await asyncio.sleep(0.2)
+                seen = waiting(c)
+                async with await c.start(["cat"], stdin=pyminicon.PIPE, stdout=pyminicon.PIPE) as p:
+                    assert p.host_pid in seen.values()
+                    assert await p.communicate(b"x") == (b"x", None) and p.returncode == 0
+                await asyncio.sleep(0.2)
+                with pytest.raises(FileNotFoundError):
+                    await c.start(["/none"])
+                await asyncio.sleep(0.2)
+                begun = asyncio.ensure_future(c.run(["sleep", "300"]))
+                await asyncio.sleep(0.05)
+                begun.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await begun
+                assert await asyncio.to_thread(names_of, c) == []
+
+    def names_of(c: Any) -> list[str]:
+        return [row.command_line[0] for row in c._processes()]
+
+    asyncio.run(commands())
+
+
+@limited
+def test_who_waits_has_a_terminal_when_it_is_a_command_with_one(box: Any) -> None:
+    runner(box)
+    with box.start(["sh", "-c", "tty; test -t 0 && echo yes"], tty=True) as p:
+        assert p.wait(30) == 0
+        assert b"yes" in p.terminal.read(4096)
+
+
+@limited
+def test_descriptors_of_any_number_come_to_a_process(box: Any) -> None:
+    read, write = os.pipe()
+    many = [os.dup(write) for _ in range(40)]
+    try:
+        _, pid = runner(box)
+        with box.start(
+            ["sh", "-c", f"ls /proc/self/fd; echo x > /dev/fd/{many[-1]}"],
+            stdout=pyminicon.PIPE,
+            pass_fds=many,
+        ) as p:
+            told = p.communicate(timeout=30)[0].split()
+            assert p.host_pid == pid and p.returncode == 0
+        assert (
+            {int(number) for number in told} >= {0, 1, 2, *many}
+            and len(told) == 44
+            and os.read(read, 9) == b"x\n"
+        )
+    finally:
+        for fd in (read, write, *many):
+            os.close(fd)
 
 
 @limited
@@ -126,6 +221,44 @@ def test_how_it_couldnt_begin_is_told(box: Any) -> None:
     with pytest.raises(pyminicon.LaunchError) as nowhere:
         box.run(["true"], cwd="/none")
     assert nowhere.value.stage == "cwd"
+
+
+@limited
+def test_how_a_process_couldnt_begin_is_told(box: Any) -> None:
+    for options, kind, stage in (
+        ({"args": ["/none"]}, FileNotFoundError, "exec"),
+        ({"args": ["/tmp"]}, PermissionError, "exec"),
+        ({"args": ["true"], "cwd": "/none"}, FileNotFoundError, "cwd"),
+    ):
+        runner(box)
+        with pytest.raises(kind) as failed:
+            box.start(**options)
+        assert isinstance(failed.value, pyminicon.LaunchError) and failed.value.stage == stage
+    assert box.run(["true"]).returncode == 0
+
+
+@limited
+def test_one_that_was_killed_takes_no_process_along(box: Any) -> None:
+    for wait in (True, False) * 5:
+        name, pid = runner(box)
+        os.kill(pid, signal.SIGKILL)
+        if wait:
+            assert soon(lambda name=name: name not in waiting(box))  # type: ignore[misc]
+        with box.start(["echo", "x"], stdout=pyminicon.PIPE) as p:
+            assert p.communicate(timeout=30)[0] == b"x\n" and p.returncode == 0
+
+
+@limited
+def test_with_a_filter_of_ones_own_commands_go_on() -> None:
+    profile = {"defaultAction": "SCMP_ACT_ALLOW"}
+    with pyminicon.start(**slow(), seccomp=profile, cgroupns="host") as c:
+        for _ in range(2):
+            runner(c)
+            with c.start(["true"]) as p:
+                assert p.wait(30) == 0
+            runner(c)
+            with pytest.raises(FileNotFoundError):
+                c.start(["/none"])
 
 
 @limited

@@ -31,6 +31,7 @@ void Launch::launch() noexcept {
     }
     start->launch_into(*handle, *spec);
     hold_limits(*handle, wall_time, cpu_time, max_output);
+    await_commands(*handle);
   } catch (...) {
     error = std::current_exception();
     handle.reset();

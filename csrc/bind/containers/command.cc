@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <tuple>
 
 #include "base/kernel.h"
@@ -16,7 +17,6 @@
 #include "parent/inside/collect.h"
 #include "parent/launch/command.h"
 #include "parent/process/patience.h"
-#include "parent/supervise/pauses.h"
 
 namespace pyminicon::bind {
 namespace {
@@ -58,8 +58,15 @@ struct Counting {
   std::optional<parent::CgroupSpec> clock;
 };
 
-parent::CommandGroup group_for(Handle& handle, const Counting& counting) {
-  const std::lock_guard lock(handle.guarded->lock);
+// As an event loop takes it, which doesn't wait for whoever else is at the container.
+std::unique_lock<std::mutex> lock_at(Handle& handle, bool waits) {
+  if (waits) return std::unique_lock(handle.guarded->lock);
+  return {handle.guarded->lock, std::try_to_lock};
+}
+
+parent::CommandGroup group_for(Handle& handle, const Counting& counting, bool waits = true) {
+  const auto lock = lock_at(handle, waits);
+  if (!lock) throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
   const Launched& container = handle.container();
   if (container.reaped || container.doomed || !container.living) {
     throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
@@ -111,18 +118,22 @@ void begin(Handle& handle, Handle& container, const std::shared_ptr<parent::Livi
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
-// True where somebody waited for it inside.
-bool begin_in_runner(Handle& handle, Handle& container,
-                     const std::shared_ptr<parent::Living>& living, const CommandSpec& command,
-                     const parent::LaunchOptions& options) {
+// True where somebody waited for it inside. It may not have been heard of yet.
+bool send_to_runner(Handle& handle, Handle& container,
+                    const std::shared_ptr<parent::Living>& living, const CommandSpec& command,
+                    const parent::LaunchOptions& options, const Counting& counting, bool waits) {
+  // How it couldn't begin is told by what a filter of the caller's may forbid.
+  const bool tells = command.quiet || living->ground().seccomp.empty();
+  if (!tells || counting.clock) return false;
   std::optional<parent::Runner> runner;
   uint64_t memory_limit = 0;
   {
-    const std::lock_guard lock(container.guarded->lock);
+    const auto lock = lock_at(container, waits);
     const Launched& about = container.container();
-    if (about.reaped || about.doomed || !about.living) return false;
+    if (!lock || about.reaped || about.doomed || !about.living) return false;
     memory_limit = about.memory_limit;
-    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0);
+    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0,
+                                 command.quiet);
   }
   if (!runner) return false;
   auto made = parent::send_to_runner(living, command, options, std::move(*runner), memory_limit);
@@ -132,20 +143,18 @@ bool begin_in_runner(Handle& handle, Handle& container,
   return true;
 }
 
-// One that isn't heard of before its end: by a runner where there is one. `ahead`: whether it may.
-void begin_quietly(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
-                   const CommandSpec& command, parent::LaunchOptions& options,
-                   const Counting& counting, bool ahead) {
+// In who waits for it inside, where there is somebody. `ahead`: whether it may.
+void begin_or_run(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
+                  const CommandSpec& command, parent::LaunchOptions& options,
+                  const Counting& counting, bool ahead) {
   const NoGil nogil;
-  const bool begun = ahead && command.quiet && !counting.clock &&
-                     begin_in_runner(handle, container, living, command, options);
-  if (!begun) begin(handle, container, living, command, options, counting);
-  bool another = false;
-  {
-    const std::lock_guard lock(container.guarded->lock);
-    another = parent::wants_runner(container.container());
+  options.interrupted = check_signals;
+  if (ahead && send_to_runner(handle, container, living, command, options, counting, true)) {
+    parent::await_beginning(handle.container(), *living, command, options);
+  } else {
+    begin(handle, container, living, command, options, counting);
   }
-  if (another) parent::expect_pause(container.guarded);
+  await_commands(container);
 }
 
 // What `begin` begins, again where it never began. Whoever kills all workers over and over doesn't
@@ -173,7 +182,7 @@ Outcome run_once(Handle& container, const Request& request, const SetupTimes& ti
   command.quiet = !request.trace;
   try {
     CommandStart start(*handle, request, times.first());
-    begin_quietly(*handle, container, living, command, start.options, Counting(request), ahead);
+    begin_or_run(*handle, container, living, command, start.options, Counting(request), ahead);
   } catch (const parent::SetupTimeout&) {
     return times.passed();
   }
@@ -190,14 +199,12 @@ Outcome run_command(Handle& container, const Request& request) {
 
 Released<Handle> start_command(Handle& container, const Request& request) {
   const int64_t deadline = deadline_in(request.wall_time, parent::now_ns());
-  auto handle = insist_on([&](bool /*first*/) {
+  auto handle = insist_on([&](bool first) {
     Released<Handle> one(new Handle);
     const auto living = insist_on_living(container);
     const CommandSpec command = command_of(*living, request);
     CommandStart start(*one, request, deadline);
-    const Counting counting(request);
-    const NoGil nogil;
-    begin(*one, container, living, command, start.options, counting);
+    begin_or_run(*one, container, living, command, start.options, Counting(request), first);
     return one;
   });
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
@@ -216,17 +223,14 @@ class Begun {
     CommandStart start(*handle_, request, 0);
     handle_->id = container.id;
     const Counting counting(request);
-    try {
-      parent::CommandGroup group;
-      {
-        const NoGil nogil;
-        group = group_for(container, counting);
-      }
-      handle_->container() =
-          parent::send_command(living_, command_, start.options, std::move(group));
-    } catch (const parent::SetupTimeout&) {
-      throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+    bool sent = false;
+    {
+      const NoGil nogil;
+      sent = send_to_runner(*handle_, container, living_, command_, start.options, counting, false);
     }
+    if (!sent) send(container, start.options, counting);
+    const NoGil nogil;
+    await_commands(container);
   }
 
   int fd() const { return handle_ ? handle_->container().pidfd.get() : -1; }
@@ -252,6 +256,19 @@ class Begun {
   }
 
  private:
+  void send(Handle& container, const parent::LaunchOptions& options, const Counting& counting) {
+    try {
+      parent::CommandGroup group;
+      {
+        const NoGil nogil;
+        group = group_for(container, counting, false);
+      }
+      handle_->container() = parent::send_command(living_, command_, options, std::move(group));
+    } catch (const parent::SetupTimeout&) {
+      throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+    }
+  }
+
   std::shared_ptr<parent::Living> living_;
   CommandSpec command_;
   Seconds wall_time_;

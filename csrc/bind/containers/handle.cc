@@ -12,8 +12,10 @@
 #include "parent/failure.h"
 #include "parent/files/reopen.h"
 #include "parent/inside/collect.h"
+#include "parent/launch/command.h"
 #include "parent/launch/job.h"
 #include "parent/reaper/reaper.h"
+#include "parent/supervise/pauses.h"
 #include "parent/supervise/supervise.h"
 
 namespace pyminicon::bind {
@@ -112,6 +114,11 @@ void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput 
   guarded.output = max_output.value_or(UINT64_MAX);
   if (max_output) count_output(handle);
   if (guarded.needs_limit_thread()) parent::watch_over(handle.guarded);
+}
+
+void await_commands(Handle& container) {
+  const std::unique_lock lock(container.guarded->lock, std::try_to_lock);
+  if (lock && parent::wants_runner(container.container())) parent::expect_pause(container.guarded);
 }
 
 void insist_on_room(const Handle& handle, const std::string& program) {

@@ -51,6 +51,10 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
 // The limits hold without anybody waiting.
 void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput max_output);
 
+// It has begun, or a command in it has: unless another comes soon a runner is made for the next
+// one. Touches nothing of Python's, and waits for nobody.
+void await_commands(Handle& container);
+
 // Throws where the container, which was killed for memory, has less than any program needs.
 void insist_on_room(const Handle& handle, const std::string& program);
 

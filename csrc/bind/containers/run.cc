@@ -146,6 +146,7 @@ Released<Handle> start(const PlanSpec& spec, const Request& request) {
     launch_into(*handle, spec, start);
   }
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
+  await_commands(*handle);
   return handle;
 }
 

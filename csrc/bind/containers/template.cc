@@ -120,6 +120,7 @@ Released<Handle> template_start(TemplateCore& core, const Request& request) {
   }
   settle_times(container, parked, request.trace);
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
+  await_commands(*handle);
   return handle;
 }
 

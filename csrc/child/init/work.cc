@@ -56,6 +56,7 @@ struct Command {
   CommandPlan* plan = reinterpret_cast<CommandPlan*>(kCommandAddress);
   Report* report = nullptr;
   Workers* workers = nullptr;
+  int line = -1;        // of a runner that has a command which isn't quiet
   int rest = kFirstFd;  // the first descriptor that isn't ours
 };
 
@@ -69,9 +70,9 @@ long be_born(Child& child, Command& command, const CommandPlan& asked) {
   child.report.stage = static_cast<uint32_t>(Stage::kStdio);
   child.report.index = -1;
   const int streams = command.rest + static_cast<int>(asked.joins);
-  if (const long r = place_handed(child, command.got, streams, asked.sent, asked.pass, {}); r < 0) {
-    return r;
-  }
+  int* const kept[] = {&command.line};
+  const long placed = place_handed(child, command.got, streams, asked.sent, asked.pass, {kept, 1});
+  if (placed < 0) return placed;
   for (const CommandStep& step : kCommandBirth) {
     if (const long r = take(child, step.stage, step.run); r < 0) return r;
   }
@@ -108,10 +109,22 @@ long await_plan(Command& command) {
   if (size < 0) return size;
   drop_signals();
   command.rest = 0;
+  if (command.plan->quiet != 0) return 0;
+  command.line = line;
+  CommandReply word{};
+  send_message(line, &word, sizeof word, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
   return 0;
 }
 
 [[noreturn]] void fail(Command& command, long result) {
+  if (command.line >= 0) {
+    CommandReply word{};
+    word.word = CommandWord::kFailed;
+    word.stage = command.report->stage;
+    word.index = command.report->index;
+    word.error = static_cast<int32_t>(-result);
+    send_message(command.line, &word, sizeof word, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
   command.report->error = static_cast<int32_t>(-result);
   sys::exit_group(127);
 }
@@ -250,8 +263,9 @@ struct Birth {
 // unmapped sooner, so that one has a copy.
 long fork_program(Command& command, int proc, int* pidfd) {
   const bool quiet = command.plan->quiet != 0;
+  const bool runner = command.plan->kind == CommandKind::kAwait;
   constexpr unsigned long kWatched = CLONE_VFORK | kernel::kClonePidfd;
-  const unsigned long flags = SIGCHLD | (quiet ? 0 : kWatched);
+  const unsigned long flags = SIGCHLD | (runner ? kernel::kClonePidfd : quiet ? 0 : kWatched);
   if (quiet && command.plan->in_file != 0) {
     const long pid = sys::call(SYS_clone, static_cast<long>(flags), 0, 0, 0, 0);
     if (pid == 0) become_command(command, proc);
@@ -304,7 +318,7 @@ bool see_through(Command& command, const InitFds& fds) {
   if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
   const Stage born = kind.runner ? Stage::kPark : Stage::kClone;
   if (pid < 0) tell_failure(reply, born, -1, static_cast<int32_t>(-pid));
-  if (pid > 0 && !kind.quiet)
+  if (pid > 0 && (!kind.quiet || kind.runner))
     tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
   // A pipe that the worker held would never read as ended.
   for (int i = kReplyFd + 1; i < got.count; ++i) sys::close(got.fds[i]);

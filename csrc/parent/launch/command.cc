@@ -99,7 +99,7 @@ Launched made_of(const std::shared_ptr<Living>& container, Fd reply, bool quiet,
 
 std::optional<Runner> runner_for(Launched& container) {
   CommandGroup group = group_for_command(container, false, nullptr);
-  Pipe line = make_socketpair(), reply = make_pipe(O_NONBLOCK);
+  Pipe line = make_socketpair(), reply = make_socketpair();
   Arena arena;
   const auto joins = static_cast<uint32_t>(group.cgroup.join_fds().size());
   CommandSpec nothing;
@@ -113,7 +113,8 @@ std::optional<Runner> runner_for(Launched& container) {
   fds.push_back(line.write.get());
   if (!container.living->send_ahead(arena, fds)) return std::nullopt;
   group.cgroup.close_join_fds();
-  return Runner{std::move(line.read), std::move(reply.read), group.number, std::move(group.cgroup)};
+  return Runner{
+      std::move(line.read), std::move(reply.read), group.number, std::move(group.cgroup), 0, Fd()};
 }
 
 }  // namespace
@@ -152,9 +153,15 @@ std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
     return std::nullopt;
   }
   CommandGroup group{runner.number, std::move(runner.cgroup), memory_limit};
-  Launched made = made_of(container, std::move(runner.reply), true, std::move(group));
-  made.quiet = true;
+  const int line = runner.line.get();
+  Fd heard_by = std::move(command.quiet ? runner.reply : runner.line);
+  Launched made = made_of(container, std::move(heard_by), false, std::move(group));
+  Fd reply = command.quiet ? Fd() : std::move(runner.reply);
+  made.command->begun_by_runner(runner.pid, std::move(runner.pidfd), line, std::move(reply));
+  made.quiet = command.quiet;
+  made.unborn = !command.quiet;
   made.started = now_ns();
+  if (options.trace) made.trace.emplace_back("prepare", 0);
   return made;
 }
 
@@ -194,6 +201,7 @@ bool heard_of(Launched& made, const Living& container, const CommandSpec& comman
   const std::optional<bool> told = made.command->heard(word);
   if (!told) return false;
   made.unborn = false;
+  made.wait_by_reply();
   made.started = now_ns();
   // Without a word and with its container alive it was killed by somebody inside, its worker first:
   // a command that has ended.
@@ -221,10 +229,15 @@ void insist_on_beginning(const Launched& made, const Living& container,
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,
                        const LaunchOptions& options, CommandGroup group) {
   Launched made = send_command(container, command, options, std::move(group));
-  while (!heard_of(made, *container, command)) {
+  await_beginning(made, *container, command, options);
+  return made;
+}
+
+void await_beginning(Launched& made, const Living& container, const CommandSpec& command,
+                     const LaunchOptions& options) {
+  while (!heard_of(made, container, command)) {
     if (!readable_within(patience_of(options), made.pidfd.get())) throw SetupTimeout{};
   }
-  return made;
 }
 
 }  // namespace pyminicon::parent

@@ -36,14 +36,18 @@ void insist_on_beginning(const Launched& made, const Living& container, const Co
 bool wants_runner(const Launched& container);
 // Whatever fails, the next command finds nobody.
 void make_runner(Launched& container);
-// As send_command() for a quiet one, to the runner of `container` (see Living::take_runner).
-// Nothing where it can't have this command, or is gone.
+// As send_command(), to the runner of `container` (see Living::take_runner). Nothing where it can't
+// have this command, or is gone.
 std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
                                        const CommandSpec& command, const LaunchOptions& options,
                                        Runner runner, uint64_t memory_limit);
 // Who had the command, a worker or a runner, was killed before there was a process that is it: to
 // send it again is to run it once.
 struct NeverBegan {};
+
+// Waits until it has executed its program, as start_command() does.
+void await_beginning(Launched& made, const Living& container, const CommandSpec& command,
+                     const LaunchOptions& options);
 
 // The first two: returns when it executes its program, or where it is quiet at once.
 Launched start_command(const std::shared_ptr<Living>& container, const CommandSpec& command,

@@ -55,6 +55,7 @@ class Launched {
 
   bool owned() const;        // made by this process, not by the one that forked it
   void kill();               // SIGKILL to pid 1, and with it everything in the container
+  void wait_by_reply();      // of a command that a runner has: its beginning is no matter any more
   void signal(int number);   // to pid 1, or to a command's first process
   void freeze(bool frozen);  // stops or continues all of it; there must be a cgroup
   bool reap(bool block);     // true once the status is known; waits for no longer than hopeless()

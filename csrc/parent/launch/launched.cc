@@ -148,6 +148,7 @@ bool Launched::owned() const { return generation_ == fork_generation(); }
 void Launched::kill() {
   if (!owned() || reaped || !pidfd) return;
   doomed = true;
+  wait_by_reply();
   if (kill_by_cgroup && cgroup) cgroup->kill();
   if (command && !alone) {
     const bool starved = is_out_of_memory();
@@ -164,6 +165,11 @@ void Launched::kill() {
 // is there yet, and the kernel looks for another victim: a command that has done nothing. So what
 // is left of such a command is killed from here.
 bool Launched::is_out_of_memory() const { return command && cgroup && cgroup->oom_killed(); }
+
+void Launched::wait_by_reply() {
+  if (!command) return;
+  if (Fd reply = command->take_reply()) pidfd = std::move(reply);
+}
 
 void Launched::signal(int number) {
   const int whom = command ? command->pidfd() : pidfd.get();

@@ -205,13 +205,17 @@ std::optional<Runner> Living::pop_runner(bool for_good) {
   return runner;
 }
 
-std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
+std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom, bool quiet) {
   std::optional<Runner> runner = pop_runner(false);
   if (!runner) return runner;
+  CommandReply word{};
+  const long got = receive(runner->reply.get(), word, runner->pidfd, 0);
+  if (got > 0 && word.word == CommandWord::kBegan && runner->pidfd) runner->pid = word.pid;
   pollfd told{runner->reply.get(), POLLIN, 0};  // before it has a command that is its end
   const bool fits =
       container == nullptr ? !runner->cgroup : runner->cgroup.fits(*container, watch_oom);
-  if (fits && poll(&told, 1, 0) == 0) return runner;
+  const bool there = got < 0 ? quiet : runner->pid != 0;
+  if (fits && there && poll(&told, 1, 0) == 0) return runner;
   let_go_of(std::move(*runner));
   return std::nullopt;
 }
@@ -375,7 +379,31 @@ bool Living::ended() const {
   return poll(&watched, 1, 0) > 0 && (watched.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+void CommandEnd::begun_by_runner(int pid, Fd pidfd, int line, Fd reply) {
+  pid_ = pid;
+  pidfd_ = std::move(pidfd);
+  line_ = line;
+  own_reply_ = std::move(reply);
+  if (own_reply_) reply_ = own_reply_.get();
+}
+
+// Its socket is closed by execve; who was killed before that has ended as a command.
+std::optional<bool> CommandEnd::heard_of_runner(CommandReply& word) {
+  for (;;) {
+    Fd none;
+    const long got = receive(line_, word, none, 0);
+    if (got < 0) return std::nullopt;
+    if (got > 0 && word.word == CommandWord::kFailed) return true;
+    if (got == 0) break;
+    taken_ = true;
+  }
+  word = {};
+  word.pid = pid_;
+  return taken_;
+}
+
 std::optional<bool> CommandEnd::heard(CommandReply& word) {
+  if (own_reply_) return heard_of_runner(word);
   const ssize_t got = receive(reply_, word, pidfd_, 0);
   if (got == 0 || (got > 0 && word.word == CommandWord::kFailed)) hear_end();
   return got < 0 ? std::nullopt : std::optional(got > 0);

@@ -25,6 +25,8 @@ struct Runner {
   Fd reply;
   uint32_t number = 0;
   Cgroup cgroup;
+  int pid = 0;  // once it was told, as its pidfd
+  Fd pidfd;
 };
 
 // The caller's ends of the sockets to init. Several threads may send at once: a message is whole.
@@ -61,8 +63,9 @@ class Living {
   // True: the caller is to make one, and then to keep it, or that there is none.
   bool begin_runner();
   void keep_runner(std::optional<Runner> runner);
-  // The one that waits, for a command of `container`, where it has a cgroup; or nobody.
-  std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom);
+  // The one that waits, for a command of `container`, where it has a cgroup; or nobody. `quiet`: of
+  // others the pid has to be known.
+  std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom, bool quiet);
   void let_go_of(Runner runner);
   // Of a command of which nobody inside has the reply any more: false only where it never began.
   bool has_begun(uint32_t number);
@@ -130,6 +133,10 @@ class CommandEnd {
       : container_(std::move(container)), reply_(reply), piped_(piped), number_(number) {}
 
   void begun(uint32_t turn) { turn_ = turn; }
+  // By a runner, which is that process. Of one that isn't quiet `reply` stays here until the
+  // beginning was heard of through the runner's line.
+  void begun_by_runner(int pid, Fd pidfd, int line, Fd reply);
+  Fd take_reply() { return std::move(own_reply_); }
   int pidfd() const { return pidfd_.get(); }  // of its first process
 
   // The first word, that it executes its program or can't; false: there will be none. It has ended
@@ -157,12 +164,17 @@ class CommandEnd {
 
  private:
   void hear_end();
+  std::optional<bool> heard_of_runner(CommandReply& word);
 
   std::shared_ptr<Living> container_;
   std::optional<uint32_t> turn_;  // until its end was heard of
   int reply_;                     // Launched has it
   bool piped_;  // a quiet one's reply is a pipe: no descriptor comes with its words
   Fd pidfd_;
+  int line_ = -1;  // to its runner, as long as own_reply_ is here: Launched has it
+  Fd own_reply_;
+  int pid_ = 0;
+  bool taken_ = false;  // by its runner
   uint32_t number_;
   std::optional<CommandReply> failure_;
   bool asked_ = false;
