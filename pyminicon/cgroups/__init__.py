@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "check", "plan", "plan_clock", "plan_update"]
 
 # What a directory is for; csrc/parent/cgroup/cgroup.h has the same numbers.
-MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES, SHOWN = (1 << bit for bit in range(10))
+MEMORY, CPU, CPUSET, PIDS, IO, CPU_TIME, FREEZER, V2, DEVICES, SHOWN, SHARED = (1 << bit for bit in range(11))
 # What a container may open wherever it finds or makes the node: docker's list. Nodes it may make of any kind.
 _DEVICES = (
     ("deny", "a"),
@@ -205,11 +205,20 @@ class _Builder:
             raise SpecError("cgroup_parent", f"there is no cgroup {parent!r} here; make it first, with mkdir")
 
     def _show_limits(self) -> None:
-        """Runtimes read their size from /sys/fs/cgroup, where v1's controllers are trees of their own."""
-        roles = _ROLES | _V1_HELPERS | {"cpu": SHOWN}
+        """Runtimes read their size from /sys/fs/cgroup, where v1's controllers are trees of their own.
+
+        Where nothing tells one container's from another's all of this process's have the same: making and removing
+        each takes as long as a limit does.
+        """
+        shared = 0 if self.limits.apart else SHARED
+        roles = _ROLES | _V1_HELPERS | {"cpu": SHOWN | shared}
         for controller in _LOOKED_FOR:
             tree = self.trees.v1.get(controller)
-            if tree is not None and tree.mount not in self.index:
+            if tree is None or tree.mount in self.index:
+                continue
+            if controller == "cpuset" and shared and _is_whole(tree):
+                self._add(tree, shared, False)
+            else:
                 self._add(tree, roles[controller], False)
 
     def _hold_devices(self) -> None:
@@ -321,6 +330,12 @@ class _Builder:
         for file in ("cpuset.mems", "cpuset.cpus"):
             above = cgroup_tree.read_or(f"{parent}/{file}", "").strip()
             self.writes.append((at, file.encode(), above.encode(), False))
+
+
+def _is_whole(tree: Tree) -> bool:
+    """Whether the caller is at the top of a v1 tree. Below it a cpuset that stays would be in the way of whoever takes
+    processors from the caller's: those of a child must be among them."""
+    return tree.root == "/" and tree.caller == "/" and tree.controllers == ["cpuset"]
 
 
 def parent_directory(trees: Trees, tree: Tree, cgroup: str | None, required: bool = True) -> str | None:

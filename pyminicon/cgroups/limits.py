@@ -19,6 +19,7 @@ class Limits:
     """What was asked for, checked and in the kernel's units. None is "not asked for"."""
 
     __slots__ = (
+        "apart",
         "cpu_time",
         "cpu_weight",
         "cpus",
@@ -47,6 +48,7 @@ class Limits:
     lives: bool  # each command has a cgroup of its own
     cpu_time: bool
     devices: bool
+    apart: bool  # it might mount what the kernel shows of its cgroups, and write there: it shares none
 
     def required(self) -> set[str]:
         """The controllers without which a limit wouldn't hold."""
@@ -99,6 +101,7 @@ def check(
         raise SpecError("usage", "takes True or False")
     limits.usage, limits.kill, limits.cpu_time = bool(usage), need_kill, need_cpu_time
     limits.devices, limits.lives = need_devices, lives
+    limits.apart = True
     other = limits.usage or limits.kill or limits.cpu_time or limits.devices or limits.parent
     needed = limits.required() or other
     return limits if needed else None

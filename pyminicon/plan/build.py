@@ -188,7 +188,11 @@ class _Builder(Draft):
     def _limits(self) -> Limits | None:
         """The limits that were asked for; whoever can mount without nodev is held off the devices as well."""
         limits = self.spec.limits
-        if self.private_users or not self.capabilities >> _CAP_SYS_ADMIN & 1:
+        may_mount = bool(self.capabilities >> _CAP_SYS_ADMIN & 1)
+        if limits is not None:
+            # Our filter lets nobody make a user namespace, in which he could mount as well.
+            limits.apart = may_mount or self.spec.seccomp != "default"
+        if self.private_users or not may_mount:
             return limits
         if limits is None:
             from pyminicon.cgroups.limits import check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
 import subprocess
@@ -62,13 +63,17 @@ def kernel() -> tuple[int, int]:
 
 
 def ours() -> list[str]:
-    """The cgroups of this process's containers that are there now."""
+    """The cgroups of this process's containers that are there now, but for what they share on v1, where nobody is."""
     found = []
     for tree in cgroup_tree.trees().all():
         directory = cgroups.parent_directory(cgroup_tree.trees(), tree, None)
         assert directory is not None
         mine = cgroup_sweep.owner()
-        found += [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(mine)]
+        found += [
+            f"{directory}/{name}"
+            for name in os.listdir(directory)
+            if name.startswith(mine) and name != f"{mine}-0"
+        ]
     return found
 
 
@@ -601,6 +606,46 @@ def test_every_controller_that_a_runtime_looks_for_is_a_directory_of_its_own(
         assert (said[0] == "67108864") == ("memory" in limit)
         assert said[1] == ("50000" if "cpus" in limit else "-1")
         assert (said[2] == "0") or "cpuset" not in limit
+
+
+def test_what_containers_share_on_v1_is_made_once_and_has_what_the_caller_has(needs_root: None) -> None:
+    code = """
+        import os, pyminicon
+        from pyminicon.cgroups import sweep, tree
+        shown = ["sh", "-c", "cat /sys/fs/cgroup/cpuset/cpuset.cpus /sys/fs/cgroup/cpu/cpu.shares; "
+                 "cat /sys/fs/cgroup/cpuset/cgroup.procs /sys/fs/cgroup/cpu/cgroup.procs >/tmp/in; wc -l </tmp/in"]
+        group = f"{tree.trees().v1['cpuset'].mount}/{sweep.owner()}-0"
+        say = lambda: print(*pyminicon.run(shown, memory="64M", capture_output=True, text=True).stdout.split())
+        with pyminicon.start(["sleep", "60"], memory="64M"):
+            say()
+            inode = os.stat(group).st_ino
+            if len(os.sched_getaffinity(0)) > 1:
+                box = pyminicon.start(["sleep", "60"], memory="64M", cpuset="0")
+                box.kill(); box.wait(); box.close()
+            say()
+        open(f"{group}/cpuset.cpus", "w").write("0")  # as when a processor has been taken away and given back
+        say()
+        assert os.stat(group).st_ino == inode
+        print(open(f"{group}/cgroup.procs").read().split())
+    """
+    tree = cgroup_tree.trees().v1.get("cpuset")
+    if tree is None or (tree.root, tree.caller, tree.controllers) != ("/", "/", ["cpuset"]):
+        pytest.skip("needs cgroup v1, and to be in its topmost cpuset")
+    have = (Path(tree.mount) / "cpuset.cpus").read_text().strip()
+    done = subprocess.run(python(code), capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.splitlines() == [*[f"{have} 1024 2"] * 3, "[]"], done.stderr
+
+
+@pytest.mark.parametrize("more", [{"cap_add": ["SYS_ADMIN"]}, {"seccomp": "unconfined"}], ids=repr)
+def test_whoever_might_mount_a_cgroup_shares_none(more: dict[str, Any], needs_root: None) -> None:
+    if "cpuset" not in cgroup_tree.trees().v1:
+        pytest.skip("needs cgroup v1")
+    pyminicon.run(["true"], memory="64M")
+    groups = {os.stat(path).st_ino for path in glob.glob(f"/sys/fs/cgroup/*/{cgroup_sweep.owner()}-0")}
+    assert groups
+    script = "stat -c %i /sys/fs/cgroup/cpu /sys/fs/cgroup/cpuset"
+    assert groups & {int(one) for one in out(script, memory="64M").split()}
+    assert not groups & {int(one) for one in out(script, memory="64M", **more).split()}
 
 
 @pytest.fixture

@@ -41,12 +41,12 @@ def mounts() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    """Cgroup directories that containers of this process have."""
+    """Cgroup directories that containers of this process have, but for those that all share on v1 as long as it lives."""
     mark = f"-{os.getpid()}-"
     found = set()
     for root, names, _ in os.walk("/sys/fs/cgroup"):
         for name in names:
-            if name.startswith("pyminicon-") and mark in name:
+            if name.startswith("pyminicon-") and mark in name and not name.endswith("-0"):
                 found.add(os.path.join(root, name))
     return found
 

@@ -126,13 +126,15 @@ Cgroup Cgroup::make(const CgroupSpec& spec) {
   }
 }
 
-// False when the name is taken in one of the trees.
+// False when the name is taken in one of the trees. What is shared has a number that nobody else's
+// has, and may be there.
 bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
   places_.reserve(spec.directories.size());
   for (const auto& directory : spec.directories) {
+    const bool shared = (directory.roles & kRoleShared) != 0;
     note_place(kWatchCgroups, directory.parent, spec.prefix);
-    std::string path = directory.parent + "/" + name;
-    if (::mkdir(path.c_str(), 0755) != 0) {
+    std::string path = directory.parent + "/" + (shared ? spec.prefix + "-0" : name);
+    if (::mkdir(path.c_str(), 0755) != 0 && !(shared && errno == EEXIST)) {
       const int error = errno;
       if (error == EEXIST) return false;
       if (!may_do_without(directory, error)) {
@@ -145,11 +147,17 @@ bool Cgroup::make_directories(const CgroupSpec& spec, const std::string& name) {
   return true;
 }
 
+// Of this container alone.
+bool Cgroup::is_own(const Place& place) {
+  return !place.path.empty() && (place.roles & kRoleShared) == 0;
+}
+
 void Cgroup::write_limits(const CgroupSpec& spec) {
   for (const auto& write : spec.writes) {
-    const std::string& directory = places_.at(write.directory).path;
-    if (directory.empty()) continue;  // it goes without
-    const std::string path = directory + "/" + write.file;
+    const Place& place = places_.at(write.directory);
+    if (place.path.empty()) continue;  // it goes without
+    const std::string path = place.path + "/" + write.file;
+    if (!is_own(place) && read_file(path) == write.value + "\n") continue;
     const int error = write_file(path, write.value);
     if (error != 0 && !(write.optional && error == ENOENT)) {
       throw LaunchFailure(error, Stage::kCgroup, path + ": " + write.value,
@@ -221,13 +229,13 @@ const Cgroup::Place* Cgroup::with(uint32_t role) const {
   return nullptr;
 }
 
-const Cgroup::Place* Cgroup::any() const { return with(~kRoleShown); }
+const Cgroup::Place* Cgroup::any() const { return with(~(kRoleShown | kRoleShared)); }
 
 bool Cgroup::remove(int patience_us) {
   if (!is_mine()) return true;
   bool gone = true;
   for (auto& place : places_) {
-    if (place.path.empty()) continue;
+    if (!is_own(place)) continue;
     if (divided_) remove_children(place.path);
     gone &= remove_directory(place.path, patience_us);
   }

@@ -33,6 +33,9 @@ enum CgroupRole : uint32_t {
   // Only seen inside, with no process in it: to join v1's cpu puts a process behind all that wait
   // for a processor, milliseconds on a busy machine.
   kRoleShown = 1 << 9,
+  // One for all containers of this process (v1), made once: nothing is counted or limited by it,
+  // and it is nobody's to kill, to freeze or to remove. The guards do that when the process ends.
+  kRoleShared = 1 << 10,
   // Of what there is one for each command in a container to live in.
   kRolesTold = kRoleMemory | kRolePids | kRoleIo | kRoleCpuTime,
 };
@@ -202,6 +205,7 @@ class Cgroup {
   };
 
   bool make_directories(const CgroupSpec& spec, const std::string& name);
+  static bool is_own(const Place& place);
   void write_limits(const CgroupSpec& spec);
   void hold_devices() const;
   void open_join_fds(bool born_outside);

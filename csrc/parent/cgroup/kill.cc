@@ -102,7 +102,7 @@ void Cgroup::signal_all() const {
 
 bool Cgroup::is_empty() const {
   return std::all_of(places_.begin(), places_.end(), [](const Place& place) {
-    return place.path.empty() || holds_nobody(place.path, (place.roles & kRoleV2) != 0);
+    return !is_own(place) || holds_nobody(place.path, (place.roles & kRoleV2) != 0);
   });
 }
 
