@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import pyminicon
+
 TOP = Path(__file__).resolve().parents[2]
 PAGES = [*TOP.glob("*.md"), *(TOP / "docs").glob("*.md"), TOP / "benchmarks/README.md"]
 DESIGN = TOP / "docs/design.md"
@@ -78,6 +80,16 @@ def test_each_hop_is_where_the_page_says(hop: tuple[str, str, str]) -> None:
         text = file.read_text()
         defined = rf"^(?:def {function}|[\w:<>&\* ]*\b{function}\(|constexpr Step {function}\[)"
         assert not function or re.search(defined, text, re.MULTILINE), (function, name)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (TOP / "docs/reference/index.rst").read_text()
+    named = set(re.findall(r"auto\w+:: ([\w.]+)", text)) | set(
+        re.findall(r"^(?:.. data:: | {10})(\w+)$", text, re.MULTILINE)
+    )
+    named = {name.removeprefix("pyminicon.") for name in named}
+    assert set(pyminicon.__all__) - named == set()
+    assert {f"aio.{name}" for name in pyminicon.aio.__all__} - named == set()
 
 
 def test_the_map_has_every_room_and_no_other() -> None:
