@@ -28,15 +28,11 @@ namespace {
 constexpr int kPipe = -1, kStdout = -2, kDevnull = -3;
 
 // Puts the limit thread between the container's pipe and the reader's.
-void count_output(Handle& handle) {
-  parent::Fd* ours[2] = {&handle.streams.output, &handle.streams.error};
-  for (int i = 0; i < 2; ++i) {
-    if (!*ours[i]) continue;
-    parent::Pipe pipe = parent::make_pipe();
-    handle.guarded->relays[i].from = std::move(*ours[i]);
-    handle.guarded->relays[i].to = std::move(pipe.write);
-    *ours[i] = std::move(pipe.read);
-  }
+void pass_on(parent::Fd& ours, parent::Fd& from, parent::Fd& to) {
+  if (!ours) return;
+  parent::Pipe pipe = parent::make_pipe();
+  from = std::exchange(ours, std::move(pipe.read));
+  to = std::move(pipe.write);
 }
 
 // Runs `act` on the container with the lock and without the GIL, if it is ours and still there.
@@ -108,12 +104,16 @@ void open_stdio(const std::array<int, 3>& wanted, parent::LaunchOptions& options
 }
 
 void hold_limits(Handle& handle, Seconds wall_time, double cpu_time, MostOutput max_output) {
-  parent::Guarded& guarded = *handle.guarded;
-  guarded.limits.wall = deadline_in(wall_time, guarded.container.started);
-  guarded.limits.cpu = cpu_time;
-  guarded.output = max_output.value_or(UINT64_MAX);
-  if (max_output) count_output(handle);
-  if (guarded.needs_limit_thread()) parent::watch_over(handle.guarded);
+  parent::RunLimits limits;
+  limits.wall = deadline_in(wall_time, handle.container().started);
+  limits.cpu = cpu_time;
+  limits.output = max_output.value_or(UINT64_MAX);
+  parent::Streams counted;
+  if (max_output) {
+    pass_on(handle.streams.output, counted.output, counted.output_to);
+    pass_on(handle.streams.error, counted.error, counted.error_to);
+  }
+  parent::watch_over(handle.guarded, limits, std::move(counted));
 }
 
 void await_commands(Handle& container) {
@@ -152,6 +152,7 @@ py::object collected(const Handle& handle, const py::object& paths, uint64_t max
 py::object poll_handle(Handle& handle) {
   parent::Guarded& guarded = *handle.guarded;
   bool done;
+  parent::Limit limit;
   {
     const NoGil nogil;
     // After a fork the lock may be held by a thread that isn't here.
@@ -161,15 +162,14 @@ py::object poll_handle(Handle& handle) {
     const bool before = container.reaped;
     done = container.owned() && container.reap(false);
     if (done && !before) {
-      const bool oom =
-          container.cgroup && container.memory_limit != 0 && container.cgroup->oom_killed();
-      if (guarded.limit == parent::Limit::kNone && oom) guarded.limit = parent::Limit::kMemory;
+      guarded.outcome.limit = limit_of_ended(container, guarded.outcome.limit);
       container.keep_usage();
       container.remove_leftovers();
     }
+    limit = guarded.outcome.limit;
   }
   if (!done) return py::none();
-  return py::make_tuple(or_none(guarded.container.returncode), parent::limit_name(guarded.limit));
+  return py::make_tuple(or_none(guarded.container.returncode), parent::limit_name(limit));
 }
 
 // Waits for the pidfd without the lock, so that others may kill meanwhile; for a copy of it, since

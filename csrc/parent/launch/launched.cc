@@ -121,22 +121,11 @@ struct Abandoned {
 };
 std::atomic<Abandoned*> abandoned{nullptr};
 
-Abandoned& abandoned_here() {
-  Abandoned* known = abandoned.load();
-  if (known == nullptr || known->generation != fork_generation()) {
-    auto* fresh =
-        new Abandoned;  // after a fork the old list is the parent's, its lock perhaps held
-    if (abandoned.compare_exchange_strong(known, fresh)) return *fresh;
-    delete fresh;
-  }
-  return *abandoned.load();
-}
-
 }  // namespace
 
 void reap_abandoned() {
   if (abandoned.load(std::memory_order_relaxed) == nullptr) return;
-  Abandoned& all = abandoned_here();
+  Abandoned& all = of_this_process(abandoned);
   const std::lock_guard lock(all.lock);
   std::erase_if(all.list, [](Launched& one) {
     return (!one.pidfd || one.reap(false)) && one.remove_leftovers();
@@ -286,7 +275,7 @@ Launched::~Launched() {
   if (!owned()) return;
   kill();
   if ((!pidfd || reap(!given_up)) && remove_leftovers()) return;
-  Abandoned& all = abandoned_here();
+  Abandoned& all = of_this_process(abandoned);
   const std::lock_guard lock(all.lock);
   all.list.push_back(std::move(*this));
 }

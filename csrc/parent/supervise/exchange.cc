@@ -1,5 +1,6 @@
 #include "parent/supervise/exchange.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -43,15 +44,18 @@ bool comes_again() { return errno == EAGAIN || errno == EINTR; }
 
 }  // namespace
 
-bool Output::read_from(int fd, uint64_t& room) {
+bool Output::take_from(int fd, uint64_t& room) {
   char buffer[65536];
   const size_t want = std::min<uint64_t>(sizeof buffer, room);
-  const ssize_t got = ::read(fd, buffer, want);
+  const ssize_t got =
+      passes_on() ? splice(fd, nullptr, to_, nullptr, want, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+                  : ::read(fd, buffer, want);
   if (got < 0) return comes_again();
   if (got == 0) return false;
   const auto count = static_cast<uint64_t>(got);
   taken_ += count;
   room -= count;
+  if (passes_on()) return true;
   const uint64_t first = most_ == UINT64_MAX ? count : std::min(count, most_ - most_ / 2 - size_);
   keep(buffer, first);
   if (first < count) keep_last(buffer + first, count - first);
@@ -90,12 +94,6 @@ void Output::keep_last(const char* bytes, size_t count) {
   }
 }
 
-void Output::drop_last() {
-  pieces_.back().pop_back();
-  --size_;
-  --taken_;
-}
-
 void Output::copy_to(char* to) const {
   for (const std::string& piece : pieces_) {
     std::memcpy(to, piece.data(), piece.size());
@@ -105,9 +103,8 @@ void Output::copy_to(char* to) const {
   std::memcpy(to + ring_.size() - ring_at_, ring_.data(), ring_at_);
 }
 
-// One byte more than may is read, to tell a full output from one that is too long.
 Exchange::Exchange(std::string_view input, uint64_t most, bool trim)
-    : input_(input), room_(trim || most == UINT64_MAX ? UINT64_MAX : most + 1) {
+    : input_(input), room_(trim ? UINT64_MAX : most) {
   if (!trim) return;
   for (Output& output : outputs_) output.trim(most);
 }
@@ -123,23 +120,24 @@ bool Exchange::feed(int fd) {
 
 bool Exchange::read(int which, int fd) {
   if (full_) return false;
-  Output& output = outputs_[which - 1];
-  const bool more = output.read_from(fd, room_);
-  full_ = room_ == 0;
-  if (full_) output.drop_last();
-  return more && !full_;
+  if (!spent()) return outputs_[which - 1].take_from(fd, room_);
+  char too_much;
+  const ssize_t got = ::read(fd, &too_much, 1);
+  full_ = got > 0;
+  return got < 0 && comes_again();
 }
 
-void Exchange::drain(int which, int fd) {
+bool Exchange::drain(int which, int fd) {
   int there = 0;
-  if (ioctl(fd, FIONREAD, &there) < 0) return;
+  if (ioctl(fd, FIONREAD, &there) < 0) return false;
   for (auto left = static_cast<uint64_t>(there); left > 0;) {
     const uint64_t before = outputs_[which - 1].taken();
-    if (!read(which, fd)) return;
+    if (!read(which, fd)) return false;
     const uint64_t got = outputs_[which - 1].taken() - before;
-    if (got == 0) return;
+    if (got == 0) return outputs_[which - 1].passes_on();
     left -= std::min(left, got);
   }
+  return false;
 }
 
 }  // namespace pyminicon::parent

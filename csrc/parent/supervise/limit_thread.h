@@ -7,28 +7,19 @@
 #include <mutex>
 
 #include "parent/launch/launch.h"
-#include "parent/supervise/limits.h"
+#include "parent/supervise/supervise.h"
 
 namespace pyminicon::parent {
 
-// A stream on its way from the container to the reader, counted (max_output).
-struct Relay {
-  Fd from, to;
-};
-
-// What the limit thread keeps an eye on. `lock` guards `container`, for the owner's calls as well.
+// What the limit thread keeps an eye on. `lock` guards all of it, for the owner's calls as well.
 struct Guarded {
   Launched container;
   std::mutex lock;
-  Limits limits;
-  uint64_t output = UINT64_MAX;  // bytes that may still pass, both streams together
-  Relay relays[2];
-  Limit limit = Limit::kNone;  // under lock
-
-  bool needs_limit_thread() const;
+  Outcome outcome;
 };
 
-// From now on until `guarded` has ended its limits hold. The limit thread shares it.
-void watch_over(std::shared_ptr<Guarded> guarded);
+// From now on until `guarded` has ended its limits hold, if it has any; what passes through
+// `counted` is counted (max_output). The limit thread shares it.
+void watch_over(const std::shared_ptr<Guarded>& guarded, const RunLimits& limits, Streams counted);
 
 }  // namespace pyminicon::parent

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 namespace pyminicon::parent {
+
 int64_t Limits::next() const { return std::min(wall, cpu > 0 ? look_at_ : kNever); }
 
 Limit Limits::reached(const Cgroup* cgroup, int64_t now) {
@@ -32,6 +33,11 @@ bool killed_for_memory(Cgroup& cgroup) {
   constexpr int kPatienceUs = 20000;
   cgroup.clear_oom_event();
   return cgroup.oom_killed_within(kPatienceUs);
+}
+
+Limit limit_of_ended(const Launched& container, Limit noticed) {
+  if (noticed != Limit::kNone || container.memory_limit == 0) return noticed;
+  return container.cgroup && container.cgroup->oom_killed() ? Limit::kMemory : noticed;
 }
 
 const char* limit_name(Limit limit) {

@@ -1,5 +1,4 @@
-// What ends a container by itself. Two wait for that: supervise(), and the limit thread for those
-// that nobody waits for; what is looked at then, and when, stands here.
+// What ends a container by itself: what is looked at, and when.
 #pragma once
 
 #include <poll.h>
@@ -33,5 +32,7 @@ pollfd memory_event(const Cgroup* cgroup);
 // What it has told of was one. v1 tells of an event before it kills, v2 of any event of the file:
 // it is looked at what happened.
 bool killed_for_memory(Cgroup& cgroup);
+// Of one that has ended: by which limit, if `noticed` meanwhile was none.
+Limit limit_of_ended(const Launched& container, Limit noticed);
 
 }  // namespace pyminicon::parent

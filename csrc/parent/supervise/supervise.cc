@@ -29,30 +29,23 @@ namespace {
 
 constexpr int64_t kLookAgain = 100 * kMillisecond;  // at a container that was killed: can it die?
 
-// A container that is waited for here and nowhere else.
-class Mine final : public Supervised {
- public:
-  explicit Mine(Launched& container) : container_(container) {}
-  int fd() const override { return container_.pidfd.get(); }
-  bool over() override { return container_.reap(true); }
-  void kill() override { container_.kill(); }
-  bool hopeless(int64_t killed_for) override { return container_.hopeless(killed_for); }
-  void give_up() override {
-    container_.given_up = true;
-    container_.returncode = -SIGKILL;  // what it will be, when the kernel lets go of it
-  }
-  Cgroup* cgroup() override { return container_.cgroup ? &*container_.cgroup : nullptr; }
-
- private:
-  Launched& container_;
-};
-
 }  // namespace
+
+// Asked also by whoever doesn't give up: it helps what is to die along.
+bool Contained::hopeless(int64_t killed_for) {
+  return !container_.reaped && container_.hopeless(killed_for) && reaps_;
+}
+
+void Contained::give_up() {
+  container_.given_up = true;
+  container_.returncode = -SIGKILL;  // what it will be, when the kernel lets go of it
+}
 
 Supervisor::Supervisor(Supervised& whom, Streams& streams, std::string_view input, RunLimits limits,
                        Outcome& outcome)
     : whom_(whom),
       streams_{nullptr, &streams.input, &streams.output, &streams.error},
+      to_{nullptr, nullptr, &streams.output_to, &streams.error_to},
       limits_(std::move(limits)),
       outcome_(outcome),
       polls_{{whom.fd(), POLLIN, 0},
@@ -66,13 +59,11 @@ Supervisor::Supervisor(Supervised& whom, Streams& streams, std::string_view inpu
   for (const Watched stream : {kInput, kOutput, kError}) {
     const int fd = polls_[stream].fd;
     if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    if (to_[stream] != nullptr) outcome.exchange.pass_on(stream - kInput, to_[stream]->get());
   }
   if (streams.input && !outcome.exchange.feed(streams.input.get())) drop(kInput);
   if (limits_.lasting) lasting_ = now_ns() + kLasting;
-}
-
-bool Supervisor::gone() const {
-  return ended_ && !(limits_.relayed && (polls_[kOutput].fd >= 0 || polls_[kError].fd >= 0));
+  if (ended_) finish();
 }
 
 bool Supervisor::go_on(const Interrupted& interrupted, int64_t until) {
@@ -81,27 +72,58 @@ bool Supervisor::go_on(const Interrupted& interrupted, int64_t until) {
     if (ready < 0 || (ready == 0 && gets_signals())) interrupted();
     if (until != kNever && !ended_ && !given_up_ && now_ns() >= until) return false;
   }
-  finish();
   return true;
 }
 
 int Supervisor::step(int wait) {
   const int ready = poll(polls_, kWatched, wait);
-  if (ready < 0) return ready;
-  if (ready > 0) serve();
-  check_clock();
-  look_whether_it_can_die();
-  if (gone() || given_up_) finish();
+  if (ready >= 0) serve();
   return ready;
+}
+
+void Supervisor::add_to(std::vector<pollfd>& polls) {
+  renew();
+  for (const pollfd& one : polls_) {
+    if (one.fd >= 0) polls.push_back({one.fd, one.events, 0});
+  }
+}
+
+const pollfd* Supervisor::step(const pollfd* answers) {
+  bool ready = next() <= now_ns();
+  for (pollfd& one : polls_) {
+    one.revents = one.fd >= 0 ? answers++->revents : short{0};
+    ready = ready || one.revents != 0;
+  }
+  if (!ready) return answers;
+  renew();
+  serve();
+  return answers;
+}
+
+// Where another has reaped and closed it these numbers may be anybody's by now.
+void Supervisor::renew() {
+  if (ended_) return;
+  polls_[kPidfd].fd = whom_.fd();
+  if (polls_[kMemory].fd >= 0) polls_[kMemory].fd = memory_event(whom_.cgroup()).fd;
+  if (polls_[kPidfd].fd >= 0) return;
+  end();
+  finish();
+}
+
+void Supervisor::end() {
+  ended_ = true;
+  drop(kPidfd);
+  drop(kMemory);
 }
 
 // Everything in the container is dead: what the pipes hold now is all that it will ever have
 // written. Their end need not come: a process forked meanwhile by another thread may hold the write
 // side, and may even write.
 void Supervisor::finish() {
+  drop(kInput);
+  if (limits_.relayed && !given_up_) return;
   read(kOutput, true);
   read(kError, true);
-  drop(kInput);
 }
 
 int64_t Supervisor::next() const {
@@ -113,26 +135,44 @@ void Supervisor::serve() {
   if (polls_[kInput].revents != 0 && !outcome_.exchange.feed(polls_[kInput].fd)) drop(kInput);
   if (polls_[kOutput].revents != 0) read(kOutput, false);
   if (polls_[kError].revents != 0) read(kError, false);
-  if (polls_[kMemory].revents != 0 && killed_for_memory(*whom_.cgroup())) stop(Limit::kMemory);
-  if (polls_[kPidfd].revents != 0 && whom_.over()) {
-    ended_ = true;
-    drop(kPidfd);
-  }
+  const bool memory = polls_[kMemory].fd >= 0 && polls_[kMemory].revents != 0;
+  if (memory && killed_for_memory(*whom_.cgroup())) stop(Limit::kMemory);
+  if (polls_[kPidfd].revents != 0 && whom_.over()) end();
   if (polls_[kCancel].revents != 0 && !ended_) stop(Limit::kNone, true);
+  check_clock();
+  look_whether_it_can_die();
+  if (ended_ || given_up_) finish();
 }
 
 // `last`: what is there, and not what comes meanwhile.
 void Supervisor::read(Watched stream, bool last) {
-  const int fd = polls_[stream].fd;
-  if (fd < 0) return;  // the other stream has just reached the limit
+  if (polls_[stream].fd < 0) return;  // the other stream has just reached the limit
   Exchange& exchange = outcome_.exchange;
-  if (last) exchange.drain(stream - kInput, fd);
-  if (last || !exchange.read(stream - kInput, fd)) drop(stream);
-  if (!exchange.full()) return;
-  // Nothing more is read: what still comes would only wake us.
-  drop(kOutput);
-  drop(kError);
-  stop(Limit::kOutput);
+  const Output& output = exchange.of(stream - kInput);
+  const uint64_t before = output.taken();
+  const int fd = streams_[stream]->get();
+  const bool more = last ? exchange.drain(stream - kInput, fd) : exchange.read(stream - kInput, fd);
+  if (exchange.full()) {
+    // Nothing more is read: what still comes would only wake us.
+    stop(Limit::kOutput);
+    drop(kOutput);
+    drop(kError);
+  } else if (!more) {
+    drop(stream);
+  } else if (output.passes_on()) {
+    // Where nothing went through it isn't this end of the two that there is to wait for.
+    const bool for_room = polls_[stream].events == POLLOUT;
+    if (last || output.taken() == before) wait_for(stream, last || !for_room);
+    if (!exchange.spent()) return;
+    wait_for(kOutput, false);  // a byte that comes now is one too many, room or not
+    wait_for(kError, false);
+  }
+}
+
+void Supervisor::wait_for(Watched stream, bool room) {
+  if (polls_[stream].fd < 0) return;
+  polls_[stream] =
+      room ? pollfd{to_[stream]->get(), POLLOUT, 0} : pollfd{streams_[stream]->get(), POLLIN, 0};
 }
 
 // Killed, and it hangs in the kernel. By the clock and not by a poll in which nothing came:
@@ -203,16 +243,14 @@ void Supervisor::drop(Watched what) {
   if (stream == nullptr) return;
   if (limits_.borrowed && what != kInput) static_cast<void>(stream->release());
   stream->reset();
+  if (to_[what] != nullptr) to_[what]->reset();
 }
 
 void supervise(Launched& container, Streams& streams, std::string_view input,
                const RunLimits& limits, const Interrupted& interrupted, Outcome& outcome) {
-  Mine mine(container);
+  Contained mine(container, Contained::kReaps);
   Supervisor(mine, streams, input, limits, outcome).go_on(interrupted);
-  if (outcome.limit == Limit::kNone && container.cgroup && container.memory_limit != 0 &&
-      container.cgroup->oom_killed()) {
-    outcome.limit = Limit::kMemory;
-  }
+  outcome.limit = limit_of_ended(container, outcome.limit);
 }
 
 }  // namespace pyminicon::parent

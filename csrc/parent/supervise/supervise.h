@@ -1,12 +1,13 @@
 // One container or command until its end: fed, read, held to its limits, killed, given up where it
 // can't die. A machine that is stepped with what is ready: by run and communicate in poll(), by
-// asyncio from its loop.
+// asyncio from its loop, by the limit thread in one poll() for many.
 #pragma once
 
 #include <poll.h>
 
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "parent/launch/launch.h"
 #include "parent/supervise/exchange.h"
@@ -28,7 +29,8 @@ struct RunLimits : Limits {
 constexpr int64_t kLasting = 3000000;
 
 struct Streams {
-  Fd input, output, error;  // the parent's ends; empty where there is no pipe
+  Fd input, output, error;           // the parent's ends; empty where there is no pipe
+  Fd output_to = {}, error_to = {};  // pipes into which these are passed on instead of being kept
 };
 
 struct Outcome {
@@ -56,6 +58,24 @@ class Supervised {
   virtual Cgroup* cgroup() { return nullptr; }    // where what it uses is looked at
 };
 
+// A container of this process. Whoever only looks on neither reaps it nor gives it up: another
+// waits for it, or nobody does.
+class Contained final : public Supervised {
+ public:
+  enum At { kReaps, kLooksOn };
+  Contained(Launched& container, At at) : container_(container), reaps_(at == kReaps) {}
+  int fd() const override { return container_.pidfd.get(); }
+  bool over() override { return !reaps_ || container_.reap(true); }
+  void kill() override { container_.kill(); }
+  bool hopeless(int64_t killed_for) override;
+  void give_up() override;
+  Cgroup* cgroup() override { return container_.cgroup ? &*container_.cgroup : nullptr; }
+
+ private:
+  Launched& container_;
+  bool reaps_;
+};
+
 class Supervisor {
  public:
   // What isn't taken by value must outlive it.
@@ -71,6 +91,11 @@ class Supervisor {
   bool go_on(const Interrupted& interrupted, int64_t until = kNever);
   // Does what there is to do after `wait` ms at the most; what poll() has answered.
   int step(int wait);
+  // The same for whoever waits for many in one poll(): what this one waits for, then with what was
+  // answered to that, where it returns where the next one's answers begin. Between the two, but not
+  // meanwhile, others may reap and close what is watched.
+  void add_to(std::vector<pollfd>& polls);
+  const pollfd* step(const pollfd* answers);
   // When to step though nothing is ready.
   int64_t next() const;
   // From now on all that it waits for is in `epoll`, with whom.fd() for data; -1: in none.
@@ -78,22 +103,26 @@ class Supervisor {
   void let_go();
 
   void kill();
-  bool gone() const;  // ended, and all has been read
+  bool gone() const { return ended_ && !flows(); }  // and all has been taken
   bool given_up() const { return given_up_; }
 
  private:
   enum Watched { kPidfd, kInput, kOutput, kError, kMemory, kCancel, kWatched };
 
+  bool flows() const { return polls_[kOutput].fd >= 0 || polls_[kError].fd >= 0; }
+  void renew();
   void serve();
+  void end();
   void finish();
   void read(Watched stream, bool last);
+  void wait_for(Watched stream, bool room);
   void check_clock();
   void look_whether_it_can_die();
   void stop(Limit limit, bool timed_out = false);
   void drop(Watched what);
 
   Supervised& whom_;
-  Fd* const streams_[kWatched];
+  Fd *const streams_[kWatched], *const to_[kWatched];
   RunLimits limits_;
   Outcome& outcome_;
   pollfd polls_[kWatched];
