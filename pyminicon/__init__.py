@@ -1,4 +1,4 @@
-"""pyminicon: the fastest, safest way to start a real container from Python.
+"""pyminicon: ``subprocess.run``, in a container.
 
     import pyminicon
     r = pyminicon.run(["/bin/sh", "-c", "echo hi"], capture_output=True, text=True)

@@ -83,3 +83,16 @@ def test_nothing_of_the_parents_is_included_on_the_childs_side(folder: str) -> N
             "<stdlib.h>",
         ):
             assert f"#include {banned}" not in text, source
+
+
+#: What glibc or new headers of Linux have, and musl or those of Linux 4.18 (manylinux_2_28) don't.
+UNCOMMON = (
+    "<linux/stat.h>", "<linux/openat2.h>", "<linux/landlock.h>", "<linux/mount.h>", " gettid()", "__rlimit_resource ",
+    "stx_mnt_id", "EROFS_SUPER_MAGIC_V1", "struct open_how", "<execinfo.h>",
+)  # fmt: skip
+
+
+def test_no_source_needs_what_musl_or_old_headers_lack() -> None:
+    for source in [*SOURCES.rglob("*.cc"), *SOURCES.rglob("*.h")]:
+        text = source.read_text()
+        assert [word for word in UNCOMMON if word in text] == [], source
