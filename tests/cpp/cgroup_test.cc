@@ -129,8 +129,7 @@ pid_t start_in(const Cgroup& cgroup, const std::function<void()>& body) {
   }
   const long pid = ::syscall(SYS_clone3, &args, sizeof args);
   if (pid != 0) return static_cast<pid_t>(pid);
-  for (const Fd& one : cgroup.join_fds()) {
-    const int fd = one.get();
+  for (const int fd : cgroup.join_fds()) {
     if (::write(fd, "0", 1) != 1) ::_exit(99);
   }
   body();
