@@ -7,9 +7,9 @@ memory, by content: not on disk, where whoever can write to the place weakens ev
 
 from __future__ import annotations
 
-import errno
 import os
 from _thread import allocate_lock
+from errno import EINVAL, ENOSYS
 
 from pyminicon.errors import SpecError, insist
 
@@ -121,7 +121,7 @@ def _file(path: str) -> str:
         return data.decode()
     except OSError as error:
         insist(error, path)
-        if error.errno == errno.EINVAL:
+        if error.errno == EINVAL:
             raise SpecError("seccomp", f"{path} isn't a file") from None
         raise SpecError("seccomp", f"{path}: {error.strerror}") from None
     except ValueError as error:
@@ -134,12 +134,14 @@ def _compile(content: str | None, caps: int, no_new_privs: bool) -> tuple[bytes,
     from pyminicon.seccomp import rules as seccomp_rules
 
     library = loaded_library()
-    profile = built_in_profile(caps, library) if content is None else read(content, caps, library)
-    rules = sorted(seccomp_rules.prepared(profile.rules, profile.default) + profile.prepared)
+    if content is None:
+        return _default_program(caps, library), False
+    profile = read(content, caps, library)
+    rules = sorted(seccomp_rules.prepared(profile.rules, profile.default))
     if not no_new_privs:
         _check_late_calls(profile, rules, library)
     keys = any(_may_pass(name, profile, rules, library) for name in _KEY_CALLS)
-    return library.compile(profile.default, rules, profile.absent, profile.only), keys
+    return library.compile(profile.default, rules, profile.absent), keys
 
 
 def loaded_library() -> Library:
@@ -175,16 +177,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def built_in_profile(caps: int, library: Library) -> Profile:
-    """Our own table for a container with the capabilities ``caps``, as what it denies.
-
-    The kernel takes a program of the few calls that are denied in half the time of one of the many that
-    are allowed. It is the same filter: each number up to the table's last gets the table's answer,
-    and those without a name, like all above, are absent.
-    """
+def _default_answers(caps: int, library: Library) -> list[tuple[str | None, int]]:
+    """Of each number up to the table's last its name, if it has one, and its answer whatever the arguments are, under
+    our own table for a container with the capabilities ``caps``. Those without a name are absent."""
     from pyminicon.seccomp import default_profile as seccomp_table
     from pyminicon.seccomp import oci_profile as seccomp_profile
-    from pyminicon.seccomp.rules import ALLOW, ERRNO, Rule
+    from pyminicon.seccomp.rules import ALLOW, ERRNO
 
     _check_arch(library)
     may = seccomp_table.allowed(caps)
@@ -192,23 +190,40 @@ def built_in_profile(caps: int, library: Library) -> Profile:
         seccomp_profile.number_in_table(name, library): name
         for name in (*seccomp_table.NUMBERS, *seccomp_table.NUMBERS_X86_64)
     }
-    rules, absent, numbers = [], [], {}
+    answers: list[tuple[str | None, int]] = []
     for number in range(seccomp_table.LAST + 1):
         name = extra.get(number) or library.name(number)
+        errno = ENOSYS if name is None else seccomp_table.answer(name, may)
+        answers.append((name, ALLOW if errno is None else ERRNO | errno))
+    return answers
+
+
+def _default_program(caps: int, library: Library) -> bytes:
+    from pyminicon.seccomp import default_profile as seccomp_table
+    from pyminicon.seccomp import layout
+    from pyminicon.seccomp.rules import ALLOW, ERRNO
+
+    checks = seccomp_table.checks(caps)
+    answers = [
+        name if name in checks and answer == ALLOW else answer
+        for name, answer in _default_answers(caps, library)
+    ]
+    return layout.program(library.arch, [*answers, ERRNO | ENOSYS], checks)
+
+
+def built_in_profile(caps: int, library: Library) -> Profile:
+    """Of our own table what is refused whatever the arguments are."""
+    from pyminicon.seccomp import oci_profile as seccomp_profile
+    from pyminicon.seccomp.rules import ALLOW, Rule
+
+    rules, absent = [], []
+    answers = _default_answers(caps, library)
+    for number, (name, answer) in enumerate(answers):
         if name is None:
             absent.append(number)
-            continue
-        numbers[name] = number
-        errno = seccomp_table.answer(name, may)
-        if errno is not None:
-            rules.append(Rule(name, number, ERRNO | errno))
-    for name, errno, conditions in seccomp_table.refused_arguments(caps):
-        if name in numbers and name in may:
-            rules.append(Rule(name, numbers[name], ERRNO | errno, conditions))
-    number = numbers["prlimit64"]
-    kept = [(number, ERRNO | errno, conditions) for errno, conditions in seccomp_table.KEPT_CORE_LIMIT]
-    only = ((numbers["personality"], seccomp_table.PERSONALITIES),)
-    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, seccomp_table.LAST + 1), kept, only)
+        elif answer != ALLOW:
+            rules.append(Rule(name, number, answer))
+    return seccomp_profile.Profile(ALLOW, rules, _ranges(absent, len(answers)))
 
 
 def _check_arch(library: Library) -> None:

@@ -13,9 +13,11 @@ from __future__ import annotations
 from errno import ENOSYS, EPERM, EPROTONOSUPPORT
 
 from pyminicon.options import capabilities
+from pyminicon.seccomp.layout import AFTER_NEXT, HAS, HIGH, IS, NEXT, Line, among
+from pyminicon.seccomp.rules import ALLOW, ERRNO
 
-EQ, NE, MASKED_EQ = "EQ", "NE", "MASKED_EQ"
-DONE = 0  # the answer of a call that isn't made: success
+_DONE = ERRNO  # the answer of a call that isn't made: success
+_REFUSED, _NO_PROTOCOL = ERRNO | EPERM, ERRNO | EPROTONOSUPPORT
 
 # What any program does; nothing here reaches beyond what the container's own namespaces, mounts and
 # credentials already decide.
@@ -154,21 +156,25 @@ LAST = max(NUMBERS.values())  # Linux 7.0
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 RLIMIT_CORE = 4
 # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
-_NEW_NAMESPACES = (0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000)
+_NEW_NAMESPACES = 0x20000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 
-# The address families that stay: UNIX (1), INET (2), INET6 (10), NETLINK (16). All others are code of their own,
-# loaded on first use and rarely looked at; ALG (38) and VSOCK (40), which leads out of every network
-# namespace, are refused always. As (mask, value) that cover the rest below 64; the kernel has none above 45.
-_FEW_FAMILIES = ((~0, 3), (~3, 4), (~1, 8), (~0, 11), (~3, 12), (~1, 18), (~3, 20), (~7, 24), (~31, 32))
-_ALWAYS_REFUSED_FAMILIES = ((~0, 38), (~0, 40))
+# The address families that stay: none (0), UNIX (1), INET (2), INET6 (10), and NETLINK (16). All others are code of
+# their own, loaded on first use and rarely looked at; ALG (38) and VSOCK (40), which leads out of every network
+# namespace, are refused always.
+_FEW_FAMILIES, _NETLINK = (0, 1, 2, 10), 16
+_ALWAYS_REFUSED_FAMILIES = (38, 40)
 # The rings of PACKET are the kernel's memory, gigabytes of it, that no cgroup counts. Among docker's
 # capabilities is the one that the kernel asks of it, so it takes that one by its name (capabilities.PACKETS).
-_PACKET = (~0, 17)
+_PACKET = (17,)
 
-_NETLINK, _ROUTE, _USERSOCK, _AUDIT = 16, 0, 2, 9
-_PROTOCOLS = range(32)  # of netlink: the kernel refuses all others itself
+# Of netlink all are refused but ROUTE, which a libc asks for the machine's addresses, or what configures a network. By
+# USERSOCK processes hand each other what no cgroup counts, and nothing uses it. AUDIT writes the host's log, and
+# CAP_AUDIT_WRITE, which the kernel asks of it, is among docker's fourteen.
+_ROUTE, _USERSOCK, _AUDIT = 0, 2, 9
 
-Condition = tuple[int, str, int, int]
+#: What personality(2) may be set to, and 0xffffffff only asks: PER_LINUX32 (8), UNAME26 (0x20000). Others give up
+#: address randomisation or map page zero.
+_PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 
 
 def allowed(caps: int) -> frozenset[str]:
@@ -187,70 +193,44 @@ def answer(name: str, may: frozenset[str]) -> int | None:
     return ENOSYS if name in ABSENT.split() else EPERM
 
 
-def refused_arguments(caps: int) -> list[tuple[str, int, tuple[Condition, ...]]]:
-    """(call, errno, conditions that must all hold): calls that are allowed but for some arguments."""
-    rules: list[tuple[str, int, tuple[Condition, ...]]] = []
-    # A character pushed into a terminal is read by the shell that started the container (CVE-2017-5226); the
-    # console's TIOCLINUX pastes, with the same effect.
-    for request in (TIOCSTI, TIOCLINUX):
-        rules.append(("ioctl", EPERM, ((1, EQ, request, 0),)))
-    # A handler of core dumps runs on the host. The kernel starts none while the limit is 1, and none of the other
-    # values says so: the limit must stay. Success all the same: at any error su, sshd and `ulimit -c 0` give up.
-    rules.append(("setrlimit", DONE, ((0, EQ, RLIMIT_CORE, 0),)))
+def checks(caps: int) -> dict[str, list[Line]]:
+    """Calls that are allowed but for some arguments, each compared in the bits that the kernel takes of it."""
+    first, second, third, fourth = (2 * index for index in range(4))
+    made = {
+        # A character pushed into a terminal is read by the shell that started the container (CVE-2017-5226); the
+        # console's TIOCLINUX pastes, with the same effect.
+        "ioctl": among(second, (TIOCSTI, TIOCLINUX), _REFUSED, ALLOW),
+        # A handler of core dumps runs on the host. The kernel starts none while the limit is 1, and none of the other
+        # values says so: the limit must stay. Success all the same: at any error su, sshd and `ulimit -c 0` give up.
+        "setrlimit": [(first, IS, RLIMIT_CORE, _DONE, ALLOW)],
+        # Whoever also asks for the old limit would read what nobody has written: EPERM. Both are pointers, 64 bits.
+        "prlimit64": [
+            (second, IS, RLIMIT_CORE, NEXT, ALLOW),
+            (third + HIGH, IS, 0, NEXT, AFTER_NEXT),
+            (third, IS, 0, ALLOW, NEXT),
+            (fourth + HIGH, IS, 0, NEXT, _REFUSED),
+            (fourth, IS, 0, _DONE, _REFUSED),
+        ],
+        "personality": among(first, _PERSONALITIES, ALLOW, _REFUSED),
+    }
     if not caps & capabilities.mask_of(("SYS_ADMIN",)):
-        for flag in _NEW_NAMESPACES:
-            rules.append(("clone", EPERM, ((0, MASKED_EQ, flag, flag),)))
-    return rules + _sockets(caps)
-
-
-def _sockets(caps: int) -> list[tuple[str, int, tuple[Condition, ...]]]:
-    rules: list[tuple[str, int, tuple[Condition, ...]]] = []
-    configures = caps & capabilities.mask_of(("NET_ADMIN",))
-    families: tuple[tuple[int, int], ...] = _ALWAYS_REFUSED_FAMILIES if configures else _FEW_FAMILIES
-    if not configures and not caps & capabilities.PACKETS:
-        families = (*families, _PACKET)
-    for mask, value in families:
-        for call in ("socket", "socketpair"):
-            rules.append((call, EPERM, ((0, MASKED_EQ, mask & 0xFFFFFFFF, value),)))
-    # What a kernel answers that lacks the protocol. PAM takes any other error for the end of the session.
-    for mask, value in _cubes(_refused_protocols(caps)):
-        rules.append(("socket", EPROTONOSUPPORT, ((0, EQ, _NETLINK, 0), (2, MASKED_EQ, mask, value))))
-    return rules
-
-
-def _refused_protocols(caps: int) -> frozenset[int]:
-    """Of netlink: all but ROUTE, which a libc asks for the machine's addresses, or what configures a network.
-
-    By USERSOCK processes hand each other what no cgroup counts, and nothing uses it. AUDIT writes the host's
-    log, and CAP_AUDIT_WRITE, which the kernel asks of it, is among docker's fourteen.
-    """
-    refused = set(_PROTOCOLS) - {_ROUTE}
+        made["clone"] = [(first, HAS, _NEW_NAMESPACES, _REFUSED, ALLOW)]
+    reads_audit = caps & capabilities.mask_of(("AUDIT_CONTROL", "AUDIT_READ"))
     if caps & capabilities.mask_of(("NET_ADMIN",)):
-        refused = {_USERSOCK, _AUDIT}
-    if caps & capabilities.mask_of(("AUDIT_CONTROL", "AUDIT_READ")):
-        refused -= {_AUDIT}
-    return frozenset(refused)
-
-
-def _cubes(numbers: frozenset[int], first: int = 0, bits: int = 5) -> list[tuple[int, int]]:
-    """``numbers`` as (mask, value): each a block of those from ``first`` on that have ``bits`` bits."""
-    block = range(first, first + (1 << bits))
-    if numbers.issuperset(block):
-        return [(len(_PROTOCOLS) - len(block), first)]
-    if numbers.isdisjoint(block):
-        return []
-    half = first + (1 << bits - 1)
-    return _cubes(numbers, first, bits - 1) + _cubes(numbers, half, bits - 1)
-
-
-#: prlimit64's half of that. Whoever also asks for the old limit would read what nobody has written: EPERM. They stand as
-#: the library is to have them: the bits of two pointers that aren't null, as cubes, are more than a program can hold.
-KEPT_CORE_LIMIT: tuple[tuple[int, tuple[Condition, ...]], ...] = tuple(
-    (errno, ((1, MASKED_EQ, 0xFFFFFFFF, RLIMIT_CORE), (2, NE, 0, 0), (3, old, 0, 0)))
-    for errno, old in ((DONE, EQ), (EPERM, NE))
-)
-
-
-#: What personality(2) may be set to, and 0xffffffff only asks: PER_LINUX32 (8), UNAME26 (0x20000). Others give up
-#: address randomisation or map page zero. Each as a rule of the library's, all others are a hundred instructions.
-PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+        protocols = (_USERSOCK,) if reads_audit else (_USERSOCK, _AUDIT)
+        made["socketpair"] = among(first, _ALWAYS_REFUSED_FAMILIES, _REFUSED, ALLOW)
+        made["socket"] = [
+            *among(first, _ALWAYS_REFUSED_FAMILIES, _REFUSED, NEXT),
+            (first, IS, _NETLINK, NEXT, ALLOW),
+            *among(third, protocols, _NO_PROTOCOL, ALLOW),
+        ]
+        return made
+    families = (*_FEW_FAMILIES, *(_PACKET if caps & capabilities.PACKETS else ()))
+    protocols = (_ROUTE, _AUDIT) if reads_audit else (_ROUTE,)
+    made["socketpair"] = among(first, (*families, _NETLINK), ALLOW, _REFUSED)
+    made["socket"] = [
+        *among(first, families, ALLOW, NEXT),
+        (first, IS, _NETLINK, NEXT, _REFUSED),
+        *among(third, protocols, ALLOW, _NO_PROTOCOL),
+    ]
+    return made

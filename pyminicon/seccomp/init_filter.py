@@ -43,7 +43,7 @@ def _compile(content: str, caps: int) -> bytes:
     library = seccomp.loaded_library()
     ours, theirs = seccomp.built_in_profile(caps, library), seccomp.read(content, caps, library)
     passing = _passing(theirs)
-    refused = [rule for rule in ours.rules if not rule.conditions and not _may_pass(rule, theirs, passing)]
+    refused = [rule for rule in ours.rules if not _may_pass(rule, theirs, passing)]
     absent = theirs.absent
     if theirs.default & _ACTION not in (ALLOW, LOG, TRACE):
         absent = [each for each in ours.absent if not any(each[0] <= number <= each[1] for number in passing)]
@@ -53,10 +53,7 @@ def _compile(content: str, caps: int) -> bytes:
 
 def _passing(profile: Profile) -> set[int]:
     """The numbers that some rule of it lets through."""
-    named = {rule.number for rule in profile.rules if rule.answer & _ACTION not in _ENDS_THE_CALL}
-    return named | {
-        number for number, answer, _ in profile.prepared if answer & _ACTION not in _ENDS_THE_CALL
-    }
+    return {rule.number for rule in profile.rules if rule.answer & _ACTION not in _ENDS_THE_CALL}
 
 
 def _may_pass(rule: Rule, profile: Profile, passing: set[int]) -> bool:

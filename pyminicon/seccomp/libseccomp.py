@@ -11,11 +11,11 @@ import os
 import struct
 
 from pyminicon.errors import SpecError
-from pyminicon.seccomp.rules import ALLOW, ERRNO, KILL_PROCESS
+from pyminicon.seccomp.rules import ERRNO, KILL_PROCESS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyminicon.seccomp.rules import Comparisons, Only, Prepared
+    from pyminicon.seccomp.rules import Comparisons, Prepared
 
 # enum scmp_filter_attr, enum scmp_compare
 _ACT_BADARCH, _CTL_OPTIMIZE, _BINARY_TREE = 2, 8, 2
@@ -24,8 +24,7 @@ _UNKNOWN_NAME = -1  # __NR_SCMP_ERROR; other negative numbers are names of other
 _LOG_AND_KILL_PROCESS = 3  # the API level that has them, Linux 4.14
 
 MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
-_EPERM, _ENOSYS = 1, 38
-_FIRST_ARGUMENT = 16  # where its low word is in struct seccomp_data, of a machine that begins with it
+_ENOSYS = 38
 
 # seccomp_arch_native(3) -> (the profile format's name, Go's name); the values are linux/audit.h's.
 ARCHITECTURES = {
@@ -109,14 +108,11 @@ class Library:
         self._free(found)
         return name
 
-    def compile(
-        self, default: int, rules: list[Prepared], absent: list[tuple[int, int]], only: Only = ()
-    ) -> bytes:
+    def compile(self, default: int, rules: list[Prepared], absent: list[tuple[int, int]]) -> bytes:
         """The program: struct sock_filter[], 8 bytes an instruction.
 
         ``default`` (int): the answer where no rule matches. ``rules``: as seccomp_rules.prepared() makes
-        them. ``absent``: ranges of numbers (first, last) that answer ENOSYS before all else, in order. ``only``:
-        then calls, with the values that their first argument may have, and EPERM for others.
+        them. ``absent``: ranges of numbers (first, last) that answer ENOSYS before all else, in order.
         """
         context = self._so.seccomp_init(default)
         if not context:
@@ -126,7 +122,7 @@ class Library:
             self._so.seccomp_attr_set(context, _CTL_OPTIMIZE, _BINARY_TREE)  # EINVAL before 2.5
             for number, answer, comparisons in rules:
                 self._add(context, number, answer, comparisons)
-            program = self._prefix(absent, only) + self._export(context)
+            program = self._prefix(absent) + self._export(context)
         finally:
             self._so.seccomp_release(context)
         if len(program) > MOST_INSTRUCTIONS * 8:
@@ -159,8 +155,8 @@ class Library:
         finally:
             os.close(fd)
 
-    def _prefix(self, absent: list[tuple[int, int]], only: Only) -> bytes:
-        """Instructions in front of the library's, which has no rules on ranges and none on all values but some.
+    def _prefix(self, absent: list[tuple[int, int]]) -> bytes:
+        """Instructions in front of the library's, which has no rules on ranges.
 
         Only for calls of the native architecture: others jump over it, to be closed by what follows.
         """
@@ -177,13 +173,5 @@ class Library:
         # The last range is left by its first comparison too: over the answer.
         body[-2] = (at_least, 0, 2, absent[-1][0])
         body.append((answer, 0, 0, ERRNO | _ENOSYS))
-        for number, values in only:
-            body += [
-                (equal, 0, len(values) + 3, number),
-                (load, 0, 0, _FIRST_ARGUMENT),
-                *((equal, len(values) - position, 0, value) for position, value in enumerate(values)),
-                (answer, 0, 0, ERRNO | _EPERM),
-                (answer, 0, 0, ALLOW),
-            ]
         whole = [(load, 0, 0, 4), (equal, 0, len(body) + 1, self.arch), (load, 0, 0, 0), *body]
         return b"".join(struct.pack("=HBBI", *instruction) for instruction in whole)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pyminicon.seccomp.libseccomp import Library
-    from pyminicon.seccomp.rules import Only, Prepared
 
 _ACTIONS = {
     "ALLOW": ALLOW,
@@ -54,25 +53,19 @@ _LAST_NUMBER = 0xFFFFFFFF
 
 
 class Profile:
-    """``default`` (int): the answer to what no ``rules`` match; ``absent``: ranges that answer ENOSYS; ``prepared``:
-    more rules, on calls that ``rules`` doesn't name, as the library is given them; ``only``: calls that none of them
-    names, with the values that their first argument may have (32 bits), else EPERM."""
+    """``default`` (int): the answer to what no ``rules`` match; ``absent``: ranges that answer ENOSYS."""
 
-    __slots__ = ("absent", "default", "only", "prepared", "rules")
+    __slots__ = ("absent", "default", "rules")
 
     def __init__(
         self,
         default: int,
         rules: list[Rule],
         absent: list[tuple[int, int]],
-        prepared: list[Prepared] | None = None,
-        only: Only = (),
     ) -> None:
         self.default: int = default
         self.rules: list[Rule] = rules
         self.absent: list[tuple[int, int]] = absent
-        self.prepared: list[Prepared] = prepared or []
-        self.only: Only = only
 
 
 def read(profile: dict[str, Any], caps: int, library: Library) -> Profile:

@@ -41,7 +41,6 @@ _ANYTHING: Cube = (0, 0)
 Condition = tuple[int, str, int, int]  # argument, operator, value (for MASKED_EQ the mask), second value
 Comparisons = tuple[Condition, ...]  # the library's, which take all 64 bits; all must hold
 Prepared = tuple[int, int, Comparisons]  # number, answer
-Only = tuple[tuple[int, tuple[int, ...]], ...]  # numbers, each with what the first argument may be
 _EVERY_CALL: Box = (_ANYTHING,) * 6
 
 

@@ -365,7 +365,7 @@ def test_calls_of_x32_answer_enosys(program: bytes) -> None:
 
 def test_the_filter_itself_is_the_kernels_business(program: bytes) -> None:
     assert len(program) % 8 == 0
-    assert len(program) // 8 < 400
+    assert len(program) // 8 < 160  # each takes a part of every launch
     assert in_child(os.getpid, program) > 0
 
 
