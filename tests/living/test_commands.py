@@ -429,3 +429,16 @@ def test_options_that_were_given_before_are_checked_all_the_same(home: Home) -> 
             home.run([""], check=True)
         with pytest.raises(pyminicon.LaunchError):
             home.run(["/there/is/none"], check=True)
+
+
+def test_each_command_has_its_own_groups_and_directory_whoever_came_before() -> None:
+    with pyminicon.start(cwd="/tmp", user="0") as c:
+        for _ in range(2):
+            for user, groups in (("0", b"0\n"), ("1234:77", b"77\n"), (None, b"0\n")):
+                own = {} if user is None else {"user": user}
+                assert c.run(["id", "-G"], capture_output=True, **own).stdout == groups
+            for cwd in ("/", "/tmp", "/", "/etc"):
+                assert c.run(["pwd"], cwd=cwd, capture_output=True).stdout == f"{cwd}\n".encode()
+            assert c.run(["pwd"], capture_output=True).stdout == b"/tmp\n"
+        sets = c.run(["grep", "^Cap[IA]", "/proc/self/status"], capture_output=True, text=True).stdout
+        assert [int(row.split()[1], 16) for row in sets.splitlines()] == [0, 0]

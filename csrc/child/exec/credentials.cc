@@ -46,10 +46,10 @@ long install_filter(const SeccompPlan& seccomp) {
 }
 
 // Inheritable and ambient are empty (CVE-2022-29162): a program run by another uid inside must not
-// find capabilities waiting for it. Never asks for more than is permitted: setresuid to a non-root
-// user has emptied that already.
+// find capabilities waiting for it. The kernel takes out of the ambient set what is no longer
+// inheritable, which here is nothing. Never asks for more than is permitted: setresuid to a
+// non-root user has emptied that already.
 long keep_capabilities(uint64_t wanted, uint64_t effective) {
-  if (const long r = sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL); r < 0) return r;
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct have[2]{};
   if (const long r = sys::call(SYS_capget, sys::arg(&header), sys::arg(have)); r < 0) return r;
@@ -112,12 +112,21 @@ long change_user(Child& child) {
   return become_user(child);
 }
 
+long take_groups(const IdPlan& ids) {
+  if (ids.set_groups == 0) return 0;
+  constexpr uint32_t kLooked = 16;
+  uint32_t have[kLooked];
+  const long count = ids.groups.size > kLooked
+                         ? -1
+                         : sys::call(SYS_getgroups, static_cast<long>(kLooked), sys::arg(have));
+  bool same = count == static_cast<long>(ids.groups.size);
+  for (uint32_t i = 0; same && i < ids.groups.size; ++i) same = have[i] == ids.groups.data[i];
+  return same ? 0 : sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
+}
+
 long become_user(Child& child) {
   const IdPlan& ids = child.plan.ids;
-  if (ids.set_groups != 0) {
-    const long r = sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
-    if (r < 0) return r;
-  }
+  if (const long r = take_groups(ids); r < 0) return r;
   if (ids.change == 0) return 0;
   if (const long r = sys::call(SYS_setresgid, ids.gid, ids.gid, ids.gid); r < 0) return r;
   return sys::call(SYS_setresuid, ids.uid, ids.uid, ids.uid);

@@ -33,6 +33,7 @@ long change_directory(Child& child) {
 // Before the ids change, as a launch does it: whoever has root's rights may go where its user
 // can't. What only the user himself may enter, without capabilities, is entered afterwards.
 long try_directory(Child& child) {
+  if (child.is_there) return 0;
   const long result = change_directory(child);
   child.is_there = result >= 0;
   return result == -EACCES ? 0 : result;

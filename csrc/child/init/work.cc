@@ -56,8 +56,9 @@ struct Command {
   CommandPlan* plan = reinterpret_cast<CommandPlan*>(kCommandAddress);
   Report* report = nullptr;
   Workers* workers = nullptr;
-  int line = -1;        // of a runner that has a command which isn't quiet
-  int rest = kFirstFd;  // the first descriptor that isn't ours
+  int line = -1;         // of a runner that has a command which isn't quiet
+  int rest = kFirstFd;   // the first descriptor that isn't ours
+  bool at_root = false;  // the worker, whose working directory is inherited
 };
 
 long take(Child& child, Stage stage, long (*run)(Child&)) {
@@ -129,6 +130,8 @@ long await_plan(Command& command) {
   sys::exit_group(127);
 }
 
+bool is_root(const char* path) { return path != nullptr && path[0] == '/' && path[1] == 0; }
+
 [[noreturn]] void become_command(Command& command, int proc) {
   const uint32_t number = command.plan->number;
   if (command.plan->kind == CommandKind::kAwait) {
@@ -149,6 +152,7 @@ long await_plan(Command& command) {
   plan.exec = asked.exec;
   Child child(plan, *command.report);
   child.proc = proc;
+  child.is_there = command.at_root && is_root(asked.exec.cwd);
   const long result = be_born(child, command, asked);
   if (result < 0) fail(command, result);
   const int kept[] = {0, proc};
@@ -315,6 +319,8 @@ bool see_through(Command& command, const InitFds& fds) {
   const uint32_t size = command.plan->size;
   int pidfd = -1;
   long pid = map_file(command);
+  // Its own are inherited, and those of most commands are those of the one before.
+  if (pid == 0) take_groups(command.plan->ids);
   if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
   const Stage born = kind.runner ? Stage::kPark : Stage::kClone;
   if (pid < 0) tell_failure(reply, born, -1, static_cast<int32_t>(-pid));
@@ -351,6 +357,8 @@ bool make_ready(const InitFds& fds, Command& command) {
   sys::close(fds.parent);
   // Whose parent has ended becomes this process's child, and not init's.
   sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  char path[2]{};
+  command.at_root = sys::call(SYS_getcwd, sys::arg(path), sizeof path) == 2 && path[0] == '/';
   command.report = static_cast<Report*>(share_at(kReportAddress, sizeof(Report)));
   return make_room() && command.report != nullptr;
 }
