@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def guards_of(pid: int) -> list[int]:
-    """The watcher processes that look after process ``pid`` (by the pidfd that they hold)."""
+    """The guards that look after process ``pid`` (by the pidfd that they hold)."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
