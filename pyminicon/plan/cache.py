@@ -99,6 +99,7 @@ def _again(kept: Plan, spec: Spec) -> Plan | None:
     if spec.limits is not None:
         from pyminicon import cgroups
 
+        spec.limits.apart = spec.seccomp != "default"  # no plan that lasts has SYS_ADMIN
         cgroup = cgroups.plan(spec.limits)
         if cgroup is None:
             return None
