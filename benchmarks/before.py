@@ -1,7 +1,7 @@
 """``before``: another build beside this one, in turns: what have the changes between them cost or gained?
 
 The rows of ``ladder``, ``cli`` and ``throughput`` that are the product's, each measured with both builds in one
-run. ``--build`` is a commit, a checkout or a directory that holds an installed package; what has to be built
+run, and the stages of a launch. ``--build`` is a commit, a checkout or a directory that holds an installed package; what has to be built
 for it is kept in build/bench.
 """
 
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,17 @@ from .measure import IDLE_SECONDS, figures
 _TOP = Path(__file__).resolve().parent.parent
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 FIRST = "cd82f4c"  # the first version: what docs/design.md compares with
-PARTS = ("ladder", "cli", "throughput")
+PARTS = ("ladder", "cli", "throughput", "stages")
+STAGES = {
+    "defaults": {},
+    "read-only root": {"read_only": True},
+    "host network": {"network": "host"},
+    "memory limit": {"memory": "64M"},
+    "init": {"init": True},
+}
 _RUNS = 4  # in one turn
 _LEAST = 6  # turns, however long they take
+_WHO = ("before", "now")
 _AT_ONCE = {"pyminicon.run": (1, 2, 8, 32), "Template.run": (1, 8), "pyminicon.aio.run": (1, 32)}
 
 
@@ -121,8 +130,21 @@ def _rates(ground: Ground, stack: contextlib.ExitStack) -> dict[str, Callable[[f
     return found
 
 
+def _stages(root: str, options: dict[str, Any], runs: int) -> list[list[tuple[str, int]]]:
+    """Nanoseconds of each stage, of so many launches; the last is until the call's end."""
+    import pyminicon
+
+    found = []
+    for _ in range(runs):
+        start = time.perf_counter_ns()
+        trace = pyminicon.run([rootfs.PROGRAM], image=root, trace=True, **options).trace or []
+        stamps = [*trace, ("", time.perf_counter_ns() - start)]
+        found.append([(stage, then - at) for (stage, at), (_, then) in pairwise(stamps)])
+    return found
+
+
 def serve() -> None:
-    """A line of JSON is asked, one is answered: [rung, runs, idle seconds] or [rate, seconds]."""
+    """A line of JSON is asked, one is answered: [rung, runs, idle seconds], [rate, seconds] or ["", options, runs]."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     os.environ["PYMINICON_STORE"] = str(build.CACHE / f"store-{os.getpid()}")
     with contextlib.ExitStack() as stack:
@@ -135,8 +157,10 @@ def serve() -> None:
         for line in sys.stdin:
             name, *how = json.loads(line)
             try:
-                if name in rates:
-                    answer: Any = rates[name](*how)
+                if not name:
+                    answer: Any = _stages(ground.root, *how)
+                elif name in rates:
+                    answer = rates[name](*how)
                 else:
                     if name not in made:
                         case = ladder.product(rungs[name], ground, stack)
@@ -289,6 +313,33 @@ def _on_throughput(two: tuple[_Worker, _Worker], windows: int, seconds: float) -
     return rows
 
 
+def _on_stages(two: tuple[_Worker, _Worker], seconds: float) -> dict[str, list[dict[str, Any]]]:
+    """Of each stage the tenth percentile, in microseconds; the last row is the sum of those above."""
+    series: dict[str, dict[str, list[list[int]]]] = {name: {} for name in STAGES}
+    for worker in two:
+        worker.ask("", {}, 3)
+    end, rounds = time.monotonic() + seconds, 0
+    while rounds < _LEAST or time.monotonic() < end:
+        rounds += 1
+        for name in random.sample(list(STAGES), len(STAGES)):
+            for which in random.sample((0, 1), 2):
+                for launch in two[which].ask("", STAGES[name], _RUNS):
+                    for stage, took in launch:
+                        series[name].setdefault(stage, [[], []])[which].append(took)
+    found = {}
+    for name, stages in series.items():
+        rows = [
+            {
+                "stage": stage,
+                **{who: round(_tenth(both[i]), 1) if both[i] else 0.0 for i, who in enumerate(_WHO)},
+            }
+            for stage, both in stages.items()
+        ]
+        whole = {who: round(sum(row[who] for row in rows), 1) for who in _WHO}
+        found[name] = [*rows, {"stage": "all of them", **whole}]
+    return found
+
+
 def _show(title: str, rows: list[dict[str, Any]]) -> None:
     what = ("p10", "p50", "p90", "p99", "cpu")
     cells = [
@@ -352,4 +403,9 @@ def main(options: argparse.Namespace) -> dict[str, Any]:
             cells = [[row[what] for what in ("name", "before", "now", "ratio")] for row in body["throughput"]]
             header = ("at once", "before", "now", "x time")
             report.show(report.table("throughput (launches per second)", header, cells))
+        if "stages" in wanted:
+            body["stages"] = _on_stages(two, seconds)
+            for name, rows in body["stages"].items():
+                cells = [[row[what] for what in ("stage", *_WHO)] for row in rows]
+                report.show(report.table(f"stages: {name} (us, tenth percentile)", ("", *_WHO), cells))
     return body

@@ -264,10 +264,47 @@ def mechanisms(body: dict[str, Any]) -> str:
     return _markdown(("without", "call", "idle: p50 p99 CPU", "back to back", "loaded"), rows)
 
 
+def before(body: dict[str, Any]) -> str:
+    """Another build and this one: how many times as long, and how much processor time."""
+    what = ("p10", "p50", "p90", "p99", "cpu")
+
+    def rows(part: list[dict[str, Any]]) -> list[list[object]]:
+        return [
+            [r["name"], r["before"]["p50"] / 1e3, r["now"]["p50"] / 1e3, *(r["ratio"][each] for each in what)]
+            for r in part
+        ]
+
+    header = (f"p50 ms: {body['build']}", "now", "x p10", "x p50", "x p90", "x p99", "x CPU")
+    tables = []
+    for mode, title in (("busy", "back to back"), ("idle", "after 100 ms")):
+        if "ladder" in body:
+            tables.append(_markdown((title, *header), rows(body["ladder"][mode])))
+    if "cli" in body:
+        tables.append(_markdown(("command", *header), rows(body["cli"])))
+    if "throughput" in body:
+        rates = [[r["name"], round(r["before"]), round(r["now"]), r["ratio"]] for r in body["throughput"]]
+        tables.append(
+            _markdown(("at once", f"launches per second: {body['build']}", "now", "x time of one"), rates)
+        )
+    if "stages" in body:
+        every = {row["stage"]: None for part in body["stages"].values() for row in part}
+        told = {(name, r["stage"]): r for name, part in body["stages"].items() for r in part}
+        lines = []
+        for stage in every:
+            here = [told.get((name, stage), {"before": 0.0, "now": 0.0}) for name in body["stages"]]
+            # What takes next to nothing in either, and as long in both, is left out.
+            if max(abs(r["now"] - r["before"]) for r in here) >= 3:
+                lines.append([stage, *(f"{r['before']:.0f} {r['now']:.0f}" for r in here)])
+        tables.append(_markdown(("stage, us: before and now", *body["stages"]), lines))
+    notes = [f"{name} could not run: {why}.\n" for name, why in body.get("missing", {}).items()]
+    return "\n".join([*tables, *notes])
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "sustained": sustained, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
     "cluster": cluster, "judge": judge, "fixtures": fixtures, "samples": samples, "exec": commands,
+    "before": before,
 }  # fmt: skip
 
 
