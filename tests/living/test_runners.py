@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyminicon import DEVNULL
 from tests.living.conftest import names, stops_while_frozen
 from tests.living.test_memory import limited
 from tests.living.test_spare_groups import groups, name_in
+from tests.support.threads import in_threads
 from tests.support.waiting import soon
 
 
@@ -363,3 +365,22 @@ def test_its_descriptors_go_with_the_container() -> None:
         with pyminicon.start(**slow()) as c:
             c.run(["true"])
     assert soon(lambda: count() <= before)
+
+
+@limited
+def test_a_command_that_comes_while_its_runner_is_made_ends_when_it_ends() -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for turn in range(10):
+            with pyminicon.start(**slow()) as c:
+                c.run(["true"])
+                time.sleep(
+                    0.001 * ((number + 3 * turn) % 12)
+                )  # one is made 10 ms after the last command began
+                r = c.run(["sh", "-c", "sleep 0.2; echo x"], capture_output=True)
+                if (r.returncode, r.stdout) != (0, b"x\n"):
+                    wrong.append(r)
+
+    in_threads(6, work)
+    assert wrong == []

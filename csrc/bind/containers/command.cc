@@ -132,8 +132,7 @@ bool send_to_runner(Handle& handle, Handle& container,
     const Launched& about = container.container();
     if (!lock || about.reaped || about.doomed || !about.living) return false;
     memory_limit = about.memory_limit;
-    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0,
-                                 command.quiet);
+    runner = living->take_runner(about.cgroup ? &*about.cgroup : nullptr, memory_limit != 0);
   }
   if (!runner) return false;
   auto made = parent::send_to_runner(living, command, options, std::move(*runner), memory_limit);

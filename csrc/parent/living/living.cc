@@ -205,19 +205,30 @@ std::optional<Runner> Living::pop_runner(bool for_good) {
   return runner;
 }
 
-std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom, bool quiet) {
+std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
   std::optional<Runner> runner = pop_runner(false);
   if (!runner) return runner;
   CommandReply word{};
   const long got = receive(runner->reply.get(), word, runner->pidfd, 0);
+  if (got < 0 && put_back(*runner)) return std::nullopt;
   if (got > 0 && word.word == CommandWord::kBegan && runner->pidfd) runner->pid = word.pid;
   pollfd told{runner->reply.get(), POLLIN, 0};  // before it has a command that is its end
   const bool fits =
       container == nullptr ? !runner->cgroup : runner->cgroup.fits(*container, watch_oom);
-  const bool there = got < 0 ? quiet : runner->pid != 0;
-  if (fits && there && poll(&told, 1, 0) == 0) return runner;
+  if (fits && runner->pid != 0 && poll(&told, 1, 0) == 0) return runner;
   let_go_of(std::move(*runner));
   return std::nullopt;
+}
+
+// One that was asked for, and isn't heard of yet: the next command's. To a command of this moment
+// the word of its beginning would look like its end.
+bool Living::put_back(Runner& runner) {
+  const std::lock_guard guard(lock_);
+  if (over_ || no_runner_ || runner_ || makes_runner_) return false;
+  runner_ = std::move(runner);
+  makes_runner_ = true;
+  ++runners;
+  return true;
 }
 
 // Not by the close alone: a process that the program has forked may have the descriptor as well.

@@ -63,9 +63,8 @@ class Living {
   // True: the caller is to make one, and then to keep it, or that there is none.
   bool begin_runner();
   void keep_runner(std::optional<Runner> runner);
-  // The one that waits, for a command of `container`, where it has a cgroup; or nobody. `quiet`: of
-  // others the pid has to be known.
-  std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom, bool quiet);
+  // The one that waits, for a command of `container`, where it has a cgroup; or nobody.
+  std::optional<Runner> take_runner(const Cgroup* container, bool watch_oom);
   void let_go_of(Runner runner);
   // Of a command of which nobody inside has the reply any more: false only where it never began.
   bool has_begun(uint32_t number);
@@ -111,15 +110,16 @@ class Living {
   void give_away(Cgroup cgroup);
   void keep(Cgroup cgroup);
   std::optional<Runner> pop_runner(bool for_good);  // for good: there will be no other
-  void dismiss_runner();                            // for good
-  std::deque<Cgroup> kept_;                         // under lock_
-  std::vector<Cgroup> spares_;                      // under lock_
-  std::deque<Resting> resting_;                     // under lock_
-  std::vector<std::string> apart_;                  // under lock_
-  bool over_ = false;                               // under lock_: nobody takes one any more
-  std::optional<Runner> runner_;                    // under lock_
-  bool makes_runner_ = false;  // under lock_: there is one, or it is being made
-  bool no_runner_ = false;     // under lock_: all that is inside is being ended
+  bool put_back(Runner& runner);
+  void dismiss_runner();            // for good
+  std::deque<Cgroup> kept_;         // under lock_
+  std::vector<Cgroup> spares_;      // under lock_
+  std::deque<Resting> resting_;     // under lock_
+  std::vector<std::string> apart_;  // under lock_
+  bool over_ = false;               // under lock_: nobody takes one any more
+  std::optional<Runner> runner_;    // under lock_
+  bool makes_runner_ = false;       // under lock_: there is one, or it is being made
+  bool no_runner_ = false;          // under lock_: all that is inside is being ended
   // Under lock_: how many commands were sent, and how many of those that may still run init hasn't
   // been told of as company of another. Each telling begins another turn.
   uint32_t sent_ = 0, untold_ = 0, turn_ = 0;
