@@ -18,7 +18,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -76,9 +75,10 @@ def build_of(name: str, kept: Path) -> tuple[Path, str]:
         if not place.exists():
             archive = Path(folder, "tree.tar")
             subprocess.run(["git", "-C", str(_TOP), "archive", "-o", str(archive), commit], check=True)
-            with tarfile.open(archive) as packed:
-                packed.extractall(Path(folder, "tree"), filter="tar")
-            _installed(Path(folder, "tree"), place)
+            tree = Path(folder, "tree")
+            tree.mkdir()
+            subprocess.run(["tar", "-xf", archive, "-C", tree], check=True)
+            _installed(tree, place)
         return place, commit[:7]
 
 
