@@ -27,7 +27,18 @@ MAY_FAIL_PLAIN = {
 #: pid 1's of init=True, which tries them again; without the memory that it shares with workers it refuses commands,
 #: and without its socket's time limit the workers stay.
 MAY_FAIL = MAY_FAIL_PLAIN | {
-    *("prctl", "mmap", "munmap", "wait4", "read", "ppoll", "setsid", "exit_group", "close_range", "setsockopt"),
+    *(
+        "prctl",
+        "mmap",
+        "munmap",
+        "wait4",
+        "read",
+        "ppoll",
+        "setsid",
+        "exit_group",
+        "close_range",
+        "setsockopt",
+    ),
 }
 
 

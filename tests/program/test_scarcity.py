@@ -60,7 +60,7 @@ def tries(scarce: Path, kind: str, first: int, step: int, names: dict[str, str])
     if kind == "pasta" and shutil.which("pasta") is None:
         pytest.skip("needs pasta")
     if kind == "pasta" and not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("needs /dev/net/tun to be anybody's, as udev makes it")
+        pytest.skip("needs root to open /dev/net/tun, as no udev has made it")
     if kind in ("limited", "user") and os.geteuid() != 0:
         pytest.skip("needs root: cgroups may be nobody else's, and another user takes it")
     made = subprocess.run(
