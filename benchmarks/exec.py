@@ -20,12 +20,18 @@ import pyminicon
 from . import bundles, density, report, rootfs
 from .flat import compare, workers
 from .measure import Case, Figures, in_turns, timed
+from .rooms import UnifiedRoom
 
 _THREADS = 32
 
 
 def _others(runtime: str, root: str, folder: Path, stack: contextlib.ExitStack) -> Case:
-    """``crun exec`` and ``runc exec`` into a container that sleeps."""
+    """``crun exec`` and ``runc exec`` into a container that sleeps. crun refuses cgroup v1 beside v2."""
+    room = stack.enter_context(UnifiedRoom()) if runtime == "crun" else None
+
+    def call(function: Callable[[], Any]) -> Any:
+        return function() if room is None else room.call(function)
+
     bundle = bundles.write(folder / runtime, root, cgroup=f"/{runtime}-bench-exec", with_seccomp=False)
     path = bundle / "config.json"
     config = json.loads(path.read_text())
@@ -33,12 +39,30 @@ def _others(runtime: str, root: str, folder: Path, stack: contextlib.ExitStack) 
     path.write_text(json.dumps(config))
     words = [runtime, "--root", str(folder / f"{runtime}-state")]
     name = f"bench-exec-{os.getpid()}"
-    subprocess.run(
-        [*words, "run", "--detach", "--bundle", str(bundle), name], check=True, stdin=subprocess.DEVNULL
-    )
-    stack.callback(subprocess.run, [*words, "delete", "--force", name], check=False)
+    begin = [*words, "run", "--detach", "--bundle", str(bundle), name]
+    call(lambda: subprocess.run(begin, check=True, stdin=subprocess.DEVNULL))
+    stack.callback(lambda: call(lambda: subprocess.run([*words, "delete", "--force", name], check=False)))
     command = [*words, "exec", name, rootfs.PROGRAM]
-    return Case(f"{runtime} exec", timed(lambda: subprocess.run(command, check=True)))
+    run = timed(lambda: subprocess.run(command, check=True))
+    return Case(f"{runtime} exec", run if room is None else room.wrap(run))
+
+
+def _podman(root: str, folder: Path, stack: contextlib.ExitStack) -> Case:
+    """``podman exec``, in a room of its own: its runtime refuses cgroup v1 beside v2. Limits that it would raise
+    beyond this process's are named."""
+    room = stack.enter_context(UnifiedRoom())
+    words = ["podman", "--root", str(folder / "podman-root"), "--runroot", str(folder / "podman-run")]
+    words += ["--cgroup-manager=cgroupfs", "--events-backend=none"]
+    name = f"bench-exec-{os.getpid()}"
+    limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1000:1000"]
+    begin = [*words, "run", "--detach", "--name", name, "--network=none", "--cgroups=disabled", *limits]
+    begin += ["--rootfs", root, rootfs.PROGRAM, "s"]  # it sleeps
+    quietly: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+    room.call(lambda: subprocess.run(begin, check=True, **quietly))
+    end = [*words, "rm", "--force", "--time=0", name]
+    stack.callback(lambda: room.call(lambda: subprocess.run(end, check=False, **quietly)))
+    command = [*words, "exec", name, rootfs.PROGRAM]
+    return Case("podman exec", room.wrap(timed(lambda: subprocess.run(command, check=True))))
 
 
 def _rate(run: Callable[[int], object], seconds: float) -> float:
@@ -171,12 +195,15 @@ class _Boxes:
     def others(self) -> list[Case]:
         cases = []
         folder = Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix="pyminicon-bench-")))
-        for runtime in ("crun", "runc"):
+        for runtime in ("crun", "runc", "podman"):
             if shutil.which(runtime) is None:
                 self.missing[runtime] = "isn't installed"
                 continue
             try:
-                cases.append(_others(runtime, self.root, folder, self.stack))
+                if runtime == "podman":
+                    cases.append(_podman(self.root, folder, self.stack))
+                else:
+                    cases.append(_others(runtime, self.root, folder, self.stack))
             except (OSError, subprocess.CalledProcessError) as error:
                 self.missing[runtime] = _why(error)
         return cases

@@ -251,6 +251,29 @@ def commands(body: dict[str, Any]) -> str:
     return "\n".join([*tables, *notes])
 
 
+def commands_short(body: dict[str, Any]) -> str:
+    """A command in a container that lives beside a bare process: medians, and how many times bare's."""
+    parts = ("busy", "idle", "beside")
+    by_name = {name: {row["name"]: row for row in body[name]} for name in parts}
+    rows = []
+    for name in by_name["beside"]:
+        cells: list[object] = [name]
+        for part in parts:
+            row = by_name[part].get(name)
+            cells += [row["p50"] / 1e3, row["times_bare"]] if row else [None, None]
+        rows.append(cells)
+    header = (
+        "contestant",
+        "p50 ms",
+        "x bare",
+        "after 100 ms of sleep",
+        "x bare",
+        "in turns with all",
+        "x bare",
+    )
+    return _markdown(header, rows)
+
+
 def mechanisms(body: dict[str, Any]) -> str:
     """How much more the whole takes without each mechanism, in each mode: p50, p99, processor time."""
     rows = [
@@ -304,15 +327,17 @@ TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "ladder": ladder, "peers": peers, "flat": flat, "flat_user": flat, "throughput": throughput,
     "density": density, "sustained": sustained, "cli": cli, "filters": filters, "network": network, "mechanisms": mechanisms,
     "cluster": cluster, "judge": judge, "fixtures": fixtures, "samples": samples, "exec": commands,
-    "before": before,
+    "before": before, "exec_short": commands_short,
 }  # fmt: skip
+#: Tables from another's file.
+_FILES = {"exec_short": "exec"}
 
 
 def filled(text: str, results: Path) -> str:
     """``text`` with every table whose file is there made anew."""
 
     def fill(match: re.Match[str]) -> str:
-        path = results / f"{match[2]}.json"
+        path = results / f"{_FILES.get(match[2], match[2])}.json"
         if not path.exists():
             return match[0]
         body = json.loads(path.read_text())
