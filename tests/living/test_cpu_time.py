@@ -211,7 +211,7 @@ def may_have_one() -> bool:
         return False
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may make one")
+@pytest.mark.skipif(os.geteuid() == 0, reason="needs an ordinary user: root may make one")
 def test_an_ordinary_user_who_may_make_none_is_told_what_helps(home: pyminicon.Container[bytes]) -> None:
     if may_have_one():
         assert home.run(["true"], cpu_time=5).returncode == 0
