@@ -2,6 +2,8 @@
 // its descriptors; what becomes of it comes back through a socket of its own.
 #pragma once
 
+#include <sys/time.h>
+
 #include "base/plan.h"
 
 namespace pyminicon {
@@ -42,6 +44,9 @@ constexpr uint64_t kReportAddress = 0x4f0000ULL;   // a worker's Report
 constexpr uint64_t kCommandAddress = 0x500000ULL;
 constexpr uint32_t kMostInline = 48 << 10;  // bytes of a message, well below a socket's buffer
 constexpr uint32_t kMostCommand = 16 << 20;
+
+// How long a worker waits for a command. Whoever goes in after that waits for a fork more, 0.1 ms.
+constexpr timeval kWorkerPatience{0, 500000};
 
 // The descriptors of the message: where its words go, the file if there is one, the cgroups', then
 // stdio's and those to be passed.

@@ -40,6 +40,7 @@ class Command:
         self._begun: _core.Begun | None = None
         self.handle: _core.Handle | None = None
         keeper.server.commands.add(self)
+        client.command = self  # before it can have begun: a detached one is nobody's from then on
         self._try()
 
     def _try(self) -> None:

@@ -70,7 +70,7 @@ def _exec(keeper: Keeper, client: Client, message: Message, fds: list[int]) -> A
     _insist_on_going(keeper)
     streams = _streams(message, fds)
     request = request_of(keeper, message["args"], message["options"], streams)
-    client.command = Command(keeper, client, request, _taken(fds), bool(message.get("detach")))
+    Command(keeper, client, request, _taken(fds), bool(message.get("detach")))
     return None
 
 
@@ -78,7 +78,7 @@ def _command(keeper: Keeper, client: Client, message: Message, fds: list[int]) -
     """One that was checked elsewhere."""
     _insist_on_going(keeper)
     request = asked(keeper.box, streams=_streams(message, fds), **message["request"])
-    client.command = Command(keeper, client, request, _taken(fds))
+    Command(keeper, client, request, _taken(fds))
     return None
 
 

@@ -92,8 +92,8 @@ def key(options: dict[str, Any]) -> Hashable | None:
 
 def settle(known: dict[Hashable, Settled], name: Hashable, box: Box, made: Command) -> Settled:
     """Keeps what ``made`` shows of the options ``name``."""
-    while len(known) >= _MOST_SETTLED:
-        known.pop(next(iter(known)), None)
+    for first in list(known)[: len(known) - _MOST_SETTLED + 1] if len(known) >= _MOST_SETTLED else ():
+        known.pop(first, None)  # another thread may have been quicker
     found = Settled(made.spec, made.exec_spec, _environment(box).get("PATH", ""))
     known[name] = found
     return found

@@ -18,14 +18,13 @@ EIO = 5
 
 #: Calls whose failure changes nothing that was asked for: what is closed was only tidying (the descriptors go
 #: at exec), a core limit of 1 that is refused becomes 0, and masks for which /proc can't be entered are made by
-#: descriptor. The program looks whether they hold. A network namespace that can't be joined is made. Groups that
-#: aren't known are set.
+#: descriptor. The program looks whether they hold. A network namespace that can't be joined is made.
 MAY_FAIL_PLAIN = {
-    *("none", "close", "prlimit64", "fchdir", "setns", "sched_yield", "futex", "clock_gettime", "getgroups"),
+    *("none", "close", "prlimit64", "fchdir", "setns", "sched_yield", "futex", "clock_gettime"),
 }
 #: The capabilities that the helper carries over are missed at the next mount if they are needed. The rest are
 #: pid 1's of init=True, which tries them again; without the memory that it shares with workers it refuses commands,
-#: and without its socket's time limit the workers stay.
+#: and where it doesn't know its directory each command looks.
 MAY_FAIL = MAY_FAIL_PLAIN | {
     *(
         "prctl",
@@ -37,7 +36,7 @@ MAY_FAIL = MAY_FAIL_PLAIN | {
         "setsid",
         "exit_group",
         "close_range",
-        "setsockopt",
+        "getcwd",
     ),
 }
 

@@ -221,13 +221,14 @@ struct Passed {
   Outcome outcome;
   std::optional<Supervisor> machine;
 
-  Passed(Child whose, uint64_t most) : child(std::move(whose)) {
+  Passed(Child whose, uint64_t most, int64_t until = 0) : child(std::move(whose)) {
     counted.output = std::move(child.streams.output);
     counted.error = std::move(child.streams.error);
     counted.output_to = std::move(out.write);
     counted.error_to = std::move(err.write);
     RunLimits limits;
     limits.output = most;
+    if (until != 0) limits.wall = until;
     machine.emplace(whom, counted, std::string_view{}, limits, outcome);
   }
   Passed(const Passed&) = delete;
@@ -356,6 +357,19 @@ void what_another_has_reaped_and_closed_is_gone() {
   CHECK(passed.machine->gone() && Passed::taken(passed.out) == "so far");
 }
 
+// Others had their turn between the answers and the step, and that took long.
+void what_has_ended_before_its_wall_time_had_no_limit() {
+  Passed passed(start([] { return 0; }), 1000, now_ns() + kSecond / 10);
+  std::vector<pollfd> polls;
+  passed.machine->add_to(polls);  // with no answers: as if it had been asked before the end
+  pollfd ended{passed.child.container.pidfd.get(), POLLIN, 0};
+  CHECK(poll(&ended, 1, 10000) == 1);
+  usleep(150000);
+  passed.machine->step(polls.data());
+  CHECK(passed.outcome.limit == Limit::kNone);
+  CHECK(passed.child.container.reap(true) && passed.child.container.returncode == 0);
+}
+
 void the_limit_thread_holds_those_of_many() {
   std::vector<std::shared_ptr<Guarded>> all;
   for (int i = 0; i < 40; ++i) {
@@ -427,6 +441,7 @@ int main() {
   SHOW(a_reader_that_has_closed_is_the_programs_broken_pipe);
   SHOW(what_a_pipe_holds_at_the_end_is_passed_on_first);
   SHOW(what_another_has_reaped_and_closed_is_gone);
+  SHOW(what_has_ended_before_its_wall_time_had_no_limit);
   SHOW(the_limit_thread_holds_those_of_many);
   SHOW(an_output_takes_no_more_than_its_room);
   SHOW(the_end_of_a_stream_and_a_closed_descriptor_are_ends);

@@ -81,13 +81,13 @@ def test_all_that_has_come_of_it_is_counted_and_ended() -> None:
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("own", [{}, {"pids": 64}], ids=str)
 def test_nobody_else_is_counted_or_ended(own: dict[str, Any]) -> None:
-    with pyminicon.start(**own) as c, c.start(BUSY) as other, c.start(["sleep", "0.6"], cpu_time=0.2) as idle:
+    with pyminicon.start(**own) as c, c.start(BUSY) as other, c.start(["sleep", "1.5"], cpu_time=1) as idle:
         with c.start(BUSY, cpu_time=0.3) as p:
             assert cgroup_of(p) != cgroup_of(idle) != cgroup_of(other)
             assert (p.wait(60), p.limit) == (-9, "cpu_time")
         assert (idle.wait(60), idle.limit) == (0, None)
         assert other.poll() is None
-        assert idle.usage.user + idle.usage.system < 0.2
+        assert idle.usage.user + idle.usage.system < 1
 
 
 @limited
@@ -95,13 +95,10 @@ def test_nobody_else_is_counted_or_ended(own: dict[str, Any]) -> None:
 @pytest.mark.parametrize("own", [{}, {"pids": 64}, {"memory": "64M"}], ids=str)
 def test_the_next_command_begins_at_nothing(own: dict[str, Any]) -> None:
     with pyminicon.start(**own) as c:
-        for _ in range(3):
-            assert (
-                c.run(["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"], cpu_time=30).limit
-                is None
-            )
-            r = c.run(["true"], cpu_time=0.05)
-            assert r.limit is None and r.usage.user + r.usage.system < 0.05
+        for _ in range(2):
+            assert c.run(BUSY, cpu_time=1, timeout=60).limit == "cpu_time"
+            r = c.run(["true"], cpu_time=1)  # which takes a tenth of that on an emulated machine
+            assert r.limit is None and r.usage.user + r.usage.system < 1
 
 
 @limited
@@ -138,7 +135,7 @@ def test_in_aio_as_well() -> None:
     async def both() -> None:
         async with await pyminicon.aio.start() as c:
             r, other = await asyncio.gather(
-                c.run(BUSY, cpu_time=0.2, timeout=60), c.run(["sleep", "0.5"], cpu_time=0.1)
+                c.run(BUSY, cpu_time=0.2, timeout=60), c.run(["sleep", "1.2"], cpu_time=1)
             )
             assert (r.returncode, r.limit, other.returncode, other.limit) == (-9, "cpu_time", 0, None)
             async with await c.start(BUSY, cpu_time=0.2) as p:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -117,3 +120,34 @@ def test_a_forked_child_ends_nothing_and_can_ask_nothing(home: Home) -> None:
     assert p.poll() is None and home.run(["true"]).returncode == 0
     p.kill()
     assert p.wait(10) == -9 and names(home) == []
+
+
+def test_a_forked_child_waits_for_no_lock_of_a_container_that_was_in_use(home: Home) -> None:
+    over = threading.Event()
+
+    def use() -> None:
+        while not over.is_set():
+            home.stats()
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    asked: list[Callable[[], object]] = [
+        lambda: home.run(["true"], cpu_time=1),
+        home.processes,
+        lambda: home.start(["true"], tty=True),
+        lambda: home.path("/tmp", user="root").exists(),
+    ]
+    try:
+        for turn in range(40):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(20)
+                with contextlib.suppress(BaseException):
+                    asked[turn % len(asked)]()
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()

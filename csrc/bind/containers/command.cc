@@ -237,11 +237,14 @@ class Begun {
   // The command once it runs; None: not yet. ERESTART: it never began, and another takes its place.
   py::object result() {
     if (!handle_) throw std::logic_error("the command has been handed over");
+    bool heard = false;
     try {
-      if (!parent::heard_of(handle_->container(), *living_, command_)) return py::none();
+      const NoGil nogil;  // it may ask the container's init
+      heard = parent::heard_of(handle_->container(), *living_, command_);
     } catch (const parent::NeverBegan&) {
       throw parent::LaunchFailure(ERESTART, Stage::kClone, "");
     }
+    if (!heard) return py::none();
     hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
     return py::cast(Released<Handle>(handle_.release()));
   }
@@ -340,6 +343,7 @@ void bind_commands(py::module_& module, py::class_<Handle, Released<Handle>>& ha
       .def_property_readonly("takes_commands", [](Handle& h) { return living_of(h) != nullptr; })
       .def_property_readonly("counts_cpu_time",
                              [](Handle& h) {
+                               if (!h.container().owned()) return false;  // nor is its lock
                                const NoGil nogil;
                                const std::lock_guard lock(h.guarded->lock);
                                const auto& cgroup = h.container().cgroup;

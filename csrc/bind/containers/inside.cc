@@ -23,7 +23,9 @@ bool is_local(const std::string& directory) {
   return parent::is_local(directory);
 }
 
+// None of one that a forked process has from its parent: whoever had its lock isn't there.
 std::shared_ptr<parent::Fd> root_of(Handle& handle) {
+  if (!handle.container().owned()) return std::make_shared<parent::Fd>();
   const std::lock_guard lock(handle.guarded->lock);
   return std::make_shared<parent::Fd>(fcntl(handle.container().root.get(), F_DUPFD_CLOEXEC, 3));
 }

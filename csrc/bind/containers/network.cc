@@ -17,9 +17,10 @@ namespace pyminicon::bind {
 namespace {
 
 parent::Fd pidfd_of(Handle& handle) {
-  const std::lock_guard lock(handle.guarded->lock);
   const parent::Launched& container = handle.container();
-  if (!container.owned() || container.reaped || !container.pidfd) return {};
+  if (!container.owned()) return {};  // nor is its lock: whoever had it isn't there after a fork
+  const std::lock_guard lock(handle.guarded->lock);
+  if (container.reaped || !container.pidfd) return {};
   return parent::Fd(fcntl(container.pidfd.get(), F_DUPFD_CLOEXEC, 3));
 }
 

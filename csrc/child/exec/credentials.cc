@@ -112,21 +112,15 @@ long change_user(Child& child) {
   return become_user(child);
 }
 
-long take_groups(const IdPlan& ids) {
-  if (ids.set_groups == 0) return 0;
-  constexpr uint32_t kLooked = 16;
-  uint32_t have[kLooked];
-  const long count = ids.groups.size > kLooked
-                         ? -1
-                         : sys::call(SYS_getgroups, static_cast<long>(kLooked), sys::arg(have));
-  bool same = count == static_cast<long>(ids.groups.size);
-  for (uint32_t i = 0; same && i < ids.groups.size; ++i) same = have[i] == ids.groups.data[i];
-  return same ? 0 : sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
+long set_groups(const IdPlan& ids) {
+  return sys::call(SYS_setgroups, ids.groups.size, sys::arg(ids.groups.data));
 }
 
 long become_user(Child& child) {
   const IdPlan& ids = child.plan.ids;
-  if (const long r = take_groups(ids); r < 0) return r;
+  if (ids.set_groups != 0 && !child.has_groups) {
+    if (const long r = set_groups(ids); r < 0) return r;
+  }
   if (ids.change == 0) return 0;
   if (const long r = sys::call(SYS_setresgid, ids.gid, ids.gid, ids.gid); r < 0) return r;
   return sys::call(SYS_setresuid, ids.uid, ids.uid, ids.uid);
@@ -171,7 +165,9 @@ long confine_init(Child& child) {
   constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
   const uint64_t permitted = kDuties | child.plan.capabilities.keep;
   if (const long r = hold_to_parent(child); r < 0) return r;  // what follows doesn't take it back
-  if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
+  const long emptied = sys::call(SYS_setgroups, 0, 0);
+  if (emptied < 0 && emptied != -EPERM) return emptied;
+  child.no_groups = emptied == 0;
   if (const long r = cut_bounding_set(child); r < 0) return r;
   const bool apart = child.filters_commands();
   const SeccompPlan& filter = apart ? child.plan.init_seccomp : child.plan.seccomp;

@@ -16,8 +16,8 @@ long change_directory(Child&);
 long try_directory(Child&);
 long enter_directory(Child&);
 long change_user(Child&);
-long take_groups(const IdPlan&);  // where they aren't this process's already
-long become_user(Child&);         // change_user, where the bounding set has been cut already
+long set_groups(const IdPlan&);
+long become_user(Child&);  // change_user, where the bounding set has been cut already
 long drop_capabilities(Child&);
 long restrict_execution(Child&);
 long load_seccomp(Child&);

@@ -7,6 +7,7 @@
 #include <linux/wait.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -61,7 +62,7 @@ long let_go_of_streams(const InitFds& fds) {
 
 // Before there is a program to look at it, init is what it will be. It becomes that beside what the
 // program's process still has to do, which waits for it before it executes anything.
-[[noreturn]] void become_init(Child& child, long program, const InitFds& fds) {
+[[noreturn]] void become_init(Child& child, long program, InitFds fds) {
   const long continued = be_continued(fds.status);
   const bool lives = program == 0;
   // A Ctrl-C at the caller's terminal is not for us to forward twice.
@@ -75,6 +76,7 @@ long let_go_of_streams(const InitFds& fds) {
                       fds.proc,
                       fds.notes_read,
                       fds.notes_write,
+                      fds.begun,
                       failure,
                       0,
                       1,
@@ -93,7 +95,23 @@ long let_go_of_streams(const InitFds& fds) {
   sys::call(SYS_futex, sys::arg(&child.report.init), FUTEX_WAKE, 1);
   if (lives) sys::close(failure);
   sys::call(SYS_munmap, static_cast<long>(kHelperPlanAddress), kHelperPlanMax);
+  fds.no_groups = child.no_groups;
   serve(program, fds);
+}
+
+bool is_at_root() {
+  char path[2]{};
+  return sys::call(SYS_getcwd, sys::arg(path), sizeof path) == 2 && path[0] == '/';
+}
+
+// For what init and its workers share. Without a file, which limits may forbid, the caller takes
+// every command for one that has begun.
+int make_file() {
+  const long file = sys::call(SYS_memfd_create, sys::arg("pyminicon-workers"), MFD_CLOEXEC);
+  if (file < 0) return -1;
+  if (sys::call(SYS_ftruncate, file, sizeof(Workers)) == 0) return static_cast<int>(file);
+  sys::close(static_cast<int>(file));
+  return -1;
 }
 
 }  // namespace
@@ -111,8 +129,17 @@ long split_init(Child& child) {
   if (const long r = sys::call(SYS_pipe2, sys::arg(notes), O_CLOEXEC); r < 0) return r;
   if (const long r = sys::fcntl(notes[0], F_SETFL, O_NONBLOCK); r < 0) return r;
   const LaunchPlan& plan = child.plan;
-  const InitFds fds{static_cast<int>(signals), plan.status_fd, plan.parent_pidfd, plan.commands_fd,
-                    plan.control_fd,           child.proc,     notes[0],          notes[1]};
+  const InitFds fds{static_cast<int>(signals),
+                    plan.status_fd,
+                    plan.parent_pidfd,
+                    plan.commands_fd,
+                    plan.control_fd,
+                    child.proc,
+                    notes[0],
+                    notes[1],
+                    plan.control_fd < 0 ? -1 : make_file(),
+                    is_at_root(),
+                    false};
   child.report.init = kInitBegins;
   if (child.lives()) become_init(child, 0, fds);
   if (const long r = confine_both(child); r < 0) return r;

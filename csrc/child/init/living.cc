@@ -26,8 +26,6 @@ class Init {
 
   [[noreturn]] void serve() {
     share();
-    sys::call(SYS_setsockopt, fds_.commands, SOL_SOCKET, SO_RCVTIMEO, sys::arg(&kPatience),
-              sizeof kPatience);
     if (program_ == 0) hire();
     for (;;) {
       const bool more = bury();
@@ -74,17 +72,8 @@ class Init {
 
   uint32_t waiting() const { return count_waiting(*workers_); }
 
-  // Without a file, which limits may forbid, the caller takes every command for one that has begun.
   void share() {
-    const long file = fds_.control < 0
-                          ? -1
-                          : sys::call(SYS_memfd_create, sys::arg("pyminicon-workers"), MFD_CLOEXEC);
-    if (file >= 0 && sys::call(SYS_ftruncate, file, sizeof(Workers)) == 0) {
-      file_ = static_cast<int>(file);
-    } else if (file >= 0) {
-      sys::close(static_cast<int>(file));
-    }
-    void* const at = share_at(kWorkersAddress, sizeof(Workers), file_);
+    void* const at = share_at(kWorkersAddress, sizeof(Workers), fds_.begun);
     if (at != nullptr) workers_ = static_cast<Workers*>(at);
   }
 
@@ -97,7 +86,7 @@ class Init {
     store(&workers_->at[slot], kWaits);
     const long pid = sys::call(SYS_clone, SIGCHLD, 0, 0, 0, 0);
     if (pid == 0) {
-      if (file_ >= 0) sys::close(file_);
+      if (fds_.begun >= 0) sys::close(fds_.begun);
       work(fds_, *workers_, slot);
     }
     if (pid < 0) {
@@ -141,7 +130,7 @@ class Init {
     }
     if (message.order == InitOrder::kShowBegun) {
       constexpr char kNone = 0;
-      send_message(fds_.control, &kNone, sizeof kNone, &file_, file_ >= 0 ? 1 : 0,
+      send_message(fds_.control, &kNone, sizeof kNone, &fds_.begun, fds_.begun >= 0 ? 1 : 0,
                    MSG_NOSIGNAL | MSG_DONTWAIT);
       return;
     }
@@ -228,7 +217,6 @@ class Init {
   const InitFds fds_;
   Workers nobodys_;  // without memory to share no worker is forked; zero, as this object is static
   Workers* workers_ = &nobodys_;
-  int file_ = -1;         // that memory, to be shown to the caller
   int64_t wary_ = 0;      // until when no worker is forked ahead
   bool idle_ = false;     // the last one that waited has ended because no command came
   int64_t stopping_ = 0;  // when patience with whoever was told to stop is over

@@ -8,8 +8,6 @@
 // where one is killed, what it was in charge of is ended.
 #pragma once
 
-#include <sys/time.h>
-
 #include "base/command.h"
 #include "child/child.h"
 
@@ -22,6 +20,10 @@ struct InitFds {
   int commands, control;
   int proc;                     // the container's procfs, or -1
   int notes_read, notes_write;  // a worker wakes init: it may be that nobody waits for commands
+  int begun;                    // what Workers lies in, or -1
+  // What its workers inherit, known before there is a filter that may forbid to ask: it is in the
+  // root directory; it has no supplementary groups.
+  bool at_root, no_groups;
 };
 
 constexpr uint32_t kMostWorkers = 8192;
@@ -37,7 +39,7 @@ constexpr uint32_t kWaits = ~0U, kLeaves = ~0U - 1, kIdle = ~0U - 2, kNobody = 0
 // command may come that nobody waits for: the caller before it sends one beside others
 // (InitOrder::kCompany), a worker whose command has ended and left processes, and, while not all of
 // what init was told of has been taken, a worker that is the last to take one. Where no command
-// has come for kPatience the workers end, as each holds 60 KiB, and init itself waits.
+// has come for kWorkerPatience the workers end, as each holds 60 KiB, and init itself waits.
 struct Workers {
   uint32_t begun[kBegunRoom];
   uint32_t used;      // how many of `at` have ever been anybody's
@@ -81,8 +83,6 @@ struct Worker {
 
 // Workers that wait beside each other, as after commands that ran at once.
 constexpr uint32_t kMostIdle = 2;
-// How long one waits. Whoever goes in after that waits for a fork more, 0.1 ms.
-constexpr timeval kPatience{0, 500000};
 // What init sends a worker whose command is to be ended: it waits for no other afterwards. Blocked,
 // as all signals are, it stays pending until the worker asks for it.
 constexpr int kLastCommand = 12;  // SIGUSR2

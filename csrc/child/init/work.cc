@@ -50,6 +50,35 @@ struct Kind {
   bool quiet, runner;
 };
 
+// A worker's supplementary groups, as far as it knows them; it remembers what it has set, as a
+// filter may forbid to ask.
+class Groups {
+ public:
+  explicit Groups(bool none = false) : count_(none ? 0 : kUnknown) {}
+
+  bool are(const IdPlan& ids) const {
+    if (ids.set_groups == 0 || count_ != ids.groups.size) return false;
+    for (uint32_t i = 0; i < count_; ++i) {
+      if (have_[i] != ids.groups.data[i]) return false;
+    }
+    return true;
+  }
+
+  // What can't be set the command tries, and tells why.
+  void become(const IdPlan& ids) {
+    if (ids.set_groups == 0 || ids.groups.size > kMost || are(ids)) return;
+    count_ = kUnknown;
+    if (set_groups(ids) < 0) return;
+    count_ = ids.groups.size;
+    for (uint32_t i = 0; i < count_; ++i) have_[i] = ids.groups.data[i];
+  }
+
+ private:
+  static constexpr uint32_t kMost = 16, kUnknown = ~0U;
+  uint32_t count_;
+  uint32_t have_[kMost]{};
+};
+
 // What a worker and the command that it forks have in common; the report is in shared memory.
 struct Command {
   Handed got;
@@ -59,6 +88,7 @@ struct Command {
   int line = -1;         // of a runner that has a command which isn't quiet
   int rest = kFirstFd;   // the first descriptor that isn't ours
   bool at_root = false;  // the worker, whose working directory is inherited
+  Groups groups;         // likewise
 };
 
 long take(Child& child, Stage stage, long (*run)(Child&)) {
@@ -153,6 +183,7 @@ bool is_root(const char* path) { return path != nullptr && path[0] == '/' && pat
   Child child(plan, *command.report);
   child.proc = proc;
   child.is_there = command.at_root && is_root(asked.exec.cwd);
+  child.has_groups = command.groups.are(asked.ids);
   const long result = be_born(child, command, asked);
   if (result < 0) fail(command, result);
   const int kept[] = {0, proc};
@@ -320,7 +351,7 @@ bool see_through(Command& command, const InitFds& fds) {
   int pidfd = -1;
   long pid = map_file(command);
   // Its own are inherited, and those of most commands are those of the one before.
-  if (pid == 0) take_groups(command.plan->ids);
+  if (pid == 0) command.groups.become(command.plan->ids);
   if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
   const Stage born = kind.runner ? Stage::kPark : Stage::kClone;
   if (pid < 0) tell_failure(reply, born, -1, static_cast<int32_t>(-pid));
@@ -357,8 +388,8 @@ bool make_ready(const InitFds& fds, Command& command) {
   sys::close(fds.parent);
   // Whose parent has ended becomes this process's child, and not init's.
   sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  char path[2]{};
-  command.at_root = sys::call(SYS_getcwd, sys::arg(path), sizeof path) == 2 && path[0] == '/';
+  command.at_root = fds.at_root;
+  command.groups = Groups(fds.no_groups);
   command.report = static_cast<Report*>(share_at(kReportAddress, sizeof(Report)));
   return make_room() && command.report != nullptr;
 }

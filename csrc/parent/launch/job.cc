@@ -329,6 +329,9 @@ void LaunchJob::open_helper() {
   if (options_.thread_waits) return;  // nobody has it to send it commands
   commands_ = make_socketpair();
   control_ = make_socketpair();
+  // From here, as a filter of the user's own may forbid it inside.
+  setsockopt(commands_.read.get(), SOL_SOCKET, SO_RCVTIMEO, &kWorkerPatience,
+             sizeof kWorkerPatience);
   fds_.commands = commands_.read.get();
   fds_.control = control_.read.get();
 }

@@ -96,6 +96,9 @@ const pollfd* Supervisor::step(const pollfd* answers) {
   }
   if (!ready) return answers;
   renew();
+  // It may have ended since these answers came, while others had their turn: that is no limit.
+  pollfd& end = polls_[kPidfd];
+  if (end.fd >= 0) poll(&end, 1, 0);
   serve();
   return answers;
 }
