@@ -431,7 +431,7 @@ def test_options_that_were_given_before_are_checked_all_the_same(home: Home) -> 
             home.run(["/there/is/none"], check=True)
 
 
-def test_each_command_has_its_own_groups_and_directory_whoever_came_before() -> None:
+def test_each_command_has_its_own_groups_and_directory_whoever_came_before(needs_root: None) -> None:
     with pyminicon.start(cwd="/tmp", user="0") as c:
         for _ in range(2):
             for user, groups in (("0", b"0\n"), ("1234:77", b"77\n"), (None, b"0\n")):

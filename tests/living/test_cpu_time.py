@@ -31,7 +31,7 @@ def by_v2_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine whose v1, if it has any, doesn't count processor time."""
     have = cgroup_tree.trees()
     if have.v2 is None or os.geteuid() != 0:
-        pytest.skip("needs a v2 tree, and root")
+        pytest.skip("needs root, and a v2 tree")
     found = Trees(os.getpid())
     found.v2 = have.v2
     found.v1 = {name: tree for name, tree in have.v1.items() if name != "cpuacct"}
