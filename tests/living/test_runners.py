@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -40,7 +41,15 @@ def runner(c: Any) -> tuple[str, int]:
     if not [path for path in groups() if not (path / "tasks").exists()]:
         pytest.skip("needs cgroup v2 that is the caller's to use, alone or beside v1")
     assert soon(lambda: len(waiting(c)) == 1)
-    return next(iter(waiting(c).items()))
+    name, pid = next(iter(waiting(c).items()))
+    assert soon(lambda: is_told_of(pid))
+    return name, pid
+
+
+def is_told_of(pid: int) -> bool:
+    """Whether its worker has told the caller of it: that is what the worker does before it sleeps until its end."""
+    (parent,) = re.findall(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return ") S " in Path(f"/proc/{parent}/stat").read_text()
 
 
 def slow() -> dict[str, Any]:
@@ -72,7 +81,8 @@ def test_the_first_command_after_the_start_finds_somebody_as_well(box: Any) -> N
     if not soon(lambda: len(waiting(box)) == 1, 3):
         runner(box)  # skips where nobody waits
         raise AssertionError("nobody waited before the first command")
-    (name,) = waiting(box)
+    ((name, pid),) = waiting(box).items()
+    assert soon(lambda: is_told_of(pid))
     r = box.run(["sh", "-c", "cat /proc/self/cgroup"], capture_output=True, text=True)
     assert name_in(r.stdout) == name
 
