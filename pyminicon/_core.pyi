@@ -267,7 +267,8 @@ class Outcome:
         """All of it at once: returncode, stdout, stderr, limit, timed_out, usage, startup, dropped, trace, files."""
 
 class Begun:
-    """A command that an event loop has sent; LaunchError EAGAIN where it can't be sent at once."""
+    """A command that an event loop has sent. LaunchError ERESTART, from here and from ``result``: it hasn't begun, and is
+    to be begun again by another of these."""
 
     def __init__(self, container: Handle, request: Request, /) -> None: ...
     @property

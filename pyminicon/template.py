@@ -275,7 +275,7 @@ class Template:
     def start(self, args: Any = None, **options: Any) -> Container[Any]:
         """Starts ``args`` in a container of this kind: :func:`pyminicon.start` with the options of a run
         but ``input timeout check capture_output collect``. Without ``args`` it is one for commands; those wait in
-        warm pool where the template has ``init=True``."""
+        the warm pool where the template has ``init=True``."""
         announce(args, self._options.get("image", "host"))
         told = args
         try:

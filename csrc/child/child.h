@@ -41,7 +41,6 @@ struct Child {
   int scratch = -1;  // the directory that holds "root" and the layers' upper and work directories
   bool network_joined = false;  // the one that a netns helper has made
   bool is_there = false;        // a command: in its working directory
-  bool no_groups = false;       // there are no supplementary groups
   bool has_groups = false;      // a command: those that are asked for are inherited
   bool bounded = false;         // the bounding set has been cut
   bool filtered = false;        // the filter has been loaded

@@ -29,13 +29,11 @@ async def begin(
     request = limits.request(asked.spec, asked.exec_spec)
     asked.asked(request)
     while True:
-        begun = None
         try:
             begun = await _begun(watch, box, request, deadline)
             return begun.result() or await _heard_of(watch, begun, deadline)
         except errors.LaunchError as error:
-            # Its init has more to do than its socket holds; or whoever had it was killed before there was a process.
-            if error.errno != (errno.EAGAIN if begun is None else errno.ERESTART):
+            if error.errno != errno.ERESTART:  # else it hasn't begun, and is to be begun again
                 raise
             if deadline is not None and loop.time() >= deadline:
                 raise TimeoutError from None

@@ -48,22 +48,22 @@ class Command:
             return
         try:
             self._begun = _core.Begun(self.keeper.box._handle, self._request)
+        except errors.LaunchError as error:
+            self._failed(error)
+            return
+        self._look()
+
+    def _look(self) -> None:
+        assert self._begun is not None
+        try:
             handle = self._begun.result()
         except errors.LaunchError as error:
-            # Its init has more to do than its socket holds; or whoever had it was killed before there was a process.
-            if error.errno == (errno.EAGAIN if self._begun is None else errno.ERESTART):
-                self._again()
-            else:
-                self._failed(error)
+            self._failed(error)
             return
         if handle is None:
             self.keeper.loop.watch(self._begun.fd, self._heard)
         else:
             self._runs(handle)
-
-    def _again(self) -> None:
-        self._begun = None
-        self.keeper.loop.after(_FULL, self._try)
 
     def _close_fds(self) -> None:
         while self._fds:
@@ -72,22 +72,14 @@ class Command:
     def _heard(self, _: int) -> None:
         assert self._begun is not None
         self.keeper.loop.forget(self._begun.fd)  # once it is known the descriptor may be gone
-        try:
-            handle = self._begun.result()
-        except errors.LaunchError as error:
-            if error.errno == errno.ERESTART:
-                self._again()
-            else:
-                self._failed(error)
-            return
-        if handle is None:
-            self.keeper.loop.watch(self._begun.fd, self._heard)
-        else:
-            self._runs(handle)
+        self._look()
 
     def _failed(self, error: errors.LaunchError) -> None:
-        self._close_fds()
         self._begun = None
+        if error.errno == errno.ERESTART:  # it hasn't begun, and is to be begun again
+            self.keeper.loop.after(_FULL, self._try)
+            return
+        self._close_fds()
         self.keeper.server.commands.discard(self)
         if self.client is not None:
             self.client.command = None

@@ -24,22 +24,16 @@ namespace {
 using parent::CommandSpec;
 using parent::Launched;
 
-// Without the interpreter's lock where somebody else has this one.
-std::unique_lock<std::mutex> lock_of(Handle& handle) {
-  std::unique_lock lock(handle.guarded->lock, std::try_to_lock);
-  if (!lock) {
-    const NoGil nogil;
-    lock.lock();
-  }
-  return lock;
-}
-
-// What it takes to reach the init of a container, whoever closes that meanwhile.
+// What it takes to reach the init of a container, whoever closes that meanwhile. Without the
+// interpreter's lock where somebody else is at the container.
 std::shared_ptr<parent::Living> living_of(Handle& handle) {
-  if (!handle.container().owned()) return nullptr;
-  const auto lock = lock_of(handle);
-  if (handle.container().reaped) return nullptr;
-  return handle.container().living;
+  const Launched& container = handle.container();
+  if (!container.owned()) return nullptr;
+  const auto look = [&container] { return container.reaped ? nullptr : container.living; };
+  if (const std::unique_lock lock(handle.guarded->lock, std::try_to_lock); lock) return look();
+  const NoGil nogil;
+  const std::lock_guard lock(handle.guarded->lock);
+  return look();
 }
 
 std::shared_ptr<parent::Living> insist_on_living(Handle& handle) {
@@ -58,6 +52,10 @@ struct Counting {
   std::optional<parent::CgroupSpec> clock;
 };
 
+// Not now, or it never began: whoever asks for it in steps is to begin it again. No failure of the
+// kernel's has this number.
+[[noreturn]] void begin_again() { throw parent::LaunchFailure(ERESTART, Stage::kClone, ""); }
+
 // As an event loop takes it, which doesn't wait for whoever else is at the container.
 std::unique_lock<std::mutex> lock_at(Handle& handle, bool waits) {
   if (waits) return std::unique_lock(handle.guarded->lock);
@@ -66,7 +64,7 @@ std::unique_lock<std::mutex> lock_at(Handle& handle, bool waits) {
 
 parent::CommandGroup group_for(Handle& handle, const Counting& counting, bool waits = true) {
   const auto lock = lock_at(handle, waits);
-  if (!lock) throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+  if (!lock) begin_again();
   const Launched& container = handle.container();
   if (container.reaped || container.doomed || !container.living) {
     throw parent::LaunchFailure(ESHUTDOWN, Stage::kClone, "");
@@ -109,12 +107,11 @@ struct CommandStart {
   ChildEnds ends;
 };
 
-// All of this is done without the interpreter's lock.
+// By a worker. All of this is done without the interpreter's lock.
 void begin(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
            const CommandSpec& command, parent::LaunchOptions& options, const Counting& counting) {
   handle.id = container.id;
   parent::CommandGroup group = group_for(container, counting);
-  options.interrupted = check_signals;
   handle.container() = parent::start_command(living, command, options, std::move(group));
 }
 
@@ -142,10 +139,11 @@ bool send_to_runner(Handle& handle, Handle& container,
   return true;
 }
 
-// In who waits for it inside, where there is somebody. `ahead`: whether it may.
-void begin_or_run(Handle& handle, Handle& container, const std::shared_ptr<parent::Living>& living,
-                  const CommandSpec& command, parent::LaunchOptions& options,
-                  const Counting& counting, bool ahead) {
+// By whoever waits for it inside, where there is somebody; `ahead`: whether it may. Else by a
+// worker.
+void begin_anywhere(Handle& handle, Handle& container,
+                    const std::shared_ptr<parent::Living>& living, const CommandSpec& command,
+                    parent::LaunchOptions& options, const Counting& counting, bool ahead) {
   const NoGil nogil;
   options.interrupted = check_signals;
   if (ahead && send_to_runner(handle, container, living, command, options, counting, true)) {
@@ -181,7 +179,7 @@ Outcome run_once(Handle& container, const Request& request, const SetupTimes& ti
   command.quiet = !request.trace;
   try {
     CommandStart start(*handle, request, times.first());
-    begin_or_run(*handle, container, living, command, start.options, Counting(request), ahead);
+    begin_anywhere(*handle, container, living, command, start.options, Counting(request), ahead);
   } catch (const parent::SetupTimeout&) {
     return times.passed();
   }
@@ -203,14 +201,15 @@ Released<Handle> start_command(Handle& container, const Request& request) {
     const auto living = insist_on_living(container);
     const CommandSpec command = command_of(*living, request);
     CommandStart start(*one, request, deadline);
-    begin_or_run(*one, container, living, command, start.options, Counting(request), first);
+    begin_anywhere(*one, container, living, command, start.options, Counting(request), first);
     return one;
   });
   hold_limits(*handle, request.wall_time, request.cpu_time, request.max_output);
   return handle;
 }
 
-// What is begun by an event loop: sent at once or not at all (EAGAIN), and heard of later.
+// What is begun by an event loop: sent at once or not at all, and heard of later. ERESTART: it is
+// to be begun again, by another of these.
 class Begun {
  public:
   Begun(Handle& container, const Request& request)
@@ -234,7 +233,7 @@ class Begun {
 
   int fd() const { return handle_ ? handle_->container().pidfd.get() : -1; }
 
-  // The command once it runs; None: not yet. ERESTART: it never began, and another takes its place.
+  // The command once it runs; None: not yet.
   py::object result() {
     if (!handle_) throw std::logic_error("the command has been handed over");
     bool heard = false;
@@ -242,7 +241,7 @@ class Begun {
       const NoGil nogil;  // it may ask the container's init
       heard = parent::heard_of(handle_->container(), *living_, command_);
     } catch (const parent::NeverBegan&) {
-      throw parent::LaunchFailure(ERESTART, Stage::kClone, "");
+      begin_again();
     }
     if (!heard) return py::none();
     hold_limits(*handle_, wall_time_, cpu_time_, max_output_);
@@ -266,8 +265,8 @@ class Begun {
         group = group_for(container, counting, false);
       }
       handle_->container() = parent::send_command(living_, command_, options, std::move(group));
-    } catch (const parent::SetupTimeout&) {
-      throw parent::LaunchFailure(EAGAIN, Stage::kClone, "");
+    } catch (const parent::SetupTimeout&) {  // its init has more to do than its socket holds
+      begin_again();
     }
   }
 
@@ -291,6 +290,7 @@ Released<Handle> serve_files(Handle& container, const Who& who, bool strict, int
   options.stdio[1] = options.stdio[2] = kNullDevice;
   constexpr int64_t kPatience = 10000000000;  // ns, as for what it is asked
   options.deadline = parent::now_ns() + kPatience;
+  options.interrupted = check_signals;
   auto handle = insist_on([&](bool /*first*/) {
     Released<Handle> one(new Handle);
     const auto living = insist_on_living(container);

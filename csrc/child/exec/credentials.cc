@@ -165,9 +165,7 @@ long confine_init(Child& child) {
   constexpr uint64_t kDuties = 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;  // KILL SETGID SETUID SETPCAP
   const uint64_t permitted = kDuties | child.plan.capabilities.keep;
   if (const long r = hold_to_parent(child); r < 0) return r;  // what follows doesn't take it back
-  const long emptied = sys::call(SYS_setgroups, 0, 0);
-  if (emptied < 0 && emptied != -EPERM) return emptied;
-  child.no_groups = emptied == 0;
+  if (const long r = sys::call(SYS_setgroups, 0, 0); r < 0 && r != -EPERM) return r;
   if (const long r = cut_bounding_set(child); r < 0) return r;
   const bool apart = child.filters_commands();
   const SeccompPlan& filter = apart ? child.plan.init_seccomp : child.plan.seccomp;

@@ -62,7 +62,7 @@ long let_go_of_streams(const InitFds& fds) {
 
 // Before there is a program to look at it, init is what it will be. It becomes that beside what the
 // program's process still has to do, which waits for it before it executes anything.
-[[noreturn]] void become_init(Child& child, long program, InitFds fds) {
+[[noreturn]] void become_init(Child& child, long program, const InitFds& fds) {
   const long continued = be_continued(fds.status);
   const bool lives = program == 0;
   // A Ctrl-C at the caller's terminal is not for us to forward twice.
@@ -95,7 +95,6 @@ long let_go_of_streams(const InitFds& fds) {
   sys::call(SYS_futex, sys::arg(&child.report.init), FUTEX_WAKE, 1);
   if (lives) sys::close(failure);
   sys::call(SYS_munmap, static_cast<long>(kHelperPlanAddress), kHelperPlanMax);
-  fds.no_groups = child.no_groups;
   serve(program, fds);
 }
 
@@ -138,8 +137,7 @@ long split_init(Child& child) {
                     notes[0],
                     notes[1],
                     plan.control_fd < 0 ? -1 : make_file(),
-                    is_at_root(),
-                    false};
+                    is_at_root()};
   child.report.init = kInitBegins;
   if (child.lives()) become_init(child, 0, fds);
   if (const long r = confine_both(child); r < 0) return r;

@@ -21,9 +21,7 @@ struct InitFds {
   int proc;                     // the container's procfs, or -1
   int notes_read, notes_write;  // a worker wakes init: it may be that nobody waits for commands
   int begun;                    // what Workers lies in, or -1
-  // What its workers inherit, known before there is a filter that may forbid to ask: it is in the
-  // root directory; it has no supplementary groups.
-  bool at_root, no_groups;
+  bool at_root;  // the working directory is /; asked before there is a filter that may forbid it
 };
 
 constexpr uint32_t kMostWorkers = 8192;

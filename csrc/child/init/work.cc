@@ -54,8 +54,6 @@ struct Kind {
 // filter may forbid to ask.
 class Groups {
  public:
-  explicit Groups(bool none = false) : count_(none ? 0 : kUnknown) {}
-
   bool are(const IdPlan& ids) const {
     if (ids.set_groups == 0 || count_ != ids.groups.size) return false;
     for (uint32_t i = 0; i < count_; ++i) {
@@ -75,7 +73,7 @@ class Groups {
 
  private:
   static constexpr uint32_t kMost = 16, kUnknown = ~0U;
-  uint32_t count_;
+  uint32_t count_ = kUnknown;
   uint32_t have_[kMost]{};
 };
 
@@ -147,16 +145,26 @@ long await_plan(Command& command) {
   return 0;
 }
 
+CommandReply failure(Stage stage, int32_t index, int32_t error) {
+  CommandReply word{};
+  word.word = CommandWord::kFailed;
+  word.stage = static_cast<uint32_t>(stage);
+  word.index = index;
+  word.error = error;
+  return word;
+}
+
+CommandReply failure(const Report& report) {
+  return failure(static_cast<Stage>(report.stage), report.index, report.error);
+}
+
 [[noreturn]] void fail(Command& command, long result) {
+  Report& report = *command.report;
+  report.error = static_cast<int32_t>(-result);
   if (command.line >= 0) {
-    CommandReply word{};
-    word.word = CommandWord::kFailed;
-    word.stage = command.report->stage;
-    word.index = command.report->index;
-    word.error = static_cast<int32_t>(-result);
+    const CommandReply word = failure(report);
     send_message(command.line, &word, sizeof word, nullptr, 0, MSG_NOSIGNAL | MSG_DONTWAIT);
   }
-  command.report->error = static_cast<int32_t>(-result);
   sys::exit_group(127);
 }
 
@@ -207,22 +215,13 @@ long tell(int reply, const CommandReply& word, int pidfd) {
   return send_message(reply, &word, sizeof word, &pidfd, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-long tell_failure(int reply, Stage stage, int32_t index, int32_t error) {
-  CommandReply word{};
-  word.word = CommandWord::kFailed;
-  word.stage = static_cast<uint32_t>(stage);
-  word.index = index;
-  word.error = error;
-  return tell(reply, word, -1);
-}
-
-long tell_failure(int reply, const Report& report) {
-  return tell_failure(reply, static_cast<Stage>(report.stage), report.index, report.error);
+void tell_failure(int reply, Stage stage, long error) {
+  tell(reply, failure(stage, -1, static_cast<int32_t>(error)), -1);
 }
 
 void tell_beginning(int reply, const Report& report, int32_t pid, int pidfd) {
   if (report.error != 0) {
-    tell_failure(reply, report);
+    tell(reply, failure(report), -1);
     return;
   }
   CommandReply word{};
@@ -263,11 +262,11 @@ void attend(int32_t program, int reply, const Report& report, const Kind& kind,
     if (pid != program || stopped) continue;
     look = true;
     if (report.error != 0) {
-      if (kind.quiet) tell_failure(reply, report);
+      if (kind.quiet) tell(reply, failure(report), -1);
       continue;
     }
     if (kind.runner && waits()) {  // killed: of no command
-      tell_failure(reply, Stage::kPark, -1, ESHUTDOWN);
+      tell_failure(reply, Stage::kPark, ESHUTDOWN);
       continue;
     }
     word.word = CommandWord::kEnded;
@@ -354,7 +353,7 @@ bool see_through(Command& command, const InitFds& fds) {
   if (pid == 0) command.groups.become(command.plan->ids);
   if (pid == 0) pid = fork_command(command, fds.proc, &pidfd);
   const Stage born = kind.runner ? Stage::kPark : Stage::kClone;
-  if (pid < 0) tell_failure(reply, born, -1, static_cast<int32_t>(-pid));
+  if (pid < 0) tell_failure(reply, born, -pid);
   if (pid > 0 && (!kind.quiet || kind.runner))
     tell_beginning(reply, *command.report, static_cast<int32_t>(pid), pidfd);
   // A pipe that the worker held would never read as ended.
@@ -389,7 +388,6 @@ bool make_ready(const InitFds& fds, Command& command) {
   // Whose parent has ended becomes this process's child, and not init's.
   sys::prctl(PR_SET_CHILD_SUBREAPER, 1);
   command.at_root = fds.at_root;
-  command.groups = Groups(fds.no_groups);
   command.report = static_cast<Report*>(share_at(kReportAddress, sizeof(Report)));
   return make_room() && command.report != nullptr;
 }
@@ -406,8 +404,8 @@ bool await_command(const InitFds& fds, Command& command, Workers& workers, uint3
     size =
         receive(fds.commands, reinterpret_cast<void*>(kCommandAddress), kMostInline, command.got);
   }
-  if (size ==
-      -EAGAIN) {  // a command that comes now finds init, which hears that this one has ended
+  // A command that comes from now on finds init, which hears that this one has ended.
+  if (size == -EAGAIN) {
     store(&workers.at[slot], kIdle);
     return false;
   }
@@ -419,7 +417,7 @@ bool await_command(const InitFds& fds, Command& command, Workers& workers, uint3
   if (more && count_waiting(workers) == 0) wake_init(fds);
   if (size >= static_cast<long>(sizeof(CommandPlan)) && command.got.count > kReplyFd) return true;
   if (command.got.count > kReplyFd) {
-    tell_failure(command.got.fds[kReplyFd], Stage::kClone, -1, static_cast<int32_t>(-size));
+    tell_failure(command.got.fds[kReplyFd], Stage::kClone, -size);
   }
   return false;
 }
@@ -440,7 +438,7 @@ void refuse_command(int commands, int error) {
   Handed got;
   CommandPlan plan;
   receive(commands, &plan, sizeof plan, got);  // what is longer is cut off
-  if (got.count > kReplyFd) tell_failure(got.fds[kReplyFd], Stage::kClone, -1, error);
+  if (got.count > kReplyFd) tell_failure(got.fds[kReplyFd], Stage::kClone, error);
   for (int i = 0; i < got.count; ++i) sys::close(got.fds[i]);
 }
 

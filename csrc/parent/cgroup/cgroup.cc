@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "parent/cgroup/figures.h"
 #include "parent/cgroup/file.h"
 #include "parent/failure.h"
 #include "parent/reaper/reaper.h"
@@ -173,8 +174,7 @@ void Cgroup::open_join_fds(bool born_outside) {
     const bool born_inside = v2 && !born_outside;
     // `tasks` moves the one thread that writes; cgroup.procs takes cgroup_threadgroup_rwsem, which
     // only a child pays for that must have memory of its own before it is in there.
-    const std::string path =
-        born_inside ? place.path : place.path + (v2 ? "/cgroup.procs" : "/tasks");
+    const std::string path = born_inside ? place.path : place.path + "/" + join_file(place);
     if (!born_inside) {
       join(path);
       continue;
@@ -190,10 +190,11 @@ void Cgroup::begin_of_command() {
 }
 
 // v2 moves whole processes alone.
-void Cgroup::join_last() {
-  const Place& place = places_.back();
-  join(place.path + ((place.roles & kRoleV2) != 0 ? "/cgroup.procs" : "/tasks"));
+const char* Cgroup::join_file(const Place& place) {
+  return (place.roles & kRoleV2) != 0 ? kProcessesV2 : kTasksV1;
 }
+
+void Cgroup::join_last() { join(places_.back().path + "/" + join_file(places_.back())); }
 
 // It has a name as containers have them, by which the guards and the sweep know it.
 void Cgroup::add_clock(const CgroupSpec& spec) {

@@ -217,6 +217,7 @@ class Cgroup {
   std::vector<std::string> files_beside() const;
   static bool is_for_each_command(const Place& place);
   void begin_of_command();
+  static const char* join_file(const Place& place);
   void join_last();
   bool join_beside(const Cgroup& container);
   bool is_taken() const;

@@ -129,8 +129,7 @@ std::vector<std::string> Cgroup::files_beside() const {
   for (const Place& place : places_) {
     const bool left_out = place.path.empty() || (place.roles & (kRoleShown | kRolesTold)) != 0;
     if (left_out || (place.roles & kHoldsUp) == 0) continue;
-    const bool v2 = (place.roles & kRoleV2) != 0;  // what was made to freeze it
-    files.push_back(commands_of(place) + (v2 ? "/cgroup.procs" : "/tasks"));
+    files.push_back(commands_of(place) + "/" + join_file(place));
   }
   return files;
 }

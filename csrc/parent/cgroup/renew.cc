@@ -106,7 +106,7 @@ bool Cgroup::is_taken() const {
 
 bool Cgroup::open_joins() {
   for (const Place& place : places_) {
-    const char* name = (place.roles & kRoleV2) != 0 ? kProcessesV2 : kTasksV1;
+    const char* const name = join_file(place);
     if (const int fd = open_file(place, name); fd >= 0) {
       joins_.push_back(fd);
     } else if (!open_to_join(place.path + "/" + name)) {

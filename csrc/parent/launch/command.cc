@@ -53,10 +53,6 @@ void insist_on_open(const LaunchOptions& options) {
   throw_failure(subject_of(who, what, {}, report), report, 0);
 }
 
-}  // namespace
-
-namespace {
-
 void count_time(CommandGroup& group, Launched& container, const CgroupSpec* clock) {
   if (container.cgroup && container.cgroup->counts_cpu_time()) {
     group.cgroup.add_clock_below(*container.cgroup, group.number);
@@ -95,6 +91,14 @@ Launched made_of(const std::shared_ptr<Living>& container, Fd reply, bool quiet,
   made.memory_limit = group.memory_limit;
   made.cgroup.emplace(std::move(group.cgroup));
   return made;
+}
+
+// It is on its way, and is heard of from now on.
+void note_sent(Launched& made, const CommandSpec& command, const LaunchOptions& options) {
+  made.quiet = command.quiet;
+  made.unborn = !command.quiet;
+  made.started = now_ns();
+  if (options.trace) made.trace.emplace_back("prepare", 0);
 }
 
 std::optional<Runner> runner_for(Launched& container) {
@@ -158,10 +162,7 @@ std::optional<Launched> send_to_runner(const std::shared_ptr<Living>& container,
   Launched made = made_of(container, std::move(heard_by), false, std::move(group));
   Fd reply = command.quiet ? Fd() : std::move(runner.reply);
   made.command->begun_by_runner(runner.pid, std::move(runner.pidfd), line, std::move(reply));
-  made.quiet = command.quiet;
-  made.unborn = !command.quiet;
-  made.started = now_ns();
-  if (options.trace) made.trace.emplace_back("prepare", 0);
+  note_sent(made, command, options);
   return made;
 }
 
@@ -188,10 +189,7 @@ Launched send_command(const std::shared_ptr<Living>& container, const CommandSpe
   }
   if (made.cgroup) made.cgroup->close_join_fds();
   made.reaped = false;
-  made.quiet = command.quiet;
-  made.unborn = !command.quiet;
-  made.started = now_ns();
-  if (options.trace) made.trace.emplace_back("prepare", 0);
+  note_sent(made, command, options);
   return made;
 }
 

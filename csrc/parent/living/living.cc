@@ -194,9 +194,8 @@ void Living::keep_runner(std::optional<Runner> runner) {
   if (runner) let_go_of(std::move(*runner));
 }
 
-std::optional<Runner> Living::pop_runner(bool for_good) {
-  const std::lock_guard guard(lock_);
-  no_runner_ |= for_good;
+// With lock_ held.
+std::optional<Runner> Living::pop_runner() {
   std::optional<Runner> runner;
   if (!runner_) return runner;
   runner.swap(runner_);
@@ -206,12 +205,18 @@ std::optional<Runner> Living::pop_runner(bool for_good) {
 }
 
 std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oom) {
-  std::optional<Runner> runner = pop_runner(false);
-  if (!runner) return runner;
-  CommandReply word{};
-  const long got = receive(runner->reply.get(), word, runner->pidfd, 0);
-  if (got < 0 && put_back(*runner)) return std::nullopt;
-  if (got > 0 && word.word == CommandWord::kBegan && runner->pidfd) runner->pid = word.pid;
+  std::optional<Runner> runner;
+  {
+    const std::lock_guard guard(lock_);
+    if (!runner_) return runner;
+    CommandReply word{};
+    const long got = receive(runner_->reply.get(), word, runner_->pidfd, 0);
+    // Isn't heard of yet: the next command's. To this one the word of its beginning would look like
+    // its end.
+    if (got < 0) return runner;
+    if (got > 0 && word.word == CommandWord::kBegan && runner_->pidfd) runner_->pid = word.pid;
+    runner = pop_runner();
+  }
   pollfd told{runner->reply.get(), POLLIN, 0};  // before it has a command that is its end
   const bool fits =
       container == nullptr ? !runner->cgroup : runner->cgroup.fits(*container, watch_oom);
@@ -220,25 +225,20 @@ std::optional<Runner> Living::take_runner(const Cgroup* container, bool watch_oo
   return std::nullopt;
 }
 
-// One that was asked for, and isn't heard of yet: the next command's. To a command of this moment
-// the word of its beginning would look like its end.
-bool Living::put_back(Runner& runner) {
-  const std::lock_guard guard(lock_);
-  if (over_ || no_runner_ || runner_ || makes_runner_) return false;
-  runner_ = std::move(runner);
-  makes_runner_ = true;
-  ++runners;
-  return true;
-}
-
 // Not by the close alone: a process that the program has forked may have the descriptor as well.
 void Living::let_go_of(Runner runner) {
   shutdown(runner.line.get(), SHUT_RDWR);
-  if (runner.cgroup) keep(std::move(runner.cgroup));
+  if (runner.cgroup) give_away(std::move(runner.cgroup));
 }
 
 void Living::dismiss_runner() {
-  if (std::optional<Runner> runner = pop_runner(true)) let_go_of(std::move(*runner));
+  std::optional<Runner> runner;
+  {
+    const std::lock_guard guard(lock_);
+    no_runner_ = true;
+    runner = pop_runner();
+  }
+  if (runner) let_go_of(std::move(*runner));
 }
 
 void Living::order(InitOrder what, uint32_t number) {
@@ -258,13 +258,7 @@ void Living::leave(Cgroup cgroup, bool unharmed) {
       return;
     }
   }
-  const std::string apart = cgroup.clock_apart();
-  if (!cgroup.remove_if_empty()) {
-    keep(std::move(cgroup));
-  } else if (!apart.empty()) {
-    const std::lock_guard guard(lock_);
-    std::erase(apart_, apart);
-  }
+  give_away(std::move(cgroup));
 }
 
 void Living::note_apart(const Cgroup& cgroup) {
@@ -322,7 +316,18 @@ bool Living::rest(Cgroup& cgroup) {
 }
 
 void Living::give_away(Cgroup cgroup) {
-  if (!cgroup.remove_if_empty()) keep(std::move(cgroup));
+  const std::lock_guard guard(lock_);
+  if (removed(cgroup)) return;
+  cgroup.hear_no_more();
+  kept_.push_back(std::move(cgroup));
+}
+
+// With lock_ held. False where somebody is in there still.
+bool Living::removed(Cgroup& cgroup) {
+  const std::string apart = cgroup.clock_apart();
+  if (!cgroup.remove_if_empty()) return false;
+  if (!apart.empty()) std::erase(apart_, apart);
+  return true;
 }
 
 void Living::remove_spares() {
@@ -341,12 +346,6 @@ void Living::remove_spares() {
   for (const std::string& path : apart) remove_directory(path, kPatienceUs);
 }
 
-void Living::keep(Cgroup cgroup) {
-  const std::lock_guard guard(lock_);
-  cgroup.hear_no_more();
-  kept_.push_back(std::move(cgroup));
-}
-
 // A few at each command, so that whoever starts many servers doesn't ask for all of them each time.
 void Living::remove_kept() {
   constexpr size_t kAtOnce = 4;
@@ -354,12 +353,7 @@ void Living::remove_kept() {
   for (size_t i = std::min(kept_.size(), kAtOnce); i > 0; --i) {
     Cgroup cgroup = std::move(kept_.front());
     kept_.pop_front();
-    const std::string apart = cgroup.clock_apart();
-    if (!cgroup.remove_if_empty()) {
-      kept_.push_back(std::move(cgroup));
-    } else if (!apart.empty()) {
-      std::erase(apart_, apart);
-    }
+    if (!removed(cgroup)) kept_.push_back(std::move(cgroup));
   }
 }
 

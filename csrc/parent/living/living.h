@@ -107,10 +107,9 @@ class Living {
   Cgroup pop_spare();
   std::optional<Resting> pop_rested();
   bool rest(Cgroup& cgroup);
-  void give_away(Cgroup cgroup);
-  void keep(Cgroup cgroup);
-  std::optional<Runner> pop_runner(bool for_good);  // for good: there will be no other
-  bool put_back(Runner& runner);
+  void give_away(Cgroup cgroup);  // it is removed, now or when nobody is left in it
+  bool removed(Cgroup& cgroup);
+  std::optional<Runner> pop_runner();
   void dismiss_runner();            // for good
   std::deque<Cgroup> kept_;         // under lock_
   std::vector<Cgroup> spares_;      // under lock_
